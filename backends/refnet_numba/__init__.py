@@ -1,0 +1,1 @@
+"""The Numba CPU backend: the same ops as :mod:`refnet.ops`, compiled."""

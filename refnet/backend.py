@@ -1,0 +1,218 @@
+"""What a backend is, how one is found, and how it is held to the reference's interface.
+
+A backend is an object with the methods of :class:`Backend` and, as attributes, modules (or anything with the same
+functions) named like the chapters in :mod:`refnet.ops`. There is no class to inherit: a package registers a factory,
+``factory(columns=..., devices=...)``, under the entry-point group ``refnet.backends`` and that is all.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from math import prod
+from types import ModuleType, SimpleNamespace
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.errors import BackendUnavailableError, NumericError, RefnetError, ShapeError
+from refnet.ops import OPS
+
+GROUP = "refnet.backends"
+
+
+class Array(Protocol):
+    """What the code outside a backend may know of a backend's array: its shape and the kind of its numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+
+    @property
+    def dtype(self) -> Any:
+        """Kind of the numbers; it has an ``itemsize`` in bytes."""
+
+
+class Backend(Protocol):
+    """The interface. Ops are read as ``backend.conv2d.forward(...)``; their meaning is their chapter's."""
+
+    name: str
+    columns: int
+    conv2d: ModuleType
+    relu: ModuleType
+    tanh: ModuleType
+    lrn: ModuleType
+    maxpool: ModuleType
+    linear: ModuleType
+    dropout: ModuleType
+    softmax_xent: ModuleType
+    sgd: ModuleType
+    philox: ModuleType
+
+    def asarray(self, a: npt.NDArray[Any], column: int = 0) -> Array:
+        """Copy a host array to where the column lives; the dtype is kept."""
+
+    def to_numpy(self, a: Array) -> npt.NDArray[Any]:
+        """Bring an array to the host, when it has been computed."""
+
+    def move(self, a: Array, column: int) -> Array:
+        """Bring an array to another column; the identity where both columns live on one device."""
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        """Join arrays of one column along their channels (axis 1)."""
+
+    def split(self, a: Array, widths: Sequence[int]) -> Sequence[Array]:
+        """Undo ``concat``: parts of the given numbers of channels, in order."""
+
+    def add(self, a: Array, b: Array) -> Array:
+        """Add two gradients that meet."""
+
+    def synchronize(self) -> None:
+        """Wait until everything asked for has been computed."""
+
+
+METHODS = ("asarray", "to_numpy", "move", "concat", "split", "add", "synchronize")
+
+
+def load(name: str, *, columns: int = 1, devices: Sequence[str] = (), checked: bool = False) -> Backend:
+    """Load the backend registered under `name`.
+
+    Parameters
+    ----------
+    columns
+        How many columns the network has.
+    devices
+        Where the columns live, in the backend's own words; empty for its default.
+    checked
+        Wrap the backend so that every call is held to its chapter's rules (see :class:`Checked`).
+
+    Raises
+    ------
+    BackendUnavailableError
+        The name is unknown, the backend cannot run here, or it differs from the interface. Nothing is ever
+        replaced by another backend in silence.
+    """
+    found = _entry_points()
+    if name not in found:
+        nearest = get_close_matches(name, found, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else "install the package that provides it"
+        raise BackendUnavailableError(f"backend {name} is not known; there are {', '.join(sorted(found))}; {hint}")
+    try:
+        backend = found[name].load()(columns=columns, devices=devices)
+    except ImportError as error:
+        raise BackendUnavailableError(f"backend {name} cannot run here: {error}") from error
+    differences = verify(backend)
+    if differences:
+        raise BackendUnavailableError(f"backend {name} differs from the reference: {'; '.join(differences)}")
+    return cast("Backend", Checked(backend)) if checked else cast("Backend", backend)
+
+
+def available() -> dict[str, str | None]:
+    """Every registered backend, with None where it can run here and the reason where it cannot."""
+    reasons: dict[str, str | None] = {}
+    for name in sorted(_entry_points()):
+        try:
+            load(name)
+            reasons[name] = None
+        except RefnetError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def verify(backend: object) -> list[str]:
+    """Compare a backend with the reference: names, parameters, kinds and defaults. Empty where they agree."""
+    differences = [f"it has no method {method}" for method in METHODS if not callable(getattr(backend, method, None))]
+    for op in OPS:
+        chapter = import_module(f"refnet.ops.{op}")
+        mine = getattr(backend, op, None)
+        if mine is None:
+            differences.append(f"it has no op {op}")
+            continue
+        for function in chapter.INTERFACE:
+            expected = _parameters(getattr(chapter, function))
+            if not callable(getattr(mine, function, None)):
+                differences.append(f"it has no {op}.{function}")
+            elif (found := _parameters(getattr(mine, function))) != expected:
+                differences.append(f"{op}.{function} takes ({', '.join(found)}), not ({', '.join(expected)})")
+    return differences
+
+
+class Checked:
+    """A backend whose every call is held to its chapter: shapes and values going in, shapes and NaN coming out.
+
+    Raises ``ShapeError`` for arguments that break the rule or results that do, and ``NumericError`` for a result
+    that is not finite although every argument was. Results are brought to the host to be looked at, so it is slow.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        for op in OPS:
+            chapter = import_module(f"refnet.ops.{op}")
+            functions = {name: self._check(op, chapter, name) for name in chapter.INTERFACE}
+            setattr(self, op, SimpleNamespace(**functions))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def _check(self, op: str, chapter: ModuleType, name: str) -> Callable[..., Any]:
+        reference = getattr(chapter, name)
+        shapes_rule = getattr(chapter, f"{name}_shapes")
+        values_rule = getattr(chapter, f"{name}_values", None)
+        function = getattr(getattr(self._backend, op), name)
+        signature = inspect.signature(reference)
+
+        @wraps(reference)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            arguments = signature.bind(*args, **kwargs).arguments
+            expected = shapes_rule(**{key: _shape_or_self(value) for key, value in arguments.items()})
+            if values_rule:
+                values_rule(**{key: self._host_or_self(value) for key, value in arguments.items()})
+            sound = all(self._is_finite(value) for value in arguments.values())
+            result = function(*args, **kwargs)
+            results = () if result is None else result if isinstance(result, tuple) else (result,)
+            shapes = tuple(None if array is None else tuple(array.shape) for array in results)
+            if shapes != tuple(expected):
+                raise ShapeError(f"{op}.{name} of backend {self.name} returned shapes {shapes}, not {tuple(expected)}")
+            changed = arguments.values() if name.endswith("_") else ()
+            if sound and not all(self._is_finite(array) for array in (*results, *changed)):
+                raise NumericError(f"{op}.{name} of backend {self.name} made NaN or infinity out of finite numbers")
+            return result
+
+        return checked
+
+    def _host_or_self(self, value: Any) -> Any:
+        return self._backend.to_numpy(value) if _is_array(value) else value
+
+    def _is_finite(self, value: Any) -> bool:
+        return not _is_array(value) or bool(np.isfinite(self._host_or_self(value)).all())
+
+
+def nbytes(a: Array) -> int:
+    """Bytes that the numbers of an array take."""
+    return prod(a.shape) * int(a.dtype.itemsize)
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    """Write each parameter as its name and default, with the star that makes those after it keyword-only."""
+    written = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in written:
+            written.append("*")
+        bare = parameter.replace(annotation=parameter.empty)
+        written.append(str(bare))
+    return written
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _shape_or_self(value: Any) -> Any:
+    return tuple(value.shape) if _is_array(value) else value

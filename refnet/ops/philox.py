@@ -1,0 +1,89 @@
+r"""Random numbers as a pure function: the block cipher Philox4x32-10.
+
+Source
+------
+Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), section 4; checked against
+the known-answer vectors of their library Random123. Triton's ``tl.philox`` is the same function.
+
+Definition
+----------
+A counter of four 32-bit words is encrypted with a key of two. One round, where hi and lo are the halves of the
+64-bit product::
+
+    (c0, c1, c2, c3)  ->  (hi(M1 c2) ^ c1 ^ k0,  lo(M1 c2),  hi(M0 c0) ^ c3 ^ k1,  lo(M0 c0))
+
+Ten rounds; between rounds ``k0 += W0`` and ``k1 += W1``. All sums are modulo 2^32.
+
+How refnet counts
+-----------------
+A *key* is ``(seed, purpose)``: what is drawn for dropout says nothing about what is drawn for crops. A *counter*
+is ``(step, layer, sample, feature)``. The random word of feature f of sample n is word ``f mod 4`` of the block
+with counter ``(f div 4, n, layer, step)``. So a word depends on what it is *for*, never on how the work was
+split: the same bits for any batch split, column, thread count, backend or resume point.
+
+Shapes
+------
+``bits(N, F)`` is uint32 (N, F). The counter given is that of element [0, 0]; rows count samples up from it and
+columns features.
+
+Decisions
+---------
+Every word is taken modulo 2^32; one block serves four neighbouring features. No state, so there is no backward.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.ops._rules import Shape, require
+
+INTERFACE = ("bits",)
+
+Word = npt.NDArray[np.uint32]
+Key = tuple[int, int]
+Counter = tuple[int, int, int, int]
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1
+ROUNDS = 10
+MASK = 0xFFFFFFFF
+
+
+def block(c0: Word, c1: Word, c2: Word, c3: Word, key: Key) -> tuple[Word, Word, Word, Word]:
+    """Encrypt counters: four uint32 arrays of one shape (broadcastable) to four of that shape."""
+    k0, k1 = key[0] & MASK, key[1] & MASK
+    for _ in range(ROUNDS):
+        high0, low0 = _product(MULTIPLIERS[0], c0)
+        high1, low1 = _product(MULTIPLIERS[1], c2)
+        c0, c1, c2, c3 = high1 ^ c1 ^ np.uint32(k0), low1, high0 ^ c3 ^ np.uint32(k1), low0
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+def _product(multiplier: int, word: Word) -> tuple[Word, Word]:
+    product = np.uint64(multiplier) * word.astype(np.uint64)
+    return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
+
+
+def bits_shapes(samples: int, features: int, *, key: Key, counter: Counter) -> tuple[Shape, ...]:
+    """Shape rule. Raises ``ShapeError`` for a negative size or a key or counter of the wrong length."""
+    require("philox", samples >= 0 and features >= 0, f"cannot draw {samples} samples of {features} features")
+    require("philox", len(key) == 2, f"key is (seed, purpose); it has {len(key)} words")
+    require("philox", len(counter) == 4, f"counter is (step, layer, sample, feature); it has {len(counter)} words")
+    return ((samples, features),)
+
+
+def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
+    """Draw one random 32-bit word for each feature of each sample: uint32 (samples, features)."""
+    step, layer, sample, feature = counter
+    first, skip = divmod(feature, 4)
+    blocks = -(-(skip + features) // 4)
+    c0 = _words(first, blocks)[None, :]
+    c1 = _words(sample, samples)[:, None]
+    c2 = np.full((1, 1), layer & MASK, np.uint32)
+    c3 = np.full((1, 1), step & MASK, np.uint32)
+    words = np.stack(block(c0, c1, c2, c3, key), axis=-1)  # (samples, blocks, 4)
+    return words.reshape(samples, blocks * 4)[:, skip : skip + features].copy()
+
+
+def _words(start: int, count: int) -> Word:
+    return ((start + np.arange(count)) & MASK).astype(np.uint32)

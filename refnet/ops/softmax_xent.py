@@ -1,0 +1,93 @@
+r"""Softmax and cross-entropy: scores become probabilities, and the loss is how unlikely the truth was.
+
+Source
+------
+Paper, section 3.5: "a 1000-way softmax ... maximizes the multinomial logistic regression objective, ... the
+average across training cases of the log-probability of the correct label".
+
+Forward
+-------
+With m[n] the largest score of sample n::
+
+    p[n,k] = exp(z[n,k] - m[n]) / sum over j of exp(z[n,j] - m[n])
+    loss   = mean over n of  -log p[n, label[n]]
+
+Subtracting m changes nothing in exact arithmetic and keeps exp from overflowing. The logarithm is taken of the
+sum, not of the quotient, so that a p that rounds to zero does not give an infinite loss.
+
+Backward
+--------
+For one sample, loss = log(sum of exp z_j) - z_label, whose derivatives are p_k and -[k = label]; the mean divides
+by N::
+
+    dz[n,k] = (p[n,k] - [k = label[n]]) / N
+
+Shapes
+------
+z, p and dz (N,K); labels (N,) integers in [0, K); loss is an array of no axes.
+
+Decisions
+---------
+The two functions are one op, since apart the gradient would divide by a p that may be zero. Labels out of range
+are refused at the door (``forward_values``), never read.
+
+Kept for backward
+-----------------
+p.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.ops._rules import Floats, Shape, require, require_rank
+
+INTERFACE = ("forward", "backward")
+
+Labels = npt.NDArray[np.integer[Any]]
+
+
+def forward_shapes(z: Shape, labels: Shape) -> tuple[Shape, ...]:
+    """Shape rule: (loss, p). Raises ``ShapeError`` unless there is one label for each row of at least one score."""
+    require_rank("softmax_xent", 2, z=z)
+    require("softmax_xent", min(z) >= 1, f"z must hold at least one sample and one class, it has shape {z}")
+    require("softmax_xent", labels == z[:1], f"there must be {z[0]} labels, one for each row; their shape is {labels}")
+    return (), z
+
+
+def forward_values(z: Floats, labels: Labels) -> None:
+    """Value rule. Raises ``ShapeError`` for a label that is no class."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= z.shape[1]))
+    if wrong.size:
+        n = int(wrong[0])
+        require("softmax_xent", False, f"labels[{n}] is {labels[n]}, it must be at least 0 and below {z.shape[1]}")
+
+
+def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """Loss (no axes) and probabilities p (N,K)."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    exp = np.exp(shifted)
+    total = exp.sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    loss = np.asarray((np.log(total[:, 0]) - shifted[rows, labels]).mean())
+    return loss, exp / total
+
+
+def backward_shapes(p: Shape, labels: Shape) -> tuple[Shape, ...]:
+    """Shape rule: (dz,)."""
+    forward_shapes(p, labels)
+    return (p,)
+
+
+def backward_values(p: Floats, labels: Labels) -> None:
+    """Value rule, as for forward."""
+    forward_values(p, labels)
+
+
+def backward(p: Floats, labels: Labels) -> Floats:
+    """Gradient of z (N,K)."""
+    dz = p.copy()
+    dz[np.arange(len(labels)), labels] -= 1
+    dz /= len(labels)
+    return dz

@@ -1,0 +1,1 @@
+"""The conformance suite that every backend is held to; see :mod:`refnet.testing.suite`."""

@@ -1,0 +1,120 @@
+"""The loopback backend: the reference behind an array type that refuses to be treated as a NumPy array.
+
+It computes nothing of its own. A program that runs on it has shown that it touches arrays through the backend only,
+and that it never mixes the columns: an array remembers where it lives, and ops refuse to combine two places.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import ops
+from refnet.reference import NumpyBackend
+
+
+class LoopArray:
+    """An array that can only be asked for its shape and dtype."""
+
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, hidden: npt.NDArray[Any], column: int) -> None:
+        self._hidden = hidden
+        self._column = column
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return self._hidden.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Kind of the numbers."""
+        return self._hidden.dtype
+
+    def _refuse(self, *_: object) -> Any:
+        raise TypeError("an array of the loopback backend was used outside the backend")
+
+    __array__ = __bool__ = __float__ = __int__ = __len__ = __iter__ = __getitem__ = __eq__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __neg__ = _refuse
+
+
+class LoopbackBackend:
+    """NumPy's results in another backend's clothes. Any device name is accepted: there is one memory."""
+
+    name = "loopback"
+
+    def __init__(self, columns: int = 1, devices: Sequence[str] = ()) -> None:
+        self.columns = columns
+        self.devices = tuple(devices)
+        self._numpy = NumpyBackend(columns)
+        for op in ops.OPS:
+            setattr(self, op, _behind_loop(getattr(ops, op)))
+
+    def asarray(self, a: npt.NDArray[Any], column: int = 0) -> LoopArray:
+        """Copy a host array to the column."""
+        return LoopArray(self._numpy.asarray(a), column)
+
+    def to_numpy(self, a: LoopArray) -> npt.NDArray[Any]:
+        """Copy an array to the host."""
+        return _reveal(a).copy()
+
+    def move(self, a: LoopArray, column: int) -> LoopArray:
+        """Copy an array to another column, as if the columns shared nothing."""
+        return LoopArray(_reveal(a).copy(), column)
+
+    def concat(self, parts: Sequence[LoopArray]) -> LoopArray:
+        """Join arrays of one column along their channels."""
+        return LoopArray(self._numpy.concat([_reveal(part) for part in parts]), _column_of(parts))
+
+    def split(self, a: LoopArray, widths: Sequence[int]) -> list[LoopArray]:
+        """Undo ``concat``."""
+        return [LoopArray(part, a._column) for part in self._numpy.split(_reveal(a), widths)]  # noqa: SLF001
+
+    def add(self, a: LoopArray, b: LoopArray) -> LoopArray:
+        """Add two gradients of one column."""
+        return LoopArray(self._numpy.add(_reveal(a), _reveal(b)), _column_of((a, b)))
+
+    def synchronize(self) -> None:
+        """Nothing runs behind the caller's back."""
+
+
+def _behind_loop(chapter: ModuleType) -> SimpleNamespace:
+    return SimpleNamespace(**{name: _wrap(getattr(chapter, name)) for name in chapter.INTERFACE})
+
+
+def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        arrays = [value for value in (*args, *kwargs.values()) if isinstance(value, (LoopArray, np.ndarray))]
+        column = _column_of(arrays) if arrays else 0
+        result = function(
+            *(_reveal_arrays(value) for value in args),
+            **{key: _reveal_arrays(value) for key, value in kwargs.items()},
+        )
+        if isinstance(result, tuple):
+            return tuple(None if array is None else LoopArray(array, column) for array in result)
+        return None if result is None else LoopArray(result, column)
+
+    return wrapped
+
+
+def _reveal(a: object) -> npt.NDArray[Any]:
+    if not isinstance(a, LoopArray):
+        raise TypeError(f"the loopback backend takes its own arrays, not {type(a).__name__}")
+    return a._hidden  # noqa: SLF001
+
+
+def _reveal_arrays(value: Any) -> Any:
+    return _reveal(value) if isinstance(value, (LoopArray, np.ndarray)) else value
+
+
+def _column_of(arrays: Sequence[object]) -> int:
+    columns = {a._column for a in arrays if isinstance(a, LoopArray)}  # noqa: SLF001
+    if len(columns) != 1 or not all(isinstance(a, LoopArray) for a in arrays):
+        raise TypeError(f"one op was given arrays of different places: columns {sorted(columns)}")
+    return columns.pop()
