@@ -83,9 +83,9 @@ def backward(
         return None, dw, db
 
     dbordered = np.zeros_like(bordered)
+    read_by_tap = _windows(dbordered, w, stride)  # a view: [..., r, s] are the pixels that tap (r, s) read
     for r, s in np.ndindex(w.shape[2:]):
-        read_by_tap = _windows(dbordered, w, stride)[..., r, s]  # a view: the pixels that tap (r, s) read
-        read_by_tap += np.einsum("nkpq,kc->ncpq", dy, w[:, :, r, s], optimize=True)
+        read_by_tap[..., r, s] += np.einsum("nkpq,kc->ncpq", dy, w[:, :, r, s], optimize=True)
     H, W = x.shape[2:]
     return dbordered[:, :, pad : pad + H, pad : pad + W].copy(), dw, db
 

@@ -1,0 +1,100 @@
+"""The command line: ``refnet COMMAND``. Each command is one module, imported when it is called."""
+
+import argparse
+import os
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+
+from refnet import __version__
+from refnet.errors import ConfigError, RefnetError
+
+# In the order in which one meets them.
+COMMANDS = {
+    "train": "train a network and test it",
+    "summary": "describe a network: layers, columns, parameters, multiply-adds, and what crosses",
+    "backends": "list the backends, and why one cannot run here",
+}
+
+EXIT_CODES = """\
+exit codes:
+  0  done
+  2  usage or configuration: a flag, key, network or run directory
+  3  data: an image, a label, a folder
+  4  checkpoint: a file of saved parameters
+  5  numeric: NaN or infinity where a finite number belongs
+  6  backend unavailable
+  130  interrupted"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code. A user's mistake ends in one line, never in a traceback."""
+    parser, commands = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        import_module(f"refnet.cli.{argv[0]}").add_arguments(commands[argv[0]])
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+        _refuse(unknown, commands[arguments.command])
+        code: int = import_module(f"refnet.cli.{arguments.command}").run(arguments)
+    except RefnetError as error:
+        for line in str(error).splitlines():
+            print(f"refnet: {line}", file=sys.stderr)
+        return error.exit_code
+    except MemoryError as error:
+        print(f"refnet: out of memory ({error}); a smaller --batch needs less", file=sys.stderr)
+        return ConfigError.exit_code
+    except KeyboardInterrupt:
+        print("refnet: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def within(flag: str, value: int, low: int, high: int | None = None) -> None:
+    """Raise ``ConfigError`` unless low <= value <= high."""
+    if value < low or (high is not None and value > high):
+        most = "" if high is None else f" and at most {high}"
+        raise ConfigError(f"{flag} {value} is not allowed; it must be a whole number of at least {low}{most}")
+
+
+def _refuse(unknown: list[str], command: argparse.ArgumentParser) -> None:
+    """Report every argument that the command does not have, with the nearest that it has."""
+    problems = []
+    for before, argument in zip(["", *unknown], unknown, strict=False):
+        if before.startswith("--") and "=" not in before and not argument.startswith("-"):
+            continue  # the value of the unknown flag before it
+        flag = argument.partition("=")[0]
+        nearest = get_close_matches(flag, command._option_string_actions, n=1)  # noqa: SLF001 - no public list exists
+        hint = f"the nearest is {nearest[0]}" if nearest else f"see {command.prog} --help"
+        problems.append(f"{flag} is not an argument of {command.prog}; {hint}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Build the parser; a command's own arguments are added when it is called, to keep ``--help`` fast."""
+    parser = argparse.ArgumentParser(
+        prog="refnet",
+        description="The AlexNet paper as software to read, trust and use.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"refnet {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = {
+        name: subparsers.add_parser(
+            name,
+            help=purpose,
+            description=purpose[0].upper() + purpose[1:] + ".",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for name, purpose in COMMANDS.items()
+    }
+    return parser, commands

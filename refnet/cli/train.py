@@ -1,0 +1,53 @@
+"""``refnet train``: from a configuration to a test error."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from refnet import config, progress
+from refnet.nets import NETS
+from refnet.train import Result, train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags: one for each configuration key, and where else to read and write."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="read keys from a TOML file")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as the last and only line of standard output"
+    )
+    config.add_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and say how it went and what to try next."""
+    show = progress.on(sys.stderr if arguments.json else sys.stdout)
+    resolved = config.resolve(
+        config.given(arguments),
+        environ=os.environ,
+        file=arguments.config,
+        recipes={name: write(inits[0]).recipe for name, (write, inits) in NETS.items()},
+        inits={name: inits for name, (_, inits) in NETS.items()},
+    )
+    result = train(resolved.config, show)
+    if arguments.json:
+        print(json.dumps(result.figures()), flush=True)
+    else:
+        for line in _ending(resolved.config, result):
+            show.say(line)
+    return 0
+
+
+def _ending(settings: config.Config, result: Result) -> list[str]:
+    return [
+        "",
+        f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",
+        f"time         {result.seconds:.1f} s for {result.steps} steps in {result.epochs} epochs",
+        f"run          {result.run}",
+        "",
+        "What to try next:",
+        f"  refnet summary {settings.net:<24} what was trained, layer by layer and column by column",
+        f"  refnet train --columns {3 - settings.columns} --seed 1        the same net in another form, another draw",
+        "  refnet train --net paper --data FOLDER  the paper's network on your own photographs",
+    ]

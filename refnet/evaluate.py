@@ -1,0 +1,63 @@
+"""How often a network is wrong: top-1 and top-5 error and loss over a set of images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import network
+from refnet.backend import Array, Backend
+from refnet.data import Split
+from refnet.data.crops import centre_crops
+from refnet.plan import Plan
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss, and the fractions of images that were classified wrongly, in [0, 1]."""
+
+    loss: float
+    top1_error: float
+    top5_error: float
+
+
+def score(
+    plan: Plan,
+    params: Mapping[str, Array],
+    split: Split,
+    mean: npt.NDArray[np.float32],
+    backend: Backend,
+    *,
+    batch: int,
+) -> Score:
+    """Classify the centre crop of every image of a split, `batch` at a time."""
+    _, height, width = plan.input_shape
+    loss = top1 = top5 = 0.0
+    for start in range(0, len(split), batch):
+        indices = np.arange(start, min(start + batch, len(split)))
+        labels = split.labels[indices]
+        crops = centre_crops(split.images(indices), mean, (height, width))
+        images = network.place(plan, crops, backend)
+        output = network.forward(plan, params, images, backend, record=False).output
+        batch_loss, p = backend.softmax_xent.forward(output, backend.asarray(labels))
+        host = backend.to_numpy(p)
+        loss += float(backend.to_numpy(batch_loss)) * len(indices)
+        top1 += top_k_error(host, labels, 1) * len(indices)
+        top5 += top_k_error(host, labels, 5) * len(indices)
+    return Score(loss / len(split), top1 / len(split), top5 / len(split))
+
+
+def top_k_error(p: npt.NDArray[Any], labels: npt.NDArray[Any], k: int) -> float:
+    """Mean over samples of the chance that the truth is not among the k most probable classes.
+
+    Classes as probable as the truth share the places that are left (code2012 counts so too): with g classes above
+    the truth and t, itself included, level with it, the truth is among the k with chance ``(k - g) / t``, held to
+    [0, 1]. p is (N,K), labels (N,).
+    """
+    truth = p[np.arange(len(labels)), labels][:, None]
+    above = (p > truth).sum(axis=1)
+    level = (p == truth).sum(axis=1)
+    among = np.clip((k - above) / np.maximum(level, 1), 0, 1)
+    return float(1 - among.mean())

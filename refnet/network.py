@@ -1,0 +1,131 @@
+"""Run a plan forward, writing a tape, and the tape backward. The only code that knows the chain rule runs backwards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from refnet.backend import Array, Backend
+from refnet.errors import ShapeError
+from refnet.layers import LAYERS, Backprop, Draw, Run
+from refnet.plan import IMAGE, Crossing, Plan, Step
+
+
+@dataclass
+class Tape:
+    """What a forward pass leaves behind.
+
+    Attributes
+    ----------
+    output
+        The last step's output, (N,K).
+    steps
+        Each step with its backprop, in the order they ran. ``backward`` empties it, so that activations die as soon
+        as they have been used.
+    crossings
+        Every array that went from one column to another.
+    """
+
+    backend: Backend
+    output: Array
+    steps: list[tuple[Step, Backprop]]
+    crossings: list[Crossing]
+
+
+def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]:
+    """Give each column that reads the image a copy of its own, where it lives."""
+    return [backend.asarray(images, column) for column in range(plan.columns)]
+
+
+def place_params(plan: Plan, host: Mapping[str, npt.NDArray[Any]], backend: Backend) -> dict[str, Array]:
+    """Copy each parameter to where its column lives. Raises ``ShapeError`` for names or shapes that do not fit."""
+    check_params(plan, host)
+    return {
+        f"{step.name}.{letter}": backend.asarray(host[f"{step.name}.{letter}"], step.column)
+        for step in plan.steps
+        for letter in step.params
+    }
+
+
+def check_params(plan: Plan, params: Mapping[str, Any]) -> None:
+    """Hold parameters to the plan. Raises ``ShapeError`` that names the first which is missing, extra or misshapen."""
+    expected = plan.param_shapes()
+    for name, shape in expected.items():
+        if name not in params:
+            raise ShapeError(f"parameter {name} {shape} is missing")
+        if tuple(params[name].shape) != shape:
+            raise ShapeError(f"parameter {name} must have shape {shape}, it has {tuple(params[name].shape)}")
+    extra = sorted(set(params) - set(expected))
+    if extra:
+        raise ShapeError(f"parameter {extra[0]} belongs to no layer of this network")
+
+
+def forward(
+    plan: Plan,
+    params: Mapping[str, Array],
+    images: Sequence[Array],
+    backend: Backend,
+    *,
+    draw: Draw | None = None,
+    record: bool = True,
+) -> Tape:
+    """Run the network.
+
+    Parameters
+    ----------
+    params
+        Every parameter by name, where its column lives (:func:`place_params`).
+    images
+        The batch (N,C,H,W), once for each column (:func:`place`).
+    draw
+        The random numbers of a training pass; None for a test pass, in which dropout takes its expected value.
+    record
+        Whether to keep what ``backward`` needs; without it the tape holds the output alone.
+
+    Raises
+    ------
+    ShapeError
+        The images or parameters do not fit the plan.
+    """
+    _check_door(plan, params, images)
+    run = Run(backend, draw)
+    outputs: dict[str, Array] = {}
+    unread = plan.readers()
+    tape = []
+    for step in plan.steps:
+        inputs = [images[step.column] if name == IMAGE else outputs[name] for name in step.inputs]
+        letters = {letter: params[f"{step.name}.{letter}"] for letter in step.params}
+        y, backprop = LAYERS[step.layer.op](step, inputs, letters, run)
+        outputs[step.name] = y
+        if record:
+            tape.append((step, backprop))
+        del inputs, backprop
+        for name in step.inputs:
+            unread[name] -= 1
+            if not unread[name]:
+                outputs.pop(name, None)
+    return Tape(backend, y, tape, run.crossings)
+
+
+def backward(tape: Tape, dy: Array) -> dict[str, Array]:
+    """Gradient of every parameter by name, given that of the output (N,K). Empties the tape."""
+    gradients: dict[str, Array] = {}
+    meeting: dict[str, Array] = {tape.steps[-1][0].name: dy}
+    while tape.steps:
+        step, backprop = tape.steps.pop()
+        to_inputs, to_params = backprop(meeting.pop(step.name))
+        gradients.update({f"{step.name}.{letter}": gradient for letter, gradient in to_params.items()})
+        for name, gradient in zip(step.inputs, to_inputs, strict=True):
+            if gradient is not None and name != IMAGE:
+                meeting[name] = tape.backend.add(meeting[name], gradient) if name in meeting else gradient
+    return gradients
+
+
+def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array]) -> None:
+    check_params(plan, params)
+    if len(images) != plan.columns:
+        raise ShapeError(f"there must be one copy of the images for each of {plan.columns} columns, not {len(images)}")
+    for column, batch in enumerate(images):
+        if len(batch.shape) != 4 or tuple(batch.shape[1:]) != plan.input_shape:
+            raise ShapeError(f"images of column {column} must be (N, *{plan.input_shape}), they are {batch.shape}")

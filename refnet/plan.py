@@ -1,0 +1,276 @@
+"""A network as pure data, and what becomes of it when its channels are split into columns.
+
+A network is a tuple of :class:`Layer`. ``split`` turns it into a :class:`Plan`: for each layer one :class:`Step`
+per column and, before a layer that reads all columns, a gather for each column that needs it. Columns are part of
+what the network computes (paper, section 3.2 and figure 2); on which device a column runs is the backend's business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal
+
+from refnet import ops
+from refnet.errors import ShapeError
+from refnet.ops._rules import Shape
+
+Reads = Literal["own", "all"]
+
+IMAGE = "image"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network, over all its columns.
+
+    Attributes
+    ----------
+    op
+        The chapter that it runs.
+    reads
+        "own": what the same column made; "all": what every column made. A layer after the image reads the image.
+    width
+        Number of filters or outputs, all columns together; 0 for a layer without parameters.
+    kernel
+        Side of a filter in pixels; 0 for a layer without filters.
+    options
+        The hyper-parameters of its op.
+    sigma, bias
+        The first weights are normal with mean 0 and this standard deviation, the first biases this constant.
+    columns
+        "split": as many as the plan has; "one": the first column alone holds the layer (the paper's fc8).
+    """
+
+    name: str
+    op: str
+    reads: Reads = "own"
+    width: int = 0
+    kernel: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sigma: float = 0.0
+    bias: float = 0.0
+    columns: Literal["split", "one"] = "split"
+
+
+def conv(
+    name: str,
+    width: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    ceil: bool = False,
+    reads: Reads = "own",
+    sigma: float,
+    bias: float,
+) -> Layer:
+    """Write a convolutional layer."""
+    options = {"stride": stride, "pad": pad, "ceil": ceil}
+    return Layer(name, "conv2d", reads, width, kernel, options, sigma, bias)
+
+
+def linear(
+    name: str,
+    width: int,
+    *,
+    reads: Reads = "all",
+    sigma: float,
+    bias: float,
+    columns: Literal["split", "one"] = "split",
+) -> Layer:
+    """Write a fully connected layer."""
+    return Layer(name, "linear", reads, width, sigma=sigma, bias=bias, columns=columns)
+
+
+def relu(name: str) -> Layer:
+    """Write a layer of rectified linear units."""
+    return Layer(name, "relu")
+
+
+def tanh(name: str) -> Layer:
+    """Write a layer of tanh units."""
+    return Layer(name, "tanh")
+
+
+def lrn(name: str, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Layer:
+    """Write a local response normalisation; the defaults are the paper's (section 3.3)."""
+    return Layer(name, "lrn", options={"n": n, "k": k, "alpha": alpha, "beta": beta})
+
+
+def maxpool(name: str, *, size: int = 3, stride: int = 2, ceil: bool = True) -> Layer:
+    """Write an overlapping max-pooling; the defaults are the paper's (section 3.4)."""
+    return Layer(name, "maxpool", options={"size": size, "stride": stride, "ceil": ceil})
+
+
+def dropout(name: str, *, drop: float = 0.5) -> Layer:
+    """Write dropout; the default is the paper's (section 4.2)."""
+    return Layer(name, "dropout", options={"drop": drop})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer's work in one column, or a gather before it.
+
+    Attributes
+    ----------
+    name
+        The layer and the column, ``conv2@0``.
+    index
+        The layer's place in the network: its word in a Philox counter.
+    inputs
+        Names of the steps whose outputs it reads, or ``image``.
+    shapes, sources
+        Their shapes for one sample and the columns they live in, in the same order.
+    shape
+        Its output's shape for one sample.
+    params
+        Shape of each parameter by its letter; the parameter is called ``conv2@0.w`` in a run and in a checkpoint.
+    first
+        The place of its first filter or feature among those of all columns.
+    """
+
+    name: str
+    layer: Layer
+    index: int
+    column: int
+    inputs: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    sources: tuple[int, ...]
+    shape: Shape
+    params: Mapping[str, Shape] = field(default_factory=dict)
+    first: int = 0
+
+    def macs(self) -> int:
+        """Multiply-adds of its forward pass for one sample: each weight once for each place it is applied at."""
+        if "w" not in self.params:
+            return 0
+        places = prod(self.shape[1:])
+        return prod(self.params["w"]) * places
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, in order. The last step's output is the network's."""
+
+    columns: int
+    input_shape: Shape
+    steps: tuple[Step, ...]
+
+    def param_shapes(self) -> dict[str, Shape]:
+        """Shape of every parameter by its full name."""
+        return {f"{step.name}.{letter}": shape for step in self.steps for letter, shape in step.params.items()}
+
+    def readers(self) -> dict[str, int]:
+        """How many steps read each output."""
+        counts = dict.fromkeys((IMAGE, *(step.name for step in self.steps)), 0)
+        for step in self.steps:
+            for name in step.inputs:
+                counts[name] += 1
+        return counts
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One array that went from one column to another.
+
+    Attributes
+    ----------
+    into
+        The layer that reads it.
+    of
+        The step that made it.
+    source, target
+        The columns. Activations travel from source to target, their gradients the other way.
+    nbytes
+        Bytes that travelled one way.
+    """
+
+    into: str
+    of: str
+    source: int
+    target: int
+    nbytes: int
+
+
+def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
+    """Plan the network for a number of columns.
+
+    Parameters
+    ----------
+    input_shape
+        (C,H,W) of one image; each column reads the whole image.
+
+    Raises
+    ------
+    ShapeError
+        A layer does not fit what it reads, or its width does not divide among the columns.
+    """
+    steps: list[Step] = []
+    latest = [Step(IMAGE, Layer(IMAGE, IMAGE), -1, column, (), (), (), input_shape) for column in range(columns)]
+    for index, layer in enumerate(layers):
+        holders = 1 if layer.columns == "one" or (layer.reads == "own" and len(latest) == 1) else columns
+        sources = [_source(latest, layer, index, column) for column in range(holders)]
+        latest = [_step(layer, index, column, holders, source) for column, source in enumerate(sources)]
+        # All gathers come before the steps that read them, so that a backend can overlap copies with work.
+        steps += [source for source in sources if source.layer.op == "gather"]
+        steps += latest
+    return Plan(columns, input_shape, tuple(steps))
+
+
+def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:
+    """List what will cross between the columns in one forward pass; the gradients of a training step mirror it."""
+    return [
+        Crossing(step.layer.name, name, source, step.column, batch * prod(shape) * itemsize)
+        for step in plan.steps
+        for name, shape, source in zip(step.inputs, step.shapes, step.sources, strict=True)
+        if source != step.column
+    ]
+
+
+def _source(latest: list[Step], layer: Layer, index: int, column: int) -> Step:
+    """Say what a column of a layer reads: its own latest step, or a gather of all."""
+    if layer.reads == "own" or latest[0].name == IMAGE or (len(latest) == 1 and column == 0):
+        return latest[column]
+    return _gather(latest, layer, index, column)
+
+
+def _gather(latest: list[Step], layer: Layer, index: int, column: int) -> Step:
+    """Bring every column's output to one column and join them along the channels."""
+    shapes = tuple(step.shape for step in latest)
+    shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    names = tuple(step.name for step in latest)
+    sources = tuple(step.column for step in latest)
+    name = f"{layer.name}.gather@{column}"
+    return Step(name, Layer(layer.name, "gather"), index, column, names, shapes, sources, shape)
+
+
+def _step(layer: Layer, index: int, column: int, holders: int, source: Step) -> Step:
+    name = f"{layer.name}@{column}"
+    if layer.width % holders:
+        raise ShapeError(f"{name}: its {layer.width} filters or outputs do not divide among {holders} columns")
+    params = _param_shapes(layer, layer.width // holders, source.shape)
+    try:
+        shape = _output_shape(layer, source.shape, params)
+    except ShapeError as error:
+        raise ShapeError(f"{name}, which reads {source.name}: {error}") from None
+    first = column * prod(shape) if not layer.width else column * (layer.width // holders)
+    return Step(name, layer, index, column, (source.name,), (source.shape,), (column,), shape, params, first)
+
+
+def _param_shapes(layer: Layer, width: int, source: Shape) -> dict[str, Shape]:
+    if layer.op == "conv2d":
+        return {"w": (width, source[0], layer.kernel, layer.kernel), "b": (width,)}
+    if layer.op == "linear":
+        return {"w": (width, prod(source)), "b": (width,)}
+    return {}
+
+
+def _output_shape(layer: Layer, source: Shape, params: Mapping[str, Shape]) -> Shape:
+    """Ask the chapter's own shape rule, with a batch of one."""
+    chapter = getattr(ops, layer.op)
+    if layer.op == "dropout":
+        (y,) = chapter.expected_shapes((1, *source), **layer.options)
+    else:
+        y, *_ = chapter.forward_shapes((1, *source), *params.values(), **layer.options)
+    shape: Shape = y[1:]
+    return shape

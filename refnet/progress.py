@@ -1,0 +1,89 @@
+"""How long work shows itself: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Advance(Protocol):
+    """Says how far a task is."""
+
+    def __call__(self, done: int, total: int | None = None, remark: str = "") -> None:
+        """Give the parts done, of how many (if that was not known before), and a remark."""
+
+
+class Show(Protocol):
+    """Where a long job reports to."""
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+
+    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Show a task while it lasts; call what is entered with the parts done, of how many, and a remark."""
+
+
+class Live:
+    """A terminal: a bar that is redrawn in place, and lines above it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+        self.console.print(line, highlight=False, markup=False)
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Show a bar with the parts done, the time left and a remark."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[remark]}"), console=self.console, transient=True) as bar:
+            task = bar.add_task(name, total=total, remark="")
+            yield lambda done, total=None, remark="": bar.update(task, completed=done, total=total, remark=remark)
+
+
+class Plain:
+    """A file, a pipe or a log: whole lines, and for a long task one at least `every` seconds apart."""
+
+    def __init__(self, stream: TextIO, every: float = 10.0) -> None:
+        self.stream = stream
+        self.every = every
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        print(line, file=self.stream, flush=True)
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Print now and then how far the task is."""
+        said = time.monotonic()
+
+        def advance(done: int, total: int | None = total, remark: str = "") -> None:
+            nonlocal said
+            if time.monotonic() - said >= self.every:
+                said = time.monotonic()
+                self.say(f"{name}: {done}/{total} {remark}".rstrip())
+
+        yield advance
+
+
+class Quiet:
+    """Nowhere: for tests and for programs that look at the result alone."""
+
+    def say(self, line: str) -> None:
+        """Ignore the line."""
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
+        """Ignore the task."""
+        yield lambda done, total=None, remark="": None  # noqa: ARG005
+
+
+def on(stream: TextIO | None = None) -> Live | Plain:
+    """Choose the way of showing that suits a stream (default: standard output)."""
+    stream = stream or sys.stdout
+    return Live(Console(file=stream)) if stream.isatty() else Plain(stream)

@@ -1,0 +1,218 @@
+"""Training: the paper's section 5, from a configuration to a test error."""
+
+import time
+from dataclasses import asdict, dataclass
+from math import isfinite
+
+import numpy as np
+
+from refnet import checkpoint, network
+from refnet.backend import Array, Backend, load
+from refnet.config import Config
+from refnet.data import Dataset, check_fits, describe, open_dataset
+from refnet.data.crops import Crops, random_crops
+from refnet.data.dataset import Labels
+from refnet.data.order import epoch_order
+from refnet.errors import ConfigError, NumericError
+from refnet.evaluate import Score, score
+from refnet.initial import initialise
+from refnet.layers import Draw
+from refnet.nets import Net, get
+from refnet.plan import Plan
+from refnet.progress import Show
+from refnet.runs import RunDirectory
+from refnet.schedule import Rate, after_epoch
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes
+    ----------
+    test
+        Loss and errors on the test images, which nothing before has looked at.
+    steps, epochs
+        How many were done.
+    seconds
+        From the configuration to the test error.
+    run
+        The run's directory.
+    """
+
+    test: Score
+    steps: int
+    epochs: int
+    seconds: float
+    run: str
+
+    def figures(self) -> dict[str, float | int | str]:
+        """Give the result as flat keys and values."""
+        return {
+            "test_top1_error": self.test.top1_error,
+            "test_top5_error": self.test.top5_error,
+            "test_loss": self.test.loss,
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 3),
+            "run": self.run,
+        }
+
+
+@dataclass
+class Model:
+    """A network in training: its plan, and what the steps change in place."""
+
+    plan: Plan
+    backend: Backend
+    params: dict[str, Array]
+    velocities: dict[str, Array]
+
+
+def train(config: Config, show: Show) -> Result:
+    """Train a network as configured, and test it once at the end.
+
+    Raises
+    ------
+    ConfigError, DataError, BackendUnavailableError
+        Before anything is written.
+    NumericError
+        The loss is NaN or infinite; the message says at which step.
+    """
+    began = time.monotonic()
+    net = get(config.net, config.init)
+    RunDirectory.check(config)
+    backend = load(config.backend, columns=config.columns, devices=config.devices, checked=config.checked)
+    model = begin(net.plan(config.columns), config, backend)
+    dataset = _open(net, config, show)
+
+    with RunDirectory.create(config) as run, np.errstate(over="ignore", invalid="ignore"):
+        # NumPy's warnings are silenced because every loss is checked below.
+        show.say(f"net {net.name} in {config.columns} columns on backend {backend.name}; run in {run.path}")
+        rate = Rate(config.lr)
+        step = epoch = 0
+        while epoch < config.epochs and not rate.finished and step != config.max_steps:
+            epoch += 1
+            step, loss = train_epoch(model, net, dataset, config, rate, epoch, step, run, show)
+            validation = score(model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch)
+            run.log("epoch", epoch=epoch, step=step, lr=rate.lr, train_loss=loss, **_named("validation", validation))
+            show.say(
+                f"epoch {epoch:3}  step {step:6}  lr {rate.lr:.2g}  loss {loss:.4f}  "
+                f"validation top-1 error {validation.top1_error:7.2%}  top-5 {validation.top5_error:7.2%}"
+            )
+            rate = after_epoch(rate, config, epoch, validation.top1_error)
+
+        test = score(model.plan, model.params, dataset.test, dataset.mean, backend, batch=config.batch)
+        result = Result(test, step, epoch, time.monotonic() - began, str(run.path))
+        run.log("test", step=step, **_named("test", test))
+        save(model, net, run, result)
+        run.finish(result.figures())
+    return result
+
+
+def begin(plan: Plan, config: Config, backend: Backend) -> Model:
+    """Draw the first parameters and lay them, and velocities of zero, where their columns live."""
+    host = initialise(plan, config.seed)
+    params = network.place_params(plan, host, backend)
+    velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
+    return Model(plan, backend, params, velocities)
+
+
+def train_epoch(
+    model: Model,
+    net: Net,
+    dataset: Dataset,
+    config: Config,
+    rate: Rate,
+    epoch: int,
+    step: int,
+    run: RunDirectory,
+    show: Show,
+) -> tuple[int, float]:
+    """Take one step for each batch of a fresh permutation of the training images; the last batch may be short.
+
+    Returns the number of steps done since the run began, and the epoch's mean loss.
+    """
+    order = epoch_order(len(dataset.train), config.seed, epoch)
+    starts = range(0, len(order), config.batch)
+    total = 0.0
+    with show.task(f"epoch {epoch}", len(starts)) as advance:
+        for done, start in enumerate(starts, start=1):
+            began = time.monotonic()
+            indices = order[start : start + config.batch]
+            crops = random_crops(
+                dataset.train.images(indices),
+                dataset.mean,
+                net.crop,
+                flip=net.flip,
+                seed=config.seed,
+                epoch=epoch,
+                indices=indices,
+            )
+            step += 1
+            loss = train_step(model, crops, dataset.train.labels[indices], config, rate.lr, step)
+            seconds = time.monotonic() - began
+            total += loss * len(indices)
+            run.log("step", step=step, epoch=epoch, loss=loss, lr=rate.lr, images=len(indices), seconds=seconds)
+            advance(done, remark=f"loss {loss:.4f}  {len(indices) / seconds:.0f} images/s")
+            if step == config.max_steps:
+                break
+    seen = min(done * config.batch, len(order))
+    return step, total / seen
+
+
+def train_step(model: Model, crops: Crops, labels: Labels, config: Config, lr: float, step: int) -> float:
+    """Forward, backward, update; returns the batch's mean loss.
+
+    Raises
+    ------
+    NumericError
+        The loss is NaN or infinite. The parameters are those before the step.
+    """
+    backend = model.backend
+    images = network.place(model.plan, crops, backend)
+    truth = backend.asarray(labels)
+    tape = network.forward(model.plan, model.params, images, backend, draw=Draw(config.seed, step))
+    batch_loss, p = backend.softmax_xent.forward(tape.output, truth)
+    loss = float(backend.to_numpy(batch_loss))
+    if not isfinite(loss):
+        raise NumericError(f"the loss is {loss} at step {step}; a lower --lr than {lr:g} may keep it finite")
+    gradients = network.backward(tape, backend.softmax_xent.backward(p, truth))
+    for name, gradient in gradients.items():
+        decay = config.weight_decay if name.endswith(".w") else 0.0  # paper: weights decay, biases do not
+        backend.sgd.step_(
+            model.params[name],
+            model.velocities[name],
+            gradient,
+            lr=lr,
+            momentum=config.momentum,
+            weight_decay=decay,
+        )
+    return loss
+
+
+def save(model: Model, net: Net, run: RunDirectory, result: Result) -> None:
+    """Write what was learned to the run's directory."""
+    to_numpy = model.backend.to_numpy
+    checkpoint.write(
+        run.path / "parameters.safetensors",
+        {name: to_numpy(a) for name, a in model.params.items()},
+        {name: to_numpy(a) for name, a in model.velocities.items()},
+        {"net": net.name, "columns": str(model.plan.columns), "step": str(result.steps)},
+    )
+
+
+def _open(net: Net, config: Config, show: Show) -> Dataset:
+    what = config.data or net.data
+    if what is None:
+        raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
+    channels, *_ = net.input_shape
+    with show.task("reading images") as advance:
+        dataset = open_dataset(what, image_size=net.image_size, channels=channels, progress=advance)
+    check_fits(dataset, net.outputs)
+    show.say(describe(dataset))
+    return dataset
+
+
+def _named(split: str, figures: Score) -> dict[str, float]:
+    return {f"{split}_{name}": value for name, value in asdict(figures).items()}
