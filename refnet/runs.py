@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -42,7 +42,8 @@ class RunDirectory:
                 raise ConfigError(
                     f"--run-dir {path} is not empty; choose a new directory, so that no run is overwritten"
                 )
-            (path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+            # Without its own directory, so that the file can be given to --config for another run.
+            (path / "config.toml").write_text(to_toml(replace(config, run_dir=None)), encoding="utf-8")
             (path / "environment.json").write_text(_json(environment.describe()), encoding="utf-8")
             return cls(path, (path / "metrics.jsonl").open("w", encoding="utf-8", buffering=1))
         except OSError as error:

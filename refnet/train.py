@@ -90,9 +90,8 @@ def train(config: Config, show: Show) -> Result:
         # NumPy's warnings are silenced because every loss is checked below.
         show.say(f"net {net.name} in {config.columns} columns on backend {backend.name}; run in {run.path}")
         rate = Rate(config.lr)
-        step = epoch = 0
-        while epoch < config.epochs and not rate.finished and step != config.max_steps:
-            epoch += 1
+        step = 0
+        for epoch in range(1, config.epochs + 1):
             step, loss = train_epoch(model, net, dataset, config, rate, epoch, step, run, show)
             validation = score(model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch)
             run.log("epoch", epoch=epoch, step=step, lr=rate.lr, train_loss=loss, **_named("validation", validation))
@@ -101,8 +100,12 @@ def train(config: Config, show: Show) -> Result:
                 f"validation top-1 error {validation.top1_error:7.2%}  top-5 {validation.top5_error:7.2%}"
             )
             rate = after_epoch(rate, config, epoch, validation.top1_error)
+            if rate.finished or step == config.max_steps:
+                break
 
-        test = score(model.plan, model.params, dataset.test, dataset.mean, backend, batch=config.batch)
+        test = validation
+        if dataset.test is not dataset.validation:
+            test = score(model.plan, model.params, dataset.test, dataset.mean, backend, batch=config.batch)
         result = Result(test, step, epoch, time.monotonic() - began, str(run.path))
         run.log("test", step=step, **_named("test", test))
         save(model, net, run, result)

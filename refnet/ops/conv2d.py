@@ -82,10 +82,11 @@ def backward(
     if not need_dx:
         return None, dw, db
 
+    by_tap = np.einsum("nkpq,kcrs->ncpqrs", dy, w, optimize=True)
     dbordered = np.zeros_like(bordered)
-    read_by_tap = _windows(dbordered, w, stride)  # a view: [..., r, s] are the pixels that tap (r, s) read
+    read = _windows(dbordered, w, stride)  # a view: read[..., r, s] are the pixels that tap (r, s) read
     for r, s in np.ndindex(w.shape[2:]):
-        read_by_tap[..., r, s] += np.einsum("nkpq,kc->ncpq", dy, w[:, :, r, s], optimize=True)
+        read[..., r, s] += by_tap[..., r, s]
     H, W = x.shape[2:]
     return dbordered[:, :, pad : pad + H, pad : pad + W].copy(), dw, db
 

@@ -1,0 +1,64 @@
+"""What can be done with this project; ``nox -l`` is its table of contents."""
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.default_venv_backend = "venv"
+
+GROUPS = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(GROUPS, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style: ruff's rules and formatting."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types: mypy, strict."""
+    session.install("-e", ".", *group("typing"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on two workers, against the installed wheel."""
+    session.install(".", *group("test"))
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session(name="property")
+def property_(session: nox.Session) -> None:
+    """Hunt for disagreement: the conformance suite with random seeds and many examples (hours)."""
+    session.install(".", *group("test"))
+    session.run("pytest", "-n", "2", "tests/test_agreement.py", "--hypothesis-profile=property", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the ops and the training step of the paper's network, beside PyTorch."""
+    session.install(".", *group("bench"))
+    environment = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # they slow the peer that they are set for
+    session.run("pytest", "benchmarks", *session.posargs, env=environment)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and the source archive, and train a few steps from the wheel in a bare environment."""
+    session.install("build")
+    dist = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", dist, silent=True)
+    session.run("python", "-m", "pip", "uninstall", "-y", "build", silent=True)
+    session.install("--no-index", "--find-links", dist, "--no-deps", "refnet")
+    session.install("refnet")  # what it depends on
+    with session.chdir(dist):
+        session.run("refnet", "train", "--max-steps", "3")
+        session.run("refnet", "summary")

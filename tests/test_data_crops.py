@@ -1,0 +1,115 @@
+"""Crops: plain slices less the mean, drawn from nothing but seed, epoch and index."""
+
+import numpy as np
+import pytest
+
+from refnet.data.crops import _words, centre_crops, random_crops
+from refnet.errors import ConfigError
+from refnet.ops import philox
+from refnet.random import Purpose
+
+N, H, W, C = 40, 7, 9, 3
+SIZE = (5, 6)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (N, H, W, C), np.uint8)
+
+
+@pytest.fixture
+def mean():
+    return np.random.default_rng(1).uniform(0, 255, (H, W, C)).astype(np.float32)
+
+
+def crops(images, mean, indices, *, seed=1, epoch=2, flip=True):
+    return random_crops(images[indices], mean, SIZE, flip=flip, seed=seed, epoch=epoch, indices=indices)
+
+
+def test_a_crop_is_the_slice_less_the_mean(images, mean):
+    """By the documented rule: features 0, 1, 2 of the index are row, column and mirror."""
+    indices = np.random.default_rng(2).permutation(N)
+    got = crops(images, mean, indices)
+    assert got.shape == (N, C, *SIZE)
+    assert got.dtype == np.float32
+    for crop, index in zip(got, indices, strict=True):
+        words = philox.bits(1, 3, key=(1, Purpose.CROPS), counter=(2, 0, int(index), 0))[0]
+        r, s, mirror = (int(word) * n >> 32 for word, n in zip(words, (3, 4, 2), strict=True))
+        window = (images[index].astype(np.float32) - mean)[r : r + 5, s : s + 6]
+        expected = window[:, ::-1] if mirror else window
+        assert np.array_equal(crop, expected.transpose(2, 0, 1))
+
+
+def test_every_offset_and_mirror_occurs_equally_often():
+    n = 24000
+    canvas = np.arange(H * W, dtype=np.uint8).reshape(1, H, W, 1)
+    drawn = random_crops(
+        np.broadcast_to(canvas, (n, H, W, 1)),
+        np.zeros((H, W, 1), np.float32),
+        SIZE,
+        flip=True,
+        seed=0,
+        epoch=0,
+        indices=np.arange(n),
+    )
+    counts = np.unique(drawn[:, 0, 0, [0, -1]], axis=0, return_counts=True)[1]
+    assert len(counts) == 3 * 4 * 2
+    assert np.abs(counts - n / 24).max() < 5 * np.sqrt(n / 24)
+
+
+def test_any_split_into_batches_gives_the_same_crops(images, mean):
+    order = np.random.default_rng(3).permutation(N)
+    whole = crops(images, mean, order)
+    for cut in (1, 7, 39):
+        parts = [crops(images, mean, order[:cut]), crops(images, mean, order[cut:])]
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("change", [{"seed": 9}, {"epoch": 9}])
+def test_seed_and_epoch_matter(images, mean, change):
+    indices = np.arange(N)
+    assert not np.array_equal(crops(images, mean, indices), crops(images, mean, indices, **change))
+
+
+def test_without_flip_nothing_is_mirrored_and_offsets_stay(images, mean):
+    indices = np.arange(N)
+    plain, flipped = crops(images, mean, indices, flip=False), crops(images, mean, indices)
+    same = [np.array_equal(a, b) for a, b in zip(plain, flipped, strict=True)]
+    mirrored = [np.array_equal(a[..., ::-1], b) for a, b in zip(plain, flipped, strict=True)]
+    assert all(a or b for a, b in zip(same, mirrored, strict=True))
+    assert 0 < sum(mirrored) < N
+
+
+def test_words_are_those_of_philox():
+    """Also of an index that 16 bits would not hold; pinned."""
+    indices = np.array([0, 5, 4_000_000])
+    words = np.stack(_words(indices, seed=7, epoch=2), axis=-1)
+    for index, row in zip(indices, words, strict=True):
+        expected = philox.bits(1, 4, key=(7, Purpose.CROPS), counter=(2, 0, int(index), 0))[0]
+        assert np.array_equal(row, expected)
+    assert words[:, 0].tolist() == [1535252659, 1486267825, 763451479]
+
+
+@pytest.mark.parametrize(("size", "r", "s"), [((5, 5), 1, 2), ((4, 6), 1, 1), ((7, 9), 0, 0)])
+def test_centre(images, mean, size, r, s):
+    got = centre_crops(images, mean, size)
+    expected = (images.astype(np.float32) - mean)[:, r : r + size[0], s : s + size[1]].transpose(0, 3, 1, 2)
+    assert got.dtype == np.float32
+    assert np.array_equal(got, expected)
+
+
+def test_a_whole_image_is_a_crop(images, mean):
+    got = random_crops(images, mean, (H, W), flip=False, seed=0, epoch=0, indices=np.arange(N))
+    assert np.array_equal(got, centre_crops(images, mean, (H, W)))
+
+
+def test_no_images(images, mean):
+    assert crops(images, mean, np.arange(0)).shape == (0, C, *SIZE)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (5, 10), (0, 5)])
+def test_a_crop_must_fit(images, mean, size):
+    with pytest.raises(ConfigError, match=rf"crop of {size[0]}x{size[1]} does not fit in images of 7x9"):
+        centre_crops(images, mean, size)
+    with pytest.raises(ConfigError, match="does not fit"):
+        random_crops(images, mean, size, flip=True, seed=0, epoch=0, indices=np.arange(N))
