@@ -35,7 +35,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:

@@ -96,8 +96,8 @@ def train(config: Config, show: Show) -> Result:
             validation = score(model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch)
             run.log("epoch", epoch=epoch, step=step, lr=rate.lr, train_loss=loss, **_named("validation", validation))
             show.say(
-                f"epoch {epoch:3}  step {step:6}  lr {rate.lr:.2g}  loss {loss:.4f}  "
-                f"validation top-1 error {validation.top1_error:7.2%}  top-5 {validation.top5_error:7.2%}"
+                f"epoch {epoch:3}  lr {rate.lr:<7.2g}  loss {loss:.4f}  "
+                f"validation error {validation.top1_error:7.2%} top-1 {validation.top5_error:7.2%} top-5"
             )
             rate = after_epoch(rate, config, epoch, validation.top1_error)
             if rate.finished or step == config.max_steps:

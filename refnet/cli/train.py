@@ -47,7 +47,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
         f"run          {result.run}",
         "",
         "What to try next:",
-        f"  refnet summary {settings.net:<24} what was trained, layer by layer and column by column",
-        f"  refnet train --columns {3 - settings.columns} --seed 1        the same net in another form, another draw",
-        "  refnet train --net paper --data FOLDER  the paper's network on your own photographs",
+        f"  {f'refnet summary {settings.net}':40} the net, layer by layer",
+        f"  {f'refnet train --columns {3 - settings.columns} --seed 1':40} another form, another draw",
+        f"  {'refnet train --net paper --data FOLDER':40} the paper's, on your photographs",
     ]

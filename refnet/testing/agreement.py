@@ -1,0 +1,180 @@
+"""Run one call on a backend and hold it to its chapter."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refnet.testing import bounds
+from refnet.testing.call import Array, Call, Values, laid_out
+from refnet.testing.cases import Case, case_of
+from refnet.testing.cases._case import Given
+from refnet.testing.memory import Guards, module_of, poisoned
+
+ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The arguments of a call (float32), and what the reference makes of them in float64."""
+
+    case: Case
+    call: Call
+    given: Given
+    expected: tuple[Any, ...]
+
+    def where(self, backend: Any, result: str = "") -> str:
+        """Say what was computed, and how to compute it again."""
+        label = f"{result} of {self.case}" if result else str(self.case)
+        return (
+            f"{label} on backend {backend.name}; again: "
+            f"from refnet.testing.agreement import *; reproduce({backend.name!r}, {self.call!r})"
+        )
+
+
+def pose(case: Case, call: Call) -> Problem:
+    """Make the arguments of a call: the first of its seed's whose results are not mostly zeros."""
+    for attempt in range(ATTEMPTS):
+        with quiet(call):
+            given = case.make(call.sizes, call.options, Values(call.kind, (call.seed, attempt)))
+            expected = reference(case, call, given, np.float64)
+        if call.kind == "special" or all(counts(case, result) for result in expected):
+            laid = {name: laid_out(value, call.layout) if is_array(value) else value for name, value in given.items()}
+            return Problem(case, call, laid, expected)
+    raise AssertionError(f"{ATTEMPTS} draws of values gave results that are mostly zeros: {call!r}")
+
+
+def counts(case: Case, result: Any) -> bool:
+    """Say whether a result has few enough zeros to show anything (positions and words always do)."""
+    return result is None or result.dtype.kind != "f" or bounds.zero_share(result) <= case.zeros
+
+
+def reference(case: Case, call: Call, given: Given, dtype: Any) -> tuple[Any, ...]:
+    """Compute with the chapter in the given precision, on copies."""
+    function = getattr(case.chapter, case.function)
+    return case.outcome(function, {name: converted(value, dtype) for name, value in given.items()}, call.options)
+
+
+def converted(value: Any, dtype: Any) -> Any:
+    """Copy an argument; floats change to the dtype."""
+    return value.astype(dtype if value.dtype.kind == "f" else value.dtype) if is_array(value) else value
+
+
+def run(backend: Any, problem: Problem, cross: Callable[[Array], Any] | None = None) -> tuple[Any, ...]:
+    """Compute on a backend with poisoned memory: results on the host, after all that holds for any op was checked.
+
+    `cross` brings a host array into the backend, instead of its ``asarray``.
+    """
+    case, call, where = problem.case, problem.call, problem.where(backend)
+    there = {
+        name: (cross or backend.asarray)(value) if is_array(value) else value for name, value in problem.given.items()
+    }
+    function = getattr(getattr(backend, case.op), case.function)
+    with quiet(call), poisoned(backend) as guards:
+        outcome = case.outcome(function, there, call.options)
+    backend.synchronize()
+    _allocated_by_empty(backend, guards, case, where)
+    guards.check(where)
+    results = tuple(None if result is None else backend.to_numpy(result) for result in outcome)
+    _arguments_kept(backend, problem, there)
+    _fresh(backend, problem, there, results)
+    return results
+
+
+def agree(backend: Any, case: Case, call: Call) -> None:
+    """Fail unless a backend's results are the chapter's, exactly or within the bounds, whichever apply."""
+    problem = pose(case, call)
+    hold(backend, problem, run(backend, problem))
+
+
+def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> None:
+    """Compare results with those of the reference, by the layers T0 and T1."""
+    case, call = problem.case, problem.call
+    exactly = case.exact == "always"
+    with quiet(call):
+        expected = reference(case, call, problem.given, np.float32)
+        given64 = {name: converted(value, np.float64) for name, value in problem.given.items()}
+        precision = getattr(backend, "precision", "ieee")
+        allowed = case.allowed(given64, call.options, problem.expected, precision) if case.allowed else ()
+    for i, (name, y, y32, y64) in enumerate(zip(case.results, results, expected, problem.expected, strict=True)):
+        where = problem.where(backend, name)
+        if y is None or y32 is None:
+            assert y is y32, f"one of the two is None: {where}"
+        elif exactly or y32.dtype.kind != "f":
+            bounds.bit_equal(y, y32, where)
+        elif case.exact == "integers" and call.kind == "integers":
+            bounds.equal(y, y64.astype(np.float32), where)
+        else:
+            assert y.dtype == np.float32, f"float32 became {y.dtype}: {where}"
+            bounds.within(y, y64, allowed[i], where)
+
+
+def repeat(backend: Any, problem: Problem) -> None:
+    """T3: fail unless a second run gives the same bits, as does one thread or two where Numba lets us choose."""
+    first = run(backend, problem)
+    _same_bits(first, run(backend, problem), f"the second time {problem.where(backend)}")
+    if numba := sys.modules.get("numba"):
+        before = numba.get_num_threads()
+        for threads in range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1):
+            numba.set_num_threads(threads)
+            _same_bits(first, run(backend, problem), f"with {threads} threads {problem.where(backend)}")
+        numba.set_num_threads(before)
+
+
+def compete(backend: Any, case: Case, kind: str, seed: int) -> None:
+    """T2: fail where the largest error exceeds what NumPy's own in float32 allows, on the case's roomy call."""
+    assert case.roomy, f"{case} has no roomy call"
+    problem = pose(case, Call(case.op, case.function, *case.roomy, kind, seed=seed))
+    numpys = reference(case, problem.call, problem.given, np.float32)
+    results = run(backend, problem)
+    for name, y, y32, y64 in zip(case.results, results, numpys, problem.expected, strict=True):
+        bounds.no_worse_than_numpy(y, y32, y64, problem.where(backend, name))
+
+
+def reproduce(name: str, call: Call) -> None:
+    """Repeat the comparison of one printed call."""
+    from refnet.backend import load  # noqa: PLC0415 - so that the line to copy needs one import
+
+    agree(load(name), case_of(call.op, call.function), call)
+
+
+def quiet(call: Call) -> AbstractContextManager[Any]:
+    """Let NaN and infinities be made of NaN and infinities; otherwise NumPy warns, and a warning is an error."""
+    return np.errstate(all="ignore") if call.kind == "special" else nullcontext()
+
+
+def is_array(value: Any) -> bool:
+    """Tell arrays from options and counts."""
+    return isinstance(value, np.ndarray)
+
+
+def _same_bits(first: Sequence[Any], second: Sequence[Any], where: str) -> None:
+    for a, b in zip(first, second, strict=True):
+        if a is not None:
+            bounds.bit_equal(b, a, where)
+
+
+def _allocated_by_empty(backend: Any, guards: Guards, case: Case, where: str) -> None:
+    """Fail where a backend has a module for its memory and did not use it: then poison proves nothing."""
+    if module_of(backend) and len(case.results) > len(case.changes):
+        assert guards.count, f"nothing was allocated through {module_of(backend).__name__}.empty: {where}"
+
+
+def _arguments_kept(backend: Any, problem: Problem, there: Given) -> None:
+    for name, value in problem.given.items():
+        if is_array(value) and name not in problem.case.changes:
+            bounds.bit_equal(
+                backend.to_numpy(there[name]), value, f"argument {name} was changed. {problem.where(backend)}"
+            )
+
+
+def _fresh(backend: Any, problem: Problem, there: Given, results: Sequence[Any]) -> None:
+    """No result may be a view of an argument (seen where ``to_numpy`` hands out the memory itself)."""
+    names = problem.case.results[: len(problem.case.results) - len(problem.case.changes)]
+    for name, result in zip(names, results, strict=False):
+        for argument, value in there.items():
+            shared = result is not None and is_array(value) and np.may_share_memory(result, value)
+            assert not shared, f"result {name} shares memory with argument {argument}: {problem.where(backend)}"

@@ -1,0 +1,131 @@
+"""Comparisons, one for each layer of agreement: each passes in silence or fails with the worst element.
+
+``u`` is 2^-24, the largest relative error of rounding to float32, and ``eps`` is twice that. ``where`` says in a line
+what was computed, so that a failure can be repeated.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.testing.call import Array
+
+U = 2.0**-24
+EPS = 2.0**-23
+TINY = 2.0**-126  # below it float32 loses precision, and a processor may flush to zero
+
+
+def bit_equal(y: Array, expected: Array, where: str) -> None:
+    """T0: the same bits, signed zeros included; one NaN is as good as another."""
+    _same_form(y, expected, where)
+    same = _bits(y) == _bits(expected)
+    if y.dtype.kind == "f":
+        same |= np.isnan(y) & np.isnan(expected)
+    _fail_at(~same, y, expected, where, "T0: the bits differ")
+
+
+def equal(y: Array, expected: Array, where: str) -> None:
+    """T0 for sums: the same numbers. The sign of a sum that is zero depends on the order of its terms."""
+    _same_form(y, expected, where)
+    same = (y == expected) | (np.isnan(y) & np.isnan(expected))
+    _fail_at(~same, y, expected, where, "T0: the numbers differ")
+
+
+def within(y: Array, y64: Array, allowed: Array, where: str) -> None:
+    """T1: every error is at most what is allowed there; NaN and infinities stand where they stand in y64."""
+    _same_form(y, y64, where, same_dtype=False)
+    finite = np.isfinite(y64)
+    alike = np.isfinite(y) & finite | (y == y64) | (np.isnan(y) & np.isnan(y64))
+    _fail_at(~alike, y, y64, where, "NaN and infinity propagate otherwise")
+    error = np.zeros(y64.shape)
+    np.subtract(y, y64, out=error, where=finite, dtype=np.float64)
+    ratio = np.zeros(y64.shape)
+    bound = np.broadcast_to(allowed, y64.shape)
+    np.divide(np.abs(error), np.maximum(bound, TINY), out=ratio, where=finite)
+    _fail_at(~(ratio <= 1), y, y64, where, "T1: the error is larger than its bound", ratio)
+
+
+def within_data_bound(y: Array, y64: Array, bracket: Array, terms: int, where: str, precision: str = "ieee") -> None:
+    """T1 for sums of products, by ``data_bound``."""
+    within(y, y64, data_bound(y64, bracket, terms, precision), where)
+
+
+def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> None:
+    """T2: the largest error is at most four times NumPy's own in float32, and a unit in the last place.
+
+    The unit is that of the largest element. Compare arrays of a hundred elements or more: the largest error of a few
+    can be zero by luck.
+    """
+    _same_form(y, y32, where)
+    worst = np.abs(np.float64(y) - y64)
+    own = np.abs(np.float64(y32) - y64).max()
+    allowed = 4 * own + EPS * np.abs(y64).max()
+    _fail_at(~(worst <= allowed), y, y64, where, "T2: NumPy's float32 is better", worst / max(allowed, TINY))
+
+
+def data_bound(y64: Array, bracket: Array, terms: int, precision: str = "ieee") -> Array:
+    """Return the error allowed in a sum of `terms` products: ``u sqrt(terms) bracket + 2 u |y|``.
+
+    `bracket` is the same op on absolute values. This is no worst case, which grows with `terms` and not with its root,
+    but six standard deviations or more of independent roundings for what :class:`refnet.testing.call.Values` draws.
+    (One-signed numbers without a zero among them come closest: 20,000 sums, each added up term by term, reached 0.89
+    of it at 225 terms and 1.02 at 500.) A GPU's tf32 products have a bound of their own.
+    """
+    if precision == "tf32":
+        return 1e-3 * bracket
+    allowed: Array = U * np.sqrt(terms) * bracket + 2 * U * np.abs(y64)
+    return 4 * allowed if precision == "tf32x3" else allowed
+
+
+def relative_bound(y64: Array, count: float | Array) -> Array:
+    """Return an allowed error of `count` eps of each element."""
+    allowed: Array = count * EPS * np.abs(y64)
+    return allowed
+
+
+def softmax_bound(z: Array) -> Array:
+    """Return the relative error allowed for probabilities, a number a row: ``(10 + max |z - m|) eps``."""
+    spread = z.max(axis=1, keepdims=True) - z
+    worst: Array = np.where(np.isfinite(spread), spread, 0).max(axis=1, keepdims=True)
+    return (10 + worst) * EPS
+
+
+def sgd_bound(w: Array, v: Array, g: Array, *, lr: float, momentum: float, weight_decay: float) -> tuple[Array, Array]:
+    """Return the errors allowed in the new w and v.
+
+    On its way into v a term meets at most four roundings, of its rate, of its product and of two differences, and the
+    decay's two more (of its second rate, and of the rates' product). The sum w + v adds one.
+    """
+    terms = np.abs(momentum * v) + 1.5 * np.abs(lr * weight_decay * w) + np.abs(lr * g)
+    return 5 * U * terms + U * np.abs(w), 4 * U * terms
+
+
+def zero_share(y: Array) -> float:
+    """Part of the elements that are zero."""
+    return float((y == 0).mean()) if y.size else 1.0
+
+
+def _bits(a: Array) -> Array:
+    return a.view(f"u{a.dtype.itemsize}") if a.dtype.kind == "f" else a
+
+
+def _same_form(y: Array, expected: Array, where: str, *, same_dtype: bool = True) -> None:
+    if y.shape != expected.shape:
+        raise AssertionError(f"{where}: the shape is {y.shape}, it should be {expected.shape}")
+    if same_dtype and y.dtype != expected.dtype:
+        raise AssertionError(f"{where}: the dtype is {y.dtype}, it should be {expected.dtype}")
+
+
+def _fail_at(wrong: npt.NDArray[np.bool_], y: Array, expected: Array, where: str, why: str, ratio: Any = None) -> None:
+    """Raise with the element of the largest ratio (the first wrong one where there is no ratio)."""
+    if not wrong.any():
+        return
+    rank = wrong if ratio is None else np.where(np.isnan(ratio), np.inf, ratio)
+    index = np.unravel_index(int(np.argmax(rank)), wrong.shape)
+    size = "" if ratio is None else f", {ratio[index]:.3g} times the bound"
+    at = [int(i) for i in index]
+    raise AssertionError(
+        f"{why}{size}: element {at} of {y.shape} is {y[index]!r}, expected {expected[index]!r}; "
+        f"{int(wrong.sum())} of {wrong.size} are wrong. {where}"
+    )

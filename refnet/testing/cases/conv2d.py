@@ -1,0 +1,166 @@
+"""Cases of :mod:`refnet.ops.conv2d`."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refnet.ops import conv2d
+from refnet.testing.bounds import data_bound
+from refnet.testing.call import Array, Options, Sizes, Values
+from refnet.testing.cases._case import Case, Given
+from refnet.testing.strategies import Geometry, shape, sliding
+
+
+def _forward_arguments(sizes: Sizes, _options: Options, values: Values) -> Given:
+    x = values(*shape(sizes, "NCHW"))
+    return {"x": x, "w": values(*shape(sizes, "KCRS"), special=False), "b": values(sizes["K"], special=False)}
+
+
+def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given:
+    given = _forward_arguments(sizes, options, values)
+    return {"dy": values(*shape(sizes, "NKPQ")), "x": given["x"], "w": given["w"]}
+
+
+def _absolute(given: Given) -> list[Array]:
+    return [np.abs(array) for array in given.values()]
+
+
+def _forward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+    terms = given["w"][0].size + 1
+    return (data_bound(expected[0], conv2d.forward(*_absolute(given), **options), terms, precision),)
+
+
+def _backward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+    """Sum over the filters and the taps that read a pixel, over the outputs, and over the outputs."""
+    brackets = conv2d.backward(*_absolute(given), **options)
+    K, _, R, S = given["w"].shape
+    taps = -(-R // options["stride"]) * -(-S // options["stride"])
+    outputs = given["dy"][:, 0].size
+    return tuple(
+        None if y64 is None or bracket is None else data_bound(y64, bracket, terms, precision)
+        for y64, bracket, terms in zip(expected, brackets, (K * taps, outputs, outputs), strict=True)
+    )
+
+
+def _without_last_tap(w: Array) -> Array:
+    w = w.copy()
+    w[..., -1, -1] = 0
+    return w
+
+
+def _shifted(x: Array) -> Array:
+    """Move an image by a pixel; zeros come in from the right."""
+    return np.pad(x[..., 1:], ((0, 0), (0, 0), (0, 0), (0, 1)))
+
+
+def _border_repeats(x: Array, w: Array, b: Array, *, stride: int, pad: int, ceil: bool = False) -> Array:
+    edges = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="edge")
+    return conv2d.forward(edges, w, b, stride=stride, pad=0, ceil=ceil)
+
+
+def _last_tap_forgotten(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
+    dx, dw, db = conv2d.backward(dy, x, _without_last_tap(w), **options)
+    return dx, _without_last_tap(dw), db
+
+
+def _dx_mirrored(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
+    _, dw, db = conv2d.backward(dy, x, w, **options)
+    return conv2d.backward(dy, x, w[..., ::-1, ::-1], **options)[0], dw, db
+
+
+def _dx_overwritten(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
+    """Keep what the last tap sent to a pixel, where the sum over taps belongs."""
+    dx, dw, db = conv2d.backward(dy, x, w, **options)
+    for r, s in np.ndindex(w.shape[2:]):
+        alone = np.zeros_like(w)
+        alone[..., r, s] = w[..., r, s]
+        sent = conv2d.backward(dy, x, alone, **options)[0]
+        dx = None if dx is None or sent is None else np.where(sent != 0, sent, dx)
+    return dx, dw, db
+
+
+def _last_sample_forgotten(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
+    dx, _, db = conv2d.backward(dy, x, w, **options)
+    return dx, conv2d.backward(dy[:-1], x[:-1], w, **options)[1], db
+
+
+def _db_averaged(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
+    dx, dw, db = conv2d.backward(dy, x, w, **options)
+    return dx, dw, db / len(dy)
+
+
+@st.composite
+def _backward_geometry(draw: st.DrawFn) -> Geometry:
+    sizes, options = draw(sliding("NCK", square=False, padded=True))
+    return sizes, {**options, "need_dx": draw(st.booleans())}
+
+
+X, W, B = (2, 3, 5, 9), (4, 3, 2, 2), (4,)
+FLAT = {"stride": 1, "pad": 0}
+
+CASES = (
+    Case(
+        "conv2d",
+        "forward",
+        sliding("NCK", square=False, padded=True),
+        _forward_arguments,
+        results=("y",),
+        exact="integers",
+        allowed=_forward_allowed,
+        roomy=(
+            {"N": 3, "C": 7, "K": 11, "H": 12, "W": 10, "R": 5, "S": 3},
+            {"stride": 1, "pad": 1, "ceil": False},
+        ),
+        mutants={
+            "window shifted by one": lambda x, w, b, **options: conv2d.forward(_shifted(x), w, b, **options),
+            "last tap dropped": lambda x, w, b, **options: conv2d.forward(x, _without_last_tap(w), b, **options),
+            "filter mirrored": lambda x, w, b, **options: conv2d.forward(x, w[..., ::-1, ::-1], b, **options),
+            "bias forgotten": lambda x, w, b, **options: conv2d.forward(x, w, 0 * b, **options),
+            "border repeats the edge": _border_repeats,
+        },
+        refusals={
+            "x must have 4 axes": {"x": X[1:], "w": W, "b": B, **FLAT},
+            "w must have 4 axes": {"x": X, "w": W[1:], "b": B, **FLAT},
+            "w must have x's 3 channels": {"x": X, "w": (4, 2, 2, 2), "b": B, **FLAT},
+            "one bias for each of the 4": {"x": X, "w": W, "b": (3,), **FLAT},
+            "the window must be at least 1": {"x": X, "w": (4, 3, 0, 2), "b": B, **FLAT},
+            "stride must be at least 1": {"x": X, "w": W, "b": B, "stride": 0, "pad": 0},
+            "pad must be at least 0": {"x": X, "w": W, "b": B, "stride": 1, "pad": -1},
+            "a window of 6 does not fit in 5": {"x": X, "w": (4, 3, 6, 2), "b": B, **FLAT},
+            "a window of 12 does not fit in 9": {
+                "x": X,
+                "w": (4, 3, 2, 12),
+                "b": B,
+                "stride": 3,
+                "pad": 0,
+                "ceil": True,
+            },
+        },
+    ),
+    Case(
+        "conv2d",
+        "backward",
+        _backward_geometry(),
+        _backward_arguments,
+        results=("dx", "dw", "db"),
+        exact="integers",
+        allowed=_backward_allowed,
+        roomy=(
+            {"N": 3, "C": 11, "K": 131, "H": 8, "W": 6, "P": 6, "Q": 6, "R": 5, "S": 3},
+            {"stride": 1, "pad": 1, "ceil": False, "need_dx": True},
+        ),
+        mutants={
+            "window shifted by one": lambda dy, x, w, **options: conv2d.backward(dy, _shifted(x), w, **options),
+            "last tap forgotten": _last_tap_forgotten,
+            "filter mirrored in dx": _dx_mirrored,
+            "overwrite instead of accumulate": _dx_overwritten,
+            "last sample left out of dw": _last_sample_forgotten,
+            "db averaged over the batch": _db_averaged,
+        },
+        refusals={
+            "dy must have the shape of y": {"dy": (2, 4, 4, 7), "x": X, "w": W, **FLAT},
+            "w must have x's 3 channels": {"dy": (2, 4, 4, 8), "x": X, "w": (4, 2, 2, 2), **FLAT},
+        },
+    ),
+)

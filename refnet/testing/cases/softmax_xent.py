@@ -1,0 +1,111 @@
+"""Cases of :mod:`refnet.ops.softmax_xent`."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refnet.ops import softmax_xent
+from refnet.testing.bounds import U, relative_bound, softmax_bound
+from refnet.testing.call import Array, Options, Sizes, Values
+from refnet.testing.cases._case import Case, Given
+from refnet.testing.strategies import LENGTHS, Geometry, distinct, shape
+
+
+def _forward_arguments(sizes: Sizes, _options: Options, values: Values) -> Given:
+    z = values(*shape(sizes, "NK")) * np.float32(sizes["spread"])
+    return {"z": z, "labels": values.labels(*shape(sizes, "NK"))}
+
+
+def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given:
+    z, labels = _forward_arguments(sizes, options, values).values()
+    with np.errstate(invalid="ignore"):
+        return {"p": softmax_xent.forward(z, labels)[1], "labels": labels}
+
+
+def _forward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
+    """Allow each logarithm what its argument is allowed relative to itself, and the mean a rounding for each term."""
+    loss, p = expected
+    relative = softmax_bound(given["z"])
+    return relative.max() + len(p) * U * np.abs(loss), relative * p
+
+
+def _backward_allowed(_given: Given, _options: Options, expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
+    """Allow three roundings: of p - 1, and of the division (or of 1/N and a product)."""
+    return (relative_bound(expected[0], 1.51),)
+
+
+def _max_not_subtracted(z: Array, labels: Array) -> tuple[Array, Array]:
+    with np.errstate(all="ignore"):
+        exp = np.exp(z)
+        p = exp / exp.sum(axis=1, keepdims=True)
+        return np.asarray(-np.log(p[np.arange(len(labels)), labels]).mean()), p
+
+
+def _log_of_the_quotient(z: Array, labels: Array) -> tuple[Array, Array]:
+    p = softmax_xent.forward(z, labels)[1]
+    with np.errstate(all="ignore"):
+        return np.asarray(-np.log(p[np.arange(len(labels)), labels]).mean()), p
+
+
+def _next_label(labels: Array, z: Array) -> Array:
+    following: Array = (labels + 1) % z.shape[1]
+    return following
+
+
+def _summed(z: Array, labels: Array) -> tuple[Array, Array]:
+    loss, p = softmax_xent.forward(z, labels)
+    return loss * z.dtype.type(len(labels)), p
+
+
+@st.composite
+def _geometry(draw: st.DrawFn, spreads: tuple[int, ...]) -> Geometry:
+    """Draw N and at least two classes K (with one, the loss is always 0), and how far the scores lie apart."""
+    K = draw(st.sampled_from(LENGTHS[1:]))
+    return {**draw(distinct("N", LENGTHS, (K,))), "K": K, "spread": draw(st.sampled_from(spreads))}, {}
+
+
+ROOMY: Geometry = ({"N": 31, "K": 19, "spread": 3}, {})
+
+CASES = (
+    Case(
+        "softmax_xent",
+        "forward",
+        _geometry((1, 10, 100)),
+        _forward_arguments,
+        results=("loss", "p"),
+        exact="never",
+        allowed=_forward_allowed,
+        roomy=ROOMY,
+        mutants={
+            "maximum not subtracted": _max_not_subtracted,
+            "logarithm of the quotient": _log_of_the_quotient,
+            "labels off by one": lambda z, labels: softmax_xent.forward(z, _next_label(labels, z)),
+            "summed instead of averaged": _summed,
+        },
+        refusals={
+            "z must have 2 axes": {"z": (3,), "labels": (3,)},
+            "at least one sample and one class": {"z": (3, 0), "labels": (3,)},
+            "there must be 3 labels": {"z": (3, 4), "labels": (4,)},
+        },
+    ),
+    Case(
+        "softmax_xent",
+        "backward",
+        _geometry((1, 10)),
+        _backward_arguments,
+        results=("dz",),
+        exact="never",
+        allowed=_backward_allowed,
+        roomy=ROOMY,
+        mutants={
+            "not divided by N": lambda p, labels: softmax_xent.backward(p, labels) * p.dtype.type(len(labels)),
+            "labels off by one": lambda p, labels: softmax_xent.backward(p, _next_label(labels, p)),
+            "label forgotten": lambda p, labels: p / p.dtype.type(len(labels)),
+        },
+        refusals={
+            "z must have 2 axes": {"p": (3, 4, 1), "labels": (3,)},
+            "there must be 3 labels": {"p": (3, 4), "labels": (3, 1)},
+        },
+    ),
+)

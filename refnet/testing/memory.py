@@ -1,0 +1,96 @@
+"""Poisoned memory and guard bands: what a kernel fails to write, or writes beside its arrays, is seen.
+
+A backend allocates through the ``empty`` of its own module ``_memory``, or of the module it names as ``memory``. While
+an op runs, that function hands out arrays full of NaN (integers: the largest) that lie inside larger ones. The
+reference has no such module; for it, and for a backend that wraps it, NumPy's own ``empty`` is poisoned instead.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from math import prod
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from refnet.testing.bounds import bit_equal
+from refnet.testing.call import Array, filler
+
+BAND = 64  # elements on either side; a multiple of what any allocator aligns to, so that `empty` stays aligned
+
+
+def module_of(backend: Any) -> Any:
+    """Find the module that allocates for a backend; None for the reference and what wraps it."""
+    return getattr(backend, "memory", None) or sys.modules.get(f"{type(backend).__module__}._memory")
+
+
+class Guards:
+    """The bands around arrays of one backend."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._guarded: list[tuple[Any, int, int]] = []  # a larger array, and where in it its inner one lies
+
+    @property
+    def count(self) -> int:
+        """How many arrays are guarded."""
+        return len(self._guarded)
+
+    def empty(self, allocate: Callable[..., Any], shape: Any, *args: Any, **kwargs: Any) -> Any:
+        """Allocate an array full of poison inside a larger one."""
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        whole = allocate((prod(shape) + 2 * BAND,), *args, **kwargs)
+        whole[...] = filler(_host_dtype(whole))
+        return self._inner(whole, BAND, shape)
+
+    def around(self, a: Array) -> Any:
+        """Copy a host array into the middle of a larger array of the backend, aligned to its element alone.
+
+        Where the backend's arrays cannot be sliced (the loopback's refuse everything), the copy stands alone.
+        """
+        host = np.full(a.size + 2 * BAND, filler(a.dtype), a.dtype)
+        host[BAND - 1 : BAND - 1 + a.size] = a.ravel()
+        try:
+            return self._inner(self._backend.asarray(host), BAND - 1, a.shape)
+        except TypeError:
+            return self._backend.asarray(a)
+
+    def check(self, where: str) -> None:
+        """Fail unless every band is as it was laid."""
+        for whole, start, stop in self._guarded:
+            host = self._backend.to_numpy(whole)
+            for band in (host[:start], host[stop:]):
+                bit_equal(band, np.full_like(band, filler(band.dtype)), f"written beside an array. {where}")
+
+    def _inner(self, whole: Any, start: int, shape: tuple[int, ...]) -> Any:
+        stop = start + prod(shape)
+        inner = whole[start:stop].reshape(shape)
+        self._guarded.append((whole, start, stop))
+        return inner
+
+
+@contextmanager
+def poisoned(backend: Any) -> Iterator[Guards]:
+    """Poison what the backend allocates; yields the guards of what it did allocate."""
+    guards = Guards(backend)
+    with ExitStack() as patches:
+        if module := module_of(backend):
+            patches.enter_context(patch.object(module, "empty", partial(guards.empty, module.empty)))
+        else:
+            for name in ("empty", "empty_like"):
+                patches.enter_context(patch.object(np, name, partial(_poisoned, getattr(np, name))))
+        yield guards
+
+
+def _poisoned(allocate: Callable[..., Array], *args: Any, **kwargs: Any) -> Array:
+    a = allocate(*args, **kwargs)
+    if a.dtype.kind in "fiu":
+        a[...] = filler(a.dtype)
+    return a
+
+
+def _host_dtype(a: Any) -> np.dtype[Any]:
+    """Translate the dtype of any backend's array; torch's is written ``torch.float32``."""
+    return np.dtype(str(a.dtype).rpartition(".")[2])

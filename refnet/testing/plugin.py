@@ -1,0 +1,71 @@
+"""The pytest plugin of the conformance suite: ``--backend``, ``--max-examples`` and the fixtures that give backends.
+
+The word after ``--backend`` means what it means in ``refnet train --backend``: a registered name. A backend that
+cannot be loaded ends the run with a usage error; it is never skipped.
+"""
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from refnet.backend import load
+from refnet.errors import RefnetError
+
+DEFAULT = ("numpy", "loopback")
+
+settings.register_profile("dev", deadline=None, max_examples=33)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True)
+settings.register_profile("property", settings.get_profile("dev"), max_examples=800, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("refnet")
+    group.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="hold this backend to the suite, as in refnet train --backend; repeatable (default: numpy and loopback)",
+    )
+    group.addoption("--max-examples", type=int, metavar="N", help="draw N cases in each test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose Hypothesis's profile, and load every backend asked for, or end here."""
+    if not config.getoption("hypothesis_profile", None):
+        settings.load_profile("ci" if "CI" in os.environ else "dev")
+    if most := config.getoption("max_examples"):
+        current = settings.get_profile(settings.get_current_profile_name())
+        settings.register_profile("asked", current, max_examples=most)
+        settings.load_profile("asked")
+    for name in names(config):
+        try:
+            load(name)
+        except RefnetError as error:
+            raise pytest.UsageError(f"--backend {name}: {error}") from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that asks for a backend once on each."""
+    for fixture in ("backend", "two_columns"):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, names(metafunc.config), indirect=True, scope="session")
+
+
+def names(config: pytest.Config) -> tuple[str, ...]:
+    """Tell the backends asked for, each once."""
+    return tuple(dict.fromkeys(config.getoption("backend") or DEFAULT))
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest) -> Any:
+    """Give a backend, with one column."""
+    return load(request.param)
+
+
+@pytest.fixture(scope="session")
+def two_columns(request: pytest.FixtureRequest) -> Any:
+    """Give the same backend with two columns."""
+    return load(request.param, columns=2)

@@ -1,0 +1,114 @@
+"""The conformance suite: every function of every chapter, on every backend asked for.
+
+Run it on a backend that is registered under the entry-point group ``refnet.backends``::
+
+    pytest -p refnet.testing.plugin --pyargs refnet.testing.suite --backend mine
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet.backend import Checked
+from refnet.errors import RefnetError, ShapeError
+from refnet.testing import agreement
+from refnet.testing.cases import CASES, Case
+from refnet.testing.memory import Guards
+
+
+def _of(*cases: Case) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=str)
+
+
+@_of(*(case for case in CASES if case.exact != "never"))
+@given(data=st.data())
+def test_exact(backend: Any, case: Case, data: st.DataObject) -> None:
+    """T0: whole numbers give the same numbers in any order of summing; ops that only choose give the same bits."""
+    kinds = ("integers",) if case.exact == "integers" else case.kinds
+    agreement.agree(backend, case, data.draw(case.calls(*kinds)))
+
+
+@_of(*(case for case in CASES if case.exact != "always"))
+@given(data=st.data())
+def test_within_bound(backend: Any, case: Case, data: st.DataObject) -> None:
+    """T1: errors stay within what the data allow."""
+    agreement.agree(backend, case, data.draw(case.calls("normal", "one_signed")))
+
+
+@_of(*(case for case in CASES if case.exact != "always"))
+@given(data=st.data())
+def test_nan_and_infinity(backend: Any, case: Case, data: st.DataObject) -> None:
+    """NaN and infinities in the input reach the same outputs, and leave the others alone."""
+    agreement.agree(backend, case, data.draw(case.calls("special")))
+
+
+@_of(*(case for case in CASES if case.roomy))
+@pytest.mark.parametrize("kind", ["normal", "one_signed"])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_worse_than_numpy(backend: Any, case: Case, kind: str, seed: int) -> None:
+    """T2: the largest error is no more than four times that of NumPy's float32, and a unit in the last place.
+
+    Products in tf32 are worse, by what T1 allows them; for them there is nothing to show here.
+    """
+    if getattr(backend, "precision", "ieee") == "ieee":
+        agreement.compete(backend, case, kind, seed)
+
+
+@_of(*CASES)
+@given(data=st.data())
+def test_same_bits_again(backend: Any, case: Case, data: st.DataObject) -> None:
+    """T3: the same arguments give the same bits."""
+    agreement.repeat(backend, agreement.pose(case, data.draw(case.calls())))
+
+
+@_of(*CASES)
+@given(data=st.data())
+def test_guards(backend: Any, case: Case, data: st.DataObject) -> None:
+    """Arguments that are views inside larger arrays: nothing beside them is read into a result or written."""
+    problem = agreement.pose(case, data.draw(case.calls()))
+    guards = Guards(backend)
+    results = agreement.run(backend, problem, guards.around)
+    agreement.hold(backend, problem, results)
+    guards.check(problem.where(backend))
+
+
+@_of(*CASES)
+@given(data=st.data())
+def test_views(backend: Any, case: Case, data: st.DataObject) -> None:
+    """Arguments that are views in the backend's own memory are taken as they are, or refused in clear words."""
+    problem = agreement.pose(case, data.draw(case.calls()))
+    try:
+        results = agreement.run(backend, problem, lambda a: _view(backend, a, problem.call.layout))
+    except RefnetError as error:
+        if "contiguous" not in str(error):
+            raise
+    else:
+        agreement.hold(backend, problem, results)
+
+
+def _view(backend: Any, a: Any, layout: str) -> Any:
+    """Make a view with exchanged axes, or of every other element, where the backend's arrays can be viewed at all."""
+    if layout == "contiguous":
+        return backend.asarray(a)
+    swapped = a.swapaxes(0, -1) if layout == "permuted" else np.repeat(a, 2, axis=-1)
+    there = backend.asarray(np.ascontiguousarray(swapped))
+    try:
+        return there.swapaxes(0, -1) if layout == "permuted" else there[..., ::2]
+    except (AttributeError, TypeError):
+        return backend.asarray(a)
+
+
+@pytest.mark.parametrize(("case", "message"), [pytest.param(c, m, id=f"{c}: {m}") for c in CASES for m in c.refusals])
+def test_refuses(backend: Any, case: Case, message: str) -> None:
+    """Arguments that break the shape rule are refused at the door, in the words of the chapter that says so."""
+    function = getattr(getattr(Checked(backend), case.op), case.function)
+    arguments = {
+        name: backend.asarray(np.zeros(value, np.float32)) if name in case.arrays else value
+        for name, value in case.refusals[message].items()
+    }
+    with pytest.raises(ShapeError, match=rf"^\w+: .*{re.escape(message)}"):
+        function(**arguments)

@@ -1,0 +1,250 @@
+"""Finding a backend, holding it to the interface, and the two that are made to refuse: Checked and loopback."""
+
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from refnet import backend as registry
+from refnet.backend import METHODS, Checked, available, load, nbytes, verify
+from refnet.errors import BackendUnavailableError, NumericError, ShapeError
+from refnet.ops import OPS, conv2d, linear, relu, sgd
+from refnet.reference import NumpyBackend
+from refnet.testing.loopback import LoopbackBackend
+
+
+def register(monkeypatch, **factories):
+    """Register factories, or what their import raises, beside the backends that are installed."""
+
+    def load_or_raise(factory):
+        if isinstance(factory, Exception):
+            raise factory
+        return factory
+
+    points = {name: SimpleNamespace(load=lambda f=factory: load_or_raise(f)) for name, factory in factories.items()}
+    installed = registry._entry_points()
+    monkeypatch.setattr(registry, "_entry_points", lambda: {**installed, **points})
+
+
+def op(chapter, **changes):
+    """Copy a chapter's interface with other functions in it; None leaves one out."""
+    functions = {name: getattr(chapter, name) for name in chapter.INTERFACE} | changes
+    return SimpleNamespace(**{name: function for name, function in functions.items() if function})
+
+
+class Differs(NumpyBackend):
+    """A backend that differs from the interface in every way there is."""
+
+    relu = None
+    move = None
+    tanh = SimpleNamespace()
+
+    def renamed(image, w, b, *, stride, pad, ceil=False): ...  # noqa: N805
+    def other_default(dy, x, w, *, stride, pad, ceil=True, need_dx=True): ...  # noqa: N805
+    def positional(w, v, g, lr, momentum, weight_decay): ...  # noqa: N805
+
+    conv2d = op(conv2d, forward=renamed, backward=other_default)
+    linear = op(linear, backward=None)
+    sgd = op(sgd, step_=positional)
+
+
+class TestLoad:
+    @pytest.mark.parametrize("name", ["numpy", "loopback"])
+    def test_known(self, name):
+        backend = load(name, columns=2)
+        assert (backend.name, backend.columns) == (name, 2)
+        assert verify(backend) == []
+
+    def test_unknown_names_the_nearest(self):
+        with pytest.raises(
+            BackendUnavailableError, match=r"backend nunpy is not known; there are .*did you mean numpy"
+        ):
+            load("nunpy")
+
+    def test_unknown_and_like_nothing(self):
+        with pytest.raises(BackendUnavailableError, match=r"loopback, .*numpy.*; install the package") as caught:
+            load("xyz")
+        assert caught.value.exit_code == 6
+
+    def test_unavailable(self, monkeypatch):
+        register(monkeypatch, broken=ImportError("No module named 'cupy'"))
+        with pytest.raises(BackendUnavailableError, match="backend broken cannot run here: No module named 'cupy'"):
+            load("broken")
+
+    def test_a_real_entry_point_to_nothing(self, monkeypatch):
+        point = EntryPoint("absent", "refnet_absent:Backend", registry.GROUP)
+        monkeypatch.setattr(registry, "_entry_points", lambda: {"absent": point})
+        with pytest.raises(BackendUnavailableError, match="refnet_absent"):
+            load("absent")
+
+    def test_devices_it_does_not_have(self):
+        assert load("numpy", devices=["cpu"]).name == "numpy"
+        with pytest.raises(BackendUnavailableError, match="not on cuda:0"):
+            load("numpy", devices=["cuda:0"])
+
+    def test_available_gives_reasons(self, monkeypatch):
+        register(monkeypatch, broken=ImportError("no GPU"), differs=Differs)
+        reasons = available()
+        assert reasons["numpy"] is None
+        assert reasons["loopback"] is None
+        assert "no GPU" in reasons["broken"]
+        assert "it has no op relu" in reasons["differs"]
+
+    def test_one_that_differs_is_refused_with_every_difference(self, monkeypatch):
+        register(monkeypatch, differs=Differs)
+        with pytest.raises(BackendUnavailableError) as caught:
+            load("differs")
+        assert str(caught.value) == "backend differs differs from the reference: " + "; ".join(DIFFERENCES)
+
+
+DIFFERENCES = [
+    "it has no method move",
+    "conv2d.forward takes (image, w, b, *, stride, pad, ceil=False), not (x, w, b, *, stride, pad, ceil=False)",
+    (
+        "conv2d.backward takes (dy, x, w, *, stride, pad, ceil=True, need_dx=True), "
+        "not (dy, x, w, *, stride, pad, ceil=False, need_dx=True)"
+    ),
+    "it has no op relu",
+    "it has no tanh.forward",
+    "it has no tanh.backward",
+    "it has no linear.backward",
+    "sgd.step_ takes (w, v, g, lr, momentum, weight_decay), not (w, v, g, *, lr, momentum, weight_decay)",
+]
+
+
+class TestVerify:
+    def test_lists_every_difference(self):
+        assert verify(Differs()) == DIFFERENCES
+
+    def test_of_nothing_at_all(self):
+        assert verify(object()) == [f"it has no method {m}" for m in METHODS] + [f"it has no op {op}" for op in OPS]
+
+
+def checked(op_name, function, result):
+    """Make a checked backend in which one function gives what it is told to give."""
+    backend = NumpyBackend()
+    chapter = getattr(backend, op_name)
+    setattr(backend, op_name, op(chapter, **{function: lambda *_args, **_kwargs: result}))
+    return Checked(backend)
+
+
+class TestChecked:
+    def test_passes_what_is_right(self):
+        backend = load("loopback", checked=True)
+        x = backend.asarray(np.array([[-1, 2]], np.float32))
+        np.testing.assert_array_equal(backend.to_numpy(backend.relu.forward(x)), [[0, 2]])
+        assert backend.name == "loopback"
+        assert verify(backend) == []
+
+    def test_wrong_shapes_in(self):
+        with pytest.raises(ShapeError, match="dy must have the shape of y"):
+            Checked(NumpyBackend()).relu.backward(np.zeros(3), np.zeros(4))
+
+    def test_wrong_shapes_in_by_keyword(self):
+        with pytest.raises(ShapeError, match="dy must have the shape of y"):
+            Checked(NumpyBackend()).relu.backward(y=np.zeros(3), dy=np.zeros(4))
+
+    def test_wrong_shapes_out(self):
+        with pytest.raises(
+            ShapeError, match=r"relu.forward of backend numpy returned shapes \(\(3,\),\), not \(\(2,\),"
+        ):
+            checked("relu", "forward", np.zeros(3)).relu.forward(np.zeros(2))
+
+    def test_too_few_results(self):
+        x = np.zeros((1, 2, 3, 4))
+        with pytest.raises(ShapeError, match=r"lrn.forward of backend numpy returned shapes"):
+            checked("lrn", "forward", x).lrn.forward(x, n=3, k=2.0, alpha=1.0, beta=0.75)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_nan_made(self, bad):
+        with pytest.raises(NumericError, match=r"relu.forward of backend numpy made NaN or infinity"):
+            checked("relu", "forward", np.array([0, bad])).relu.forward(np.zeros(2))
+
+    def test_nan_passed_on(self):
+        y = Checked(NumpyBackend()).relu.forward(np.array([np.nan, 1]))
+        np.testing.assert_array_equal(y, [np.nan, 1])
+
+    def test_nan_made_in_place(self):
+        w, v, g = np.zeros((3, 1), np.float32)
+        g += np.float32(3e38)
+        with (
+            np.errstate(over="ignore"),
+            pytest.raises(NumericError, match=r"sgd.step_ of backend numpy made NaN or infinity"),
+        ):
+            Checked(NumpyBackend()).sgd.step_(w, v, g, lr=10.0, momentum=0.9, weight_decay=0.0)
+
+    def test_dx_that_nobody_asked_for(self):
+        backend = Checked(NumpyBackend())
+        dy, x, w = np.ones((1, 1, 2, 3)), np.ones((1, 1, 2, 3)), np.ones((1, 1, 1, 1))
+        assert backend.conv2d.backward(dy, x, w, stride=1, pad=0, need_dx=False)[0] is None
+
+    def test_bad_labels(self):
+        backend = load("loopback", checked=True)
+        z, labels = backend.asarray(np.zeros((2, 3), np.float32)), backend.asarray(np.array([0, 3]))
+        for function in (backend.softmax_xent.forward, backend.softmax_xent.backward):
+            with pytest.raises(ShapeError, match=r"labels\[1\] is 3, it must be at least 0 and below 3"):
+                function(z, labels)
+
+
+USES = {
+    "np.asarray(a)": np.asarray,
+    "np.sum(a)": np.sum,
+    "bool(a)": bool,
+    "float(a)": float,
+    "len(a)": len,
+    "iter(a)": iter,
+    "hash(a)": hash,
+    "a + 1": lambda a: a + 1,
+    "2 * a": lambda a: 2 * a,
+    "array * a": lambda a: np.ones(2) * a,
+    "array += a": lambda a: np.ones(2).__iadd__(a),
+    "a[0]": lambda a: a[0],
+    "a == a": lambda a: a == a,  # noqa: PLR0124
+    "a < a": lambda a: a < a,  # noqa: PLR0124
+    "-a": lambda a: -a,
+    "a @ a": lambda a: a @ a,
+    "a.T": lambda a: a.T,
+}
+
+
+class TestLoopback:
+    def test_refuses_numpy_arrays(self):
+        backend = LoopbackBackend()
+        a, raw = backend.asarray(np.ones(2)), np.ones(2)
+        for mixed in (
+            lambda: backend.relu.backward(a, raw),
+            lambda: backend.add(a, raw),
+            lambda: backend.to_numpy(raw),
+        ):
+            with pytest.raises(TypeError, match=r"loopback|different places"):
+                mixed()
+        with pytest.raises(TypeError):
+            backend.relu.forward(raw)
+
+    @pytest.mark.parametrize("use", USES, ids=USES)
+    def test_its_arrays_can_only_be_asked_for_shape_and_dtype(self, use):
+        a = LoopbackBackend().asarray(np.ones(2, np.float32))
+        assert (a.shape, a.dtype, nbytes(a)) == ((2,), np.float32, 8)
+        with pytest.raises((TypeError, AttributeError)):
+            USES[use](a)
+
+    def test_refuses_to_mix_columns(self):
+        backend = LoopbackBackend(columns=2)
+        a, b = (backend.asarray(np.ones((1, 2)), column) for column in (0, 1))
+        for mixed in (lambda: backend.relu.backward(a, b), lambda: backend.add(a, b), lambda: backend.concat([a, b])):
+            with pytest.raises(TypeError, match=r"different places: columns \[0, 1\]"):
+                mixed()
+        assert backend.to_numpy(backend.add(a, backend.move(b, 0))).tolist() == [[2, 2]]
+
+    def test_shares_nothing_with_the_caller(self):
+        backend = LoopbackBackend(columns=2)
+        host = np.ones(2)
+        a = backend.asarray(host)
+        there, moved = backend.to_numpy(a), backend.move(a, 1)
+        host += 1
+        there += 1
+        assert backend.to_numpy(a).tolist() == backend.to_numpy(moved).tolist() == [1, 1]
+
+    def test_relu_is_still_the_chapters(self):
+        assert LoopbackBackend().relu.forward.__wrapped__ is relu.forward

@@ -1,0 +1,201 @@
+"""A run's directory: what it holds, that no other run shares it, and that a bad one is refused in time."""
+
+import errno
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refnet
+from refnet import config, runs
+from refnet.config import Config
+from refnet.errors import ConfigError
+from refnet.runs import RunDirectory
+
+
+@pytest.fixture(autouse=True)
+def cwd(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def everything():
+    return sorted(str(path) for path in Path().rglob("*"))
+
+
+def created(**keys):
+    with RunDirectory.create(Config(**keys)) as run:
+        return run.path
+
+
+def refused(act, run_dir):
+    before = everything()
+    with pytest.raises(ConfigError) as caught:
+        act(Config(run_dir=run_dir))
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert run_dir in message
+    assert everything() == before
+    return message
+
+
+# What it holds
+
+
+def test_the_configuration_comes_back_without_its_directory():
+    ran = Config(net="paper", data="my photos", devices=("a", "b"), lr=1e-5, max_steps=3, run_dir="here")
+    path = created(**vars(ran))
+    recipes = {"digits": {}, "paper": {"lr": 1.0}}
+    found = config.resolve({}, environ={}, file=path / "config.toml", recipes=recipes, inits=dict.fromkeys(recipes, ()))
+    assert found.config == Config(**{**vars(ran), "run_dir": None})
+
+
+def test_the_environment_says_what_computed():
+    found = json.loads((created() / "environment.json").read_text())
+    assert found["refnet"] == refnet.__version__
+    assert found["python"] == platform.python_version()
+    assert found["numpy"] == np.__version__
+    assert found["cores"] >= 1
+    assert all(pool["num_threads"] >= 1 for pool in found["blas"])
+    assert set(found) >= {"system", "processor"}
+
+
+def test_metrics_are_in_the_file_as_soon_as_they_are_known():
+    with RunDirectory.create(Config()) as run:
+        file = run.path / "metrics.jsonl"
+        assert file.read_text() == ""
+        for step in (1, 2, 3):
+            run.log("step", step=step, loss=0.5)
+            assert [json.loads(line) for line in file.read_text().splitlines()] == [
+                {"kind": "step", "step": done, "loss": 0.5} for done in range(1, step + 1)
+            ]
+        assert not (run.path / "result.json").exists()
+        run.finish({"steps": 3})
+    assert run.metrics.closed
+    assert json.loads((run.path / "result.json").read_text()) == {"steps": 3}
+
+
+def test_metrics_are_closed_when_the_run_fails():
+    with pytest.raises(RuntimeError), RunDirectory.create(Config()) as run:
+        raise RuntimeError
+    assert run.metrics.closed
+
+
+@pytest.mark.xfail(reason="json writes NaN, which is no JSON", raises=pytest.fail.Exception)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_is_never_written(value):
+    with RunDirectory.create(Config()) as run:
+        with pytest.raises(ValueError, match="JSON"):
+            run.log("step", loss=value)
+        with pytest.raises(ValueError, match="JSON"):
+            run.finish({"test_loss": value})
+
+
+# Its name
+
+
+def test_a_run_gets_a_fresh_folder_by_net_and_time():
+    assert created(net="half").match("runs/half-[0-9]*-[0-9]*")
+
+
+def test_runs_in_the_same_second_do_not_meet(monkeypatch):
+    monkeypatch.setattr("refnet.runs.time.strftime", lambda _: "20120930-120000")
+    paths = [str(created()) for _ in range(11)]
+    base = "runs/digits-20120930-120000"
+    assert paths == [base, *(f"{base}-{i}" for i in range(2, 12))]
+
+
+@pytest.mark.xfail(reason="_fresh looks whether a folder exists, create then takes it: another run may come between")
+def test_runs_at_the_same_instant_do_not_meet(monkeypatch):
+    make = Path.mkdir
+
+    def late(self, *args, **kwargs):
+        if self.parent.name == "runs" and not self.exists():
+            monkeypatch.setattr(Path, "mkdir", make)
+            make(self, parents=True)
+            (self / "config.toml").touch()  # the other run was faster
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    monkeypatch.setattr("refnet.runs.time.strftime", lambda _: "20120930-120000")
+    assert str(created()) == "runs/digits-20120930-120000-2"
+
+
+@pytest.mark.parametrize("name", ["new", "a/b/c", "with spaces", "ünï-雪", "-leading", "[red]:smile:"])
+def test_a_named_directory_is_made_with_its_parents(name):
+    RunDirectory.check(Config(run_dir=name))
+    assert everything() == []
+    assert created(run_dir=name) == Path(name)
+    assert sorted(file.name for file in Path(name).iterdir()) == ["config.toml", "environment.json", "metrics.jsonl"]
+
+
+def test_an_empty_directory_will_do():
+    Path("empty").mkdir()
+    RunDirectory.check(Config(run_dir="empty"))
+    assert created(run_dir="empty") == Path("empty")
+
+
+# What is refused
+
+BOTH = pytest.mark.parametrize("act", [RunDirectory.check, RunDirectory.create], ids=["check", "create"])
+
+
+@BOTH
+def test_a_directory_that_holds_something(act):
+    Path("old").mkdir()
+    Path("old/.hidden").touch()
+    message = refused(act, "old")
+    assert message == "--run-dir old is not empty; choose a new directory, so that no run is overwritten"
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["file", "file/run", "file/a/b"])
+def test_a_file_in_the_way(act, name):
+    Path("file").write_text("keep me")
+    assert "choose another directory" in refused(act, name)
+    assert Path("file").read_text() == "keep me"
+
+
+@BOTH
+def test_a_link_that_leads_nowhere(act):
+    Path("link").symlink_to("nowhere")
+    if act == RunDirectory.check:
+        pytest.xfail("check follows the link and finds nothing amiss; create refuses it later")
+    assert "choose another directory" in refused(act, "link")
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/null/run", "/proc/self/run"])
+def test_where_nobody_can_write(act, name):
+    assert "choose another directory" in refused(act, name)
+
+
+@BOTH
+def test_a_name_that_is_too_long(act):
+    assert "File name too long; choose another directory" in refused(act, "x" * 300)
+
+
+def test_a_file_in_the_place_of_runs():
+    Path("runs").touch()
+    with pytest.raises(ConfigError, match=r"runs is not a directory; choose another directory"):
+        RunDirectory.check(Config())
+
+
+def test_a_folder_without_permission(monkeypatch):
+    """Root may write anywhere, so that the answer of the system is replaced."""
+    Path("locked").mkdir()
+    monkeypatch.setattr(runs.os, "access", lambda path, _: Path(path).name != "locked")
+    assert "locked cannot be written to; choose another directory" in refused(RunDirectory.check, "locked/run")
+
+
+def test_a_full_disk_is_told(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ConfigError, match="--run-dir new cannot be written: No space left on device"):
+        RunDirectory.create(Config(run_dir="new"))
+    if Path("new").exists():
+        pytest.xfail("the folder that was made stays behind")

@@ -1,0 +1,96 @@
+"""When the learning rate falls: the paper's rule and fixed epochs, as functions of what the validation error did."""
+
+from itertools import pairwise
+from math import inf, nan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet.config import Config
+from refnet.schedule import Rate, after_epoch
+
+PAPER = Config(lr=0.01, schedule="plateau", lr_factor=10.0, lr_drops=3, patience=2)
+FIXED = Config(lr=0.08, schedule="fixed", lr_factor=2.0, drop_epochs=(2, 3, 7))
+
+errors = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), max_size=40)
+
+
+def rates(config, errors):
+    """Give the rate of each epoch, and last that of the epoch that would follow; none follows one that finishes."""
+    given_rates = [Rate(config.lr)]
+    for epoch, error in enumerate(errors, start=1):
+        given_rates.append(after_epoch(given_rates[-1], config, epoch, error))
+        if given_rates[-1].finished:
+            break
+    return given_rates
+
+
+def drops(config, errors):
+    return [rate.drops for rate in rates(config, errors)]
+
+
+# The paper's rule
+
+
+def test_the_papers_three_divisions_by_ten():
+    states = rates(PAPER, [0.5] * 20)
+    assert [state.lr for state in states] == pytest.approx([0.01] * 3 + [1e-3] * 2 + [1e-4] * 2 + [1e-5] * 3)
+    assert [state.finished for state in states] == [False] * 9 + [True]
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([0.5, 0.4, 0.3, 0.2, 0.1], [0, 0, 0, 0, 0, 0]),
+        ([0.5, 0.5, 0.4, 0.4, 0.3, 0.3], [0] * 7),  # one epoch without improvement is not yet two
+        ([0.5, 0.5, 0.5], [0, 0, 0, 1]),  # the same error again is no improvement
+        ([0.5, 0.6, 0.55], [0, 0, 0, 1]),  # better than the last, but not than the best
+        ([0.5, 0.6, 0.6, 0.6, 0.6], [0, 0, 0, 1, 1, 2]),  # the wait starts anew after a drop
+        ([0.5, 0.6, 0.6, 0.4, 0.6, 0.3, 0.5, 0.5], [0, 0, 0, 1, 1, 1, 1, 1, 2]),  # and after an improvement
+        ([0.5, 0.6, 0.6, 0.55, 0.55], [0, 0, 0, 1, 1, 2]),  # the best of before a drop still counts
+        ([0.5, nan, nan], [0, 0, 0, 1]),
+    ],
+)
+def test_a_drop_follows_patience_epochs_without_improvement(errors, expected):
+    assert drops(PAPER, errors) == expected
+
+
+def test_without_drops_training_ends_at_the_first_plateau():
+    config = Config(schedule="plateau", lr_drops=0, patience=1)
+    assert [rate.finished for rate in rates(config, [0.5, 0.4, 0.4, 0.1])] == [False, False, False, True]
+
+
+@given(errors, st.integers(0, 3), st.integers(1, 4))
+def test_plateau_counts(errors, lr_drops, patience):
+    config = Config(schedule="plateau", lr_drops=lr_drops, patience=patience)
+    states = rates(config, errors)
+    for (before, after), error in zip(pairwise(states), errors, strict=False):
+        assert after.lr == pytest.approx(config.lr / 10**after.drops)
+        assert after.drops in (before.drops, before.drops + 1)
+        assert after.best == min(before.best, error)
+        assert 0 <= after.waited <= patience
+    assert states[-1].drops <= lr_drops
+    improvements = sum(error < min(errors[:at], default=inf) for at, error in enumerate(errors))
+    assert len(states) - 1 <= improvements * patience + (lr_drops + 1) * patience
+    if states[-1].finished:
+        assert states[-1].drops == lr_drops
+
+
+# Fixed epochs
+
+
+def test_fixed_epochs_are_counted_from_one_and_act_at_their_end():
+    states = rates(FIXED, [0.5] * 8)
+    assert [rate.lr for rate in states] == [0.08, 0.08, 0.04, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01]
+
+
+@given(errors)
+def test_fixed_epochs_ignore_the_error_and_never_finish(errors):
+    states = rates(FIXED, errors)
+    assert [rate.lr for rate in states] == [rate.lr for rate in rates(FIXED, [0.9] * len(errors))]
+    assert not any(rate.finished for rate in states)
+
+
+def test_no_fixed_epochs_is_a_constant_rate():
+    assert {rate.lr for rate in rates(Config(schedule="fixed"), [0.5] * 9)} == {0.01}

@@ -1,0 +1,504 @@
+"""Training from a configuration to a test error: what a run leaves, that it comes out the same again, and bad data."""
+
+import json
+import os
+import shutil
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+import threadpoolctl
+from PIL import Image
+
+from refnet import checkpoint, initial, train
+from refnet.backend import load
+from refnet.cli import main
+from refnet.config import Config
+from refnet.data import open_dataset
+from refnet.data.crops import centre_crops
+from refnet.data.dataset import ArraySplit, Dataset
+from refnet.nets import get
+from refnet.schedule import Rate, after_epoch
+
+PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
+SYNSETS = sorted(path.name for path in PHOTOS.iterdir())
+FILES = {"config.toml", "environment.json", "metrics.jsonl", "parameters.safetensors", "result.json"}
+CHANCE = 0.9  # the error of guessing one of ten digits
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cwd(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("REFNET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Give a folder of three classes of five photographs: nine to train on, three for validation and three to test."""
+    root = tmp_path_factory.mktemp("photographs") / "three"
+    for name in SYNSETS[:3]:
+        shutil.copytree(PHOTOS / name, root / name)
+    return root
+
+
+@pytest.fixture
+def copied(photos, cwd):
+    """Give a copy of that folder, to be spoiled."""
+    return Path(shutil.copytree(photos, cwd / "spoiled")).relative_to(cwd)
+
+
+@pytest.fixture
+def trained(capsys):
+    """Train, which must succeed; give the run's directory."""
+
+    def run(run_dir, *argv):
+        code = main(["train", "--json", "--run-dir", str(run_dir), *map(str, argv)])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        assert strict_json(out)["run"] == str(run_dir)
+        return Path(run_dir)
+
+    return run
+
+
+@pytest.fixture
+def fails(capsys):
+    """Train, which must fail before anything is written, with one line."""
+
+    def run(*argv):
+        before = sorted(Path().rglob("*"))
+        code = main(["train", "--json", *map(str, argv)])
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert len(err.splitlines()) == 1
+        assert err.startswith("refnet: ")
+        assert sorted(Path().rglob("*")) == before
+        return code, err.removeprefix("refnet: ").removesuffix("\n")
+
+    return run
+
+
+def strict_json(text):
+    def refuse(constant):
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def metrics(run, kind=None):
+    """Give the lines of a run's metrics without their seconds, which alone may differ between two runs."""
+    lines = [strict_json(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name != "seconds"}
+        for line in lines
+        if kind in (None, line["kind"])
+    ]
+
+
+def learned(run):
+    params, velocities, metadata = checkpoint.read(run / "parameters.safetensors")
+    return (
+        {name: (a.shape, a.dtype, a.tobytes()) for name, a in params.items()},
+        {name: (a.shape, a.dtype, a.tobytes()) for name, a in velocities.items()},
+        metadata,
+    )
+
+
+def assert_same(a, b):
+    assert metrics(a) == metrics(b)
+    assert learned(a) == learned(b)
+
+
+# What is printed
+
+
+def test_training_ends_with_error_time_place_and_what_next(capsys):
+    assert main(["train", "--max-steps", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out
+    (run,) = Path("runs").iterdir()
+    result = strict_json((run / "result.json").read_text())
+    assert "1,297 training, 140 validation and 360 test images" in out
+    ending = out[out.index("test error") :].splitlines()
+    assert f"{result['test_top1_error']:.2%}" in ending[0]
+    assert f"{result['test_top5_error']:.2%}" in ending[0]
+    assert ending[1].startswith("time ")
+    assert ending[2].split() == ["run", str(run)]
+    suggested = [line.split()[1] for line in ending if line.startswith("  refnet ")]
+    assert set(suggested) == {"summary", "train"}
+
+
+def test_json_is_the_only_line_of_standard_output(capsys):
+    assert main(["train", "--max-steps", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (line,) = out.splitlines()
+    result = strict_json(line)
+    assert 0 <= result["test_top1_error"] <= 1
+    assert 0 < result["seconds"] < 60
+    assert result["steps"] == 2
+    assert strict_json((Path(result["run"]) / "result.json").read_text()) == result
+    assert "validation" in err
+
+
+def test_what_is_suggested_can_be_run(capsys):
+    assert main(["train", "--max-steps", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    suggested = [line.split("  ")[1].split() for line in lines if line.startswith("  refnet ")]
+    for _, *argv in suggested:
+        if "FOLDER" not in argv:
+            assert main([*argv, *(["--max-steps", "1"] if argv[0] == "train" else [])]) == 0
+
+
+@pytest.mark.xfail(reason="the suggestion forgets --data (and --net), so that it trains digits on digits")
+def test_the_same_net_in_another_form_is_the_same_net_on_the_same_images(photos, capsys):
+    assert main(["train", "--max-steps", "1", "--data", str(photos)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("  refnet train --") and "--seed 1" in line]
+    assert f"--data {photos}" in line
+
+
+# What is left
+
+
+def test_a_run_in_full(trained, photos):
+    run = trained("run", "--data", photos, "--batch", 4, "--epochs", 2)
+    assert {file.name for file in run.iterdir()} == FILES
+    lines = metrics(run)
+    assert [line["kind"] for line in lines] == [*["step"] * 3, "epoch", *["step"] * 3, "epoch", "test"]
+    assert [line["images"] for line in metrics(run, "step")] == [4, 4, 1, 4, 4, 1]
+    assert [line["step"] for line in metrics(run, "step")] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in metrics(run, "epoch")] == [3, 6]
+    for epoch, steps in groupby(metrics(run, "step"), key=lambda line: line["epoch"]):
+        losses = [line["loss"] for line in steps for _ in range(line["images"])]
+        assert metrics(run, "epoch")[epoch - 1]["train_loss"] == pytest.approx(np.mean(losses))
+    result = strict_json((run / "result.json").read_text())
+    assert {name: result[name] for name in ("steps", "epochs", "run")} == {"steps": 6, "epochs": 2, "run": "run"}
+    assert {name: result[name] for name in metrics(run, "test")[0] if name.startswith("test_")} == {
+        name: value for name, value in metrics(run, "test")[0].items() if name.startswith("test_")
+    }
+
+
+def test_what_was_learned_fits_the_net(trained):
+    run = trained("run", "--max-steps", 2)
+    params, velocities, metadata = checkpoint.read(run / "parameters.safetensors")
+    plan = get("digits").plan(2)
+    assert {name: a.shape for name, a in params.items()} == plan.param_shapes()
+    assert {name: a.shape for name, a in velocities.items()} == plan.param_shapes()
+    assert metadata == {"net": "digits", "columns": "2", "step": "2"}
+    first = initial.initialise(plan, 0)
+    assert all(not np.array_equal(params[name], first[name]) for name in params)
+    assert {a.dtype for a in (*params.values(), *velocities.values())} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("argv", "steps", "epochs"),
+    [
+        (["--batch", 4, "--max-steps", 1], 1, 1),
+        (["--batch", 4, "--max-steps", 3], 3, 1),
+        (["--batch", 4, "--max-steps", 4], 4, 2),
+        (["--batch", 4, "--max-steps", 100, "--epochs", 2], 6, 2),
+        (["--batch", 100000, "--epochs", 3], 3, 3),  # more than there are images
+        (["--batch", 1, "--epochs", 1], 9, 1),
+    ],
+)
+def test_how_far_it_goes(trained, photos, argv, steps, epochs):
+    run = trained("run", "--data", photos, *argv)
+    assert len(metrics(run, "step")) == steps
+    assert len(metrics(run, "epoch")) == epochs
+    assert len(metrics(run, "test")) == 1
+
+
+def test_validation_that_is_also_the_test_is_scored_once(trained, photos):
+    root = Path("data")
+    for part in ("train", "val"):
+        shutil.copytree(photos, root / part)
+    run = trained("run", "--data", root, "--epochs", 1)
+    (epoch,), (test,) = metrics(run, "epoch"), metrics(run, "test")
+    for name in ("loss", "top1_error", "top5_error"):
+        assert epoch[f"validation_{name}"] == test[f"test_{name}"]
+
+
+# The same again
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_the_same_seed_gives_the_same_bits(trained, columns):
+    argv = ["--max-steps", 5, "--columns", columns, "--seed", 3]
+    assert_same(trained("a", *argv), trained("b", *argv))
+
+
+def test_a_photograph_run_gives_the_same_bits(trained, photos):
+    argv = ["--data", photos, "--batch", 4, "--epochs", 2]
+    assert_same(trained("a", *argv), trained("b", *argv))
+
+
+def test_another_seed_gives_other_bits(trained):
+    a, b = trained("a", "--max-steps", 2), trained("b", "--max-steps", 2, "--seed", 1)
+    assert metrics(a) != metrics(b)
+    ours, theirs = (checkpoint.read(run / "parameters.safetensors")[0] for run in (a, b))
+    assert all(not np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_written_configuration_gives_the_same_run(trained, photos, monkeypatch):
+    monkeypatch.setenv("REFNET_MOMENTUM", "0.8")
+    Path("mine.toml").write_text("batch = 4\nlr = 0.004\npatience = 1\n")
+    argv = ["--data", photos, "--config", "mine.toml", "--epochs", 3, "--columns", 1, "--seed", 7]
+    a = trained("a run — ünï", *argv)
+    monkeypatch.delenv("REFNET_MOMENTUM")
+    b = trained("b", "--config", a / "config.toml")
+    assert_same(a, b)
+    assert (a / "config.toml").read_text() == (b / "config.toml").read_text()
+    assert {line["lr"] for line in metrics(a, "step")} >= {0.004}
+
+
+def test_other_backends_and_checks_change_nothing(trained):
+    argv = ["--max-steps", 3]
+    plain = trained("numpy", *argv)
+    assert_same(plain, trained("loopback", *argv, "--backend", "loopback"))
+    assert_same(plain, trained("checked", *argv, "--checked"))
+
+
+# The recipe
+
+
+def test_weights_decay_and_biases_do_not():
+    """Biases of the net begin at 0, where decay would not show: they are set to 1 first."""
+    lr, decay = 0.5, 0.25
+    net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
+    crops = centre_crops(digits.train.images(np.arange(8)), digits.mean, net.crop)
+    after = {}
+    for weight_decay in (decay, 0.0):
+        config = Config(weight_decay=weight_decay, momentum=0.0)
+        model = train.begin(net.plan(2), config, load("numpy", columns=2))
+        for name, param in model.params.items():
+            if name.endswith(".b"):
+                param[...] = 1
+        before = {name: param.copy() for name, param in model.params.items()}
+        train.train_step(model, crops, digits.train.labels[:8], config, lr, 1)
+        after[weight_decay] = model.params
+    for name, start in before.items():
+        difference = after[decay][name] - after[0.0][name]
+        if name.endswith(".b"):
+            assert not difference.any()
+        else:
+            np.testing.assert_allclose(difference, -lr * decay * start, rtol=0, atol=1e-6)
+            assert np.abs(difference).max() > 1e-3
+
+
+def test_momentum_and_rate_lie_inside_the_velocity(trained):
+    """Paper, section 5: v <- 0.9 v - 0.0005 lr w - lr g; w <- w + v. With one step, v = -lr (g + decay w)."""
+    run = trained("run", "--max-steps", 1, "--lr", 0.01)
+    params, velocities, _ = checkpoint.read(run / "parameters.safetensors")
+    first = initial.initialise(get("digits").plan(2), 0)
+    for name in params:
+        assert np.array_equal(params[name], first[name] + velocities[name])
+
+
+def test_the_rate_falls_at_fixed_epochs(trained, photos):
+    argv = ["--schedule", "fixed", "--drop-epochs", "1,3", "--lr-factor", 4, "--lr", 0.016, "--epochs", 4, "--batch", 5]
+    run = trained("run", "--data", photos, *argv)
+    assert [line["lr"] for line in metrics(run, "epoch")] == [0.016, 0.004, 0.004, 0.001]
+    assert [line["lr"] for line in metrics(run, "step")] == [0.016, 0.016, 0.004, 0.004, 0.004, 0.004, 0.001, 0.001]
+
+
+def test_the_steps_take_the_rate_that_is_logged(trained, photos):
+    """After a drop to nothing, and without momentum, nothing moves."""
+    argv = ["--data", photos, "--schedule", "fixed", "--drop-epochs", 1, "--lr-factor", 1e30, "--momentum", 0]
+    one, two = (trained(f"{epochs}", *argv, "--epochs", epochs) for epochs in (1, 2))
+    early, late = (checkpoint.read(run / "parameters.safetensors")[0] for run in (one, two))
+    for name in early:
+        np.testing.assert_allclose(early[name], late[name], rtol=1e-7, atol=1e-25)
+
+
+def test_a_drop_after_the_last_epoch_does_no_harm(trained, photos):
+    run = trained("run", "--data", photos, "--schedule", "fixed", "--drop-epochs", 1, "--epochs", 1)
+    assert len(metrics(run, "epoch")) == 1
+
+
+def test_training_ends_when_the_rate_has_fallen_and_nothing_improves(trained, photos):
+    """With so low a rate no error ever changes: the first epoch sets the best, each `patience` later one lowers it."""
+    run = trained("run", "--data", photos, "--lr", 1e-30, "--patience", 2, "--lr-drops", 3, "--epochs", 50)
+    found = [line["lr"] for line in metrics(run, "epoch")]
+    assert found == pytest.approx([*[1e-30] * 3, *[1e-31] * 2, *[1e-32] * 2, *[1e-33] * 2], rel=1e-6, abs=0)
+    assert strict_json((run / "result.json").read_text())["epochs"] == 9
+
+
+def test_the_rate_follows_the_validation_error(trained, photos):
+    run = trained("run", "--data", photos, "--patience", 1, "--lr-drops", 2, "--epochs", 15)
+    config, rate = Config(schedule="plateau", patience=1, lr_drops=2), Rate(metrics(run, "epoch")[0]["lr"])
+    lines = metrics(run, "epoch")
+    for line in lines:
+        assert not rate.finished
+        assert line["lr"] == rate.lr
+        rate = after_epoch(rate, config, line["epoch"], line["validation_top1_error"])
+    assert rate.finished or len(lines) == 15
+
+
+def test_digits_are_learned(trained):
+    run = trained("run", "--epochs", 3)
+    result = strict_json((run / "result.json").read_text())
+    assert result["test_top1_error"] < CHANCE / 2
+    assert result["test_top5_error"] < result["test_top1_error"]
+    assert metrics(run, "epoch")[-1]["train_loss"] < metrics(run, "epoch")[0]["train_loss"]
+    assert result["epochs"] == 3
+
+
+def test_photographs_are_learned_by_heart(trained, photos):
+    run = trained("run", "--data", photos, "--epochs", 40, "--schedule", "fixed", "--lr", 0.003)
+    losses = [line["loss"] for line in metrics(run, "step")]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
+
+
+# Numbers that are not finite
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_run(capsys, columns):
+    code = main(["train", "--json", "--lr", "1e30", "--run-dir", "run", "--columns", str(columns)])
+    out, err = capsys.readouterr()
+    assert (code, out) == (5, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("refnet: the loss is ")
+    assert "at step 2; a lower --lr than 1e+30" in last
+    assert [line["step"] for line in metrics(Path("run"))] == [1]
+    assert {file.name for file in Path("run").iterdir()} == FILES - {"parameters.safetensors", "result.json"}
+
+
+@pytest.mark.xfail(reason="a validation loss of NaN is taken for an error of 0, printed, and written as NaN")
+@pytest.mark.parametrize("lr", ["1e30", "1e300"])
+def test_validation_that_is_not_finite_ends_the_run(capsys, lr):
+    code = main(["train", "--json", "--lr", lr, "--run-dir", "run", "--max-steps", "1"])
+    out, err = capsys.readouterr()
+    assert (code, out) == (5, "")
+    assert "step 1" in err.splitlines()[-1]
+    assert "NaN" not in Path("run/metrics.jsonl").read_text()
+    assert metrics(Path("run"), "step")
+
+
+@pytest.mark.xfail(reason="the error of a checked op does not know the step")
+def test_a_checked_run_says_the_step_too(capsys):
+    assert main(["train", "--json", "--lr", "1e30", "--run-dir", "run", "--checked"]) == 5
+    assert "step 2" in capsys.readouterr().err.splitlines()[-1]
+
+
+# Bad data
+
+
+def test_more_classes_than_outputs(fails):
+    code, message = fails("--data", PHOTOS)
+    assert code == 3
+    assert "photos has 12 classes, the net has 10 outputs" in message
+
+
+def test_no_folder(fails):
+    code, message = fails("--data", "nowhere")
+    assert code == 3
+    assert message.startswith("nowhere does not exist: give 'digits', or a folder of images")
+
+
+def test_a_file_for_a_folder(fails):
+    Path("data.jpg").touch()
+    code, message = fails("--data", "data.jpg")
+    assert code == 3
+    assert message.startswith("data.jpg is a file: give 'digits', or a folder of images")
+
+
+def test_an_empty_folder(fails):
+    Path("empty").mkdir()
+    code, message = fails("--data", "empty")
+    assert code == 3
+    assert message.startswith("empty has no class folders: refnet reads ")
+
+
+def test_a_folder_that_cannot_be_read(fails, monkeypatch):
+    """Root may read anything, so that the answer of the system is replaced."""
+
+    def denied(_):
+        raise PermissionError(13, "Permission denied")
+
+    Path("locked").mkdir()
+    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(Path, "rglob", lambda *_: [])
+    code, message = fails("--data", "locked")
+    assert code == 3
+    assert message == "locked cannot be listed: Permission denied; mend its permissions"
+
+
+def test_one_class(fails, copied):
+    for name in SYNSETS[1:3]:
+        shutil.rmtree(copied / name)
+    code, message = fails("--data", copied)
+    assert code == 3
+    assert message.startswith(f"{copied} has one class, '{SYNSETS[0]}'")
+
+
+def test_a_class_without_images(fails, copied):
+    (copied / "nothing").mkdir()
+    code, message = fails("--data", copied)
+    assert code == 3
+    assert message.startswith(f"{copied}/nothing is a class without images")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\x10JFIF\0"])
+def test_a_file_that_is_no_image(fails, copied, content):
+    (copied / SYNSETS[1] / "0.jpg").write_bytes(content)
+    code, message = fails("--data", copied)
+    assert code == 3
+    assert message.startswith(f"{copied}/{SYNSETS[1]}/0.jpg is ")
+    assert message.endswith("remove it")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "train",
+        pytest.param("val", marks=pytest.mark.xfail(reason="it is found after an epoch, in a run that has begun")),
+        pytest.param("test", marks=pytest.mark.xfail(reason="it is found after all epochs, before anything is saved")),
+    ],
+)
+def test_an_image_that_is_cut_short(fails, photos, part):
+    root = Path("data")
+    for name in ("train", "val", "test"):
+        shutil.copytree(photos, root / name)
+    victim = next((root / part / SYNSETS[0]).iterdir())
+    victim.write_bytes(victim.read_bytes()[:-2000])
+    code, message = fails("--data", root, "--epochs", 1)
+    assert code == 3
+    assert message.startswith(f"{victim} is damaged or cut short")
+
+
+def test_a_picture_of_another_format_is_read(trained, copied):
+    Image.new("RGBA", (30, 20), (200, 10, 20, 128)).save(copied / SYNSETS[0] / "z.png")
+    Image.new("L", (3, 50), 7).save(copied / SYNSETS[0] / "z.webp")
+    trained("run", "--data", copied, "--epochs", 1)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_out_of_range(fails, monkeypatch, split, label):
+    digits = open_dataset("digits", image_size=10, channels=1)
+    kept = getattr(digits, split)
+    spoiled = ArraySplit(np.where(np.arange(len(kept)) == 7, label, kept.labels), kept.pixels)
+    dataset = Dataset(**{**vars(digits), split: spoiled})
+    monkeypatch.setattr(train, "open_dataset", lambda *_, **__: dataset)
+    code, message = fails()
+    assert code == 3
+    word = {"train": "training"}.get(split, split)
+    assert message.startswith(f"digits: a {word} label is {label}, but labels must lie in 0..9")
+
+
+def test_a_net_whose_images_the_digits_are_not(fails, monkeypatch):
+    monkeypatch.setattr(train, "begin", lambda *_: None)  # it draws sixty million numbers
+    code, message = fails("--net", "half", "--data", "digits")
+    assert code == 3
+    assert message.startswith("digits: its images are 10x10x1, the net asks for 256x256x3")
