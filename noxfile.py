@@ -10,6 +10,7 @@ GROUPS = nox.project.load_toml("pyproject.toml")
 
 
 def group(name: str) -> list[str]:
+    """List what a dependency group of pyproject.toml holds."""
     return list(nox.project.dependency_groups(GROUPS, name))
 
 

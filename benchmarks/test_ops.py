@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 import pytest
+
 from refnet import nets
 from refnet.random import Purpose
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from refnet import backend as backends
 from refnet import environment, nets
 from refnet.config import Config
 from refnet.train import begin, train_step
-from torch import nn
-from torch.nn import functional as F
 
 PLAN = nets.get("paper").plan(2)
 
@@ -35,20 +36,20 @@ class Peer(nn.Module):
                 nn.init.normal_(parameter, std=0.01)
 
     def forward(self, x):
-        x = self.pool(self.norm(F.relu(self.conv1(F.pad(x, (0, 3, 0, 3))))))
-        x = self.pool(self.norm(F.relu(self.conv2(x))))
-        x = F.relu(self.conv5(F.relu(self.conv4(F.relu(self.conv3(x))))))
+        x = self.pool(self.norm(functional.relu(self.conv1(functional.pad(x, (0, 3, 0, 3))))))
+        x = self.pool(self.norm(functional.relu(self.conv2(x))))
+        x = functional.relu(self.conv5(functional.relu(self.conv4(functional.relu(self.conv3(x))))))
         x = self.pool(x).flatten(1)
-        return self.fc8(F.dropout(F.relu(self.fc7(F.dropout(F.relu(self.fc6(x)))))))
+        return self.fc8(functional.dropout(functional.relu(self.fc7(functional.dropout(functional.relu(self.fc6(x)))))))
 
     @staticmethod
     def norm(x):
-        halves = [F.local_response_norm(half, 5, alpha=5e-4, beta=0.75, k=2.0) for half in x.chunk(2, dim=1)]
+        halves = [functional.local_response_norm(half, 5, alpha=5e-4, beta=0.75, k=2.0) for half in x.chunk(2, dim=1)]
         return torch.cat(halves, dim=1)
 
     @staticmethod
     def pool(x):
-        return F.max_pool2d(x, 3, 2)
+        return functional.max_pool2d(x, 3, 2)
 
 
 def record(benchmark, request):
@@ -84,7 +85,7 @@ def test_step_torch_eager(benchmark, layout, request):
 
     def timed():
         optimiser.zero_grad(set_to_none=True)
-        F.cross_entropy(peer(x), truth).backward()
+        functional.cross_entropy(peer(x), truth).backward()
         optimiser.step()
 
     benchmark.pedantic(timed, rounds=3, iterations=1, warmup_rounds=1)

@@ -56,7 +56,7 @@ class Backend(Protocol):
         """Copy a host array to where the column lives; the dtype is kept."""
 
     def to_numpy(self, a: Array) -> npt.NDArray[Any]:
-        """Bring an array to the host, when it has been computed."""
+        """Bring an array to the host, when it has been computed. It may be the array's own memory: only read it."""
 
     def move(self, a: Array, column: int) -> Array:
         """Bring an array to another column; the identity where both columns live on one device."""
@@ -65,7 +65,7 @@ class Backend(Protocol):
         """Join arrays of one column along their channels (axis 1)."""
 
     def split(self, a: Array, widths: Sequence[int]) -> Sequence[Array]:
-        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        """Undo ``concat``: parts of the given numbers of channels, in order. They may be views: only read them."""
 
     def add(self, a: Array, b: Array) -> Array:
         """Add two gradients that meet."""
@@ -102,7 +102,9 @@ def load(name: str, *, columns: int = 1, devices: Sequence[str] = (), checked: b
         raise BackendUnavailableError(f"backend {name} is not known; there are {', '.join(sorted(found))}; {hint}")
     try:
         backend = found[name].load()(columns=columns, devices=devices)
-    except ImportError as error:
+    except RefnetError:
+        raise
+    except Exception as error:  # whatever a foreign package does when it cannot be loaded
         raise BackendUnavailableError(f"backend {name} cannot run here: {error}") from error
     differences = verify(backend)
     if differences:
@@ -141,10 +143,11 @@ def verify(backend: object) -> list[str]:
 
 
 class Checked:
-    """A backend whose every call is held to its chapter: shapes and values going in, shapes and NaN coming out.
+    """A backend whose every call is held to its chapter: shapes, dtypes and values going in, and coming out.
 
-    Raises ``ShapeError`` for arguments that break the rule or results that do, and ``NumericError`` for a result
-    that is not finite although every argument was. Results are brought to the host to be looked at, so it is slow.
+    Raises ``ShapeError`` for arguments that break the rule or results that do, and where real numbers of two dtypes
+    meet; ``NumericError`` for a result that is not finite although every argument was. Results are brought to the
+    host to be looked at, so it is slow.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -173,6 +176,9 @@ class Checked:
             sound = all(self._is_finite(value) for value in arguments.values())
             result = function(*args, **kwargs)
             results = () if result is None else result if isinstance(result, tuple) else (result,)
+            dtypes = {str(a.dtype) for a in (*arguments.values(), *results) if _is_array(a) and _is_real(a)}
+            if len(dtypes) > 1:
+                raise ShapeError(f"{op}.{name} of backend {self.name} mixes {' and '.join(sorted(dtypes))}")
             shapes = tuple(None if array is None else tuple(array.shape) for array in results)
             if shapes != tuple(expected):
                 raise ShapeError(f"{op}.{name} of backend {self.name} returned shapes {shapes}, not {tuple(expected)}")
@@ -201,8 +207,12 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
     """Write each parameter as its name and default, with the star that makes those after it keyword-only."""
-    written = []
-    for parameter in inspect.signature(function).parameters.values():
+    written: list[str] = []
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return ["what cannot be told"]
+    for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in written:
             written.append("*")
         bare = parameter.replace(annotation=parameter.empty)
@@ -212,6 +222,10 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _is_real(a: Array) -> bool:
+    return "float" in str(a.dtype)
 
 
 def _shape_or_self(value: Any) -> Any:

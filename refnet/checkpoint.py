@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def write(path: Path, params: Arrays, velocities: Arrays, metadata: Mapping[str,
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path} cannot be written: {error.strerror}; free some space or choose another --run-dir"
         ) from error
+    finally:
+        # After a failure or Ctrl-C it is still there; what hinders the removal was said above.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read(path: Path) -> tuple[Arrays, Arrays, dict[str, str]]:
@@ -64,7 +68,8 @@ def read(path: Path) -> tuple[Arrays, Arrays, dict[str, str]]:
                 named[name] = file.get_tensor(name)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; give the path of a .safetensors file") from error
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, safetensors.SafetensorError, TypeError, AttributeError) as error:
+        # The last two are what safetensors raises for numbers that NumPy does not have, such as bfloat16.
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
     params = {name.removeprefix("param/"): a for name, a in named.items() if name.startswith("param/")}
     velocities = {name.removeprefix("velocity/"): a for name, a in named.items() if name.startswith("velocity/")}

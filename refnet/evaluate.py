@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from refnet import network
 from refnet.backend import Array, Backend
 from refnet.data import Split
 from refnet.data.crops import centre_crops
+from refnet.errors import NumericError
 from refnet.plan import Plan
 
 
@@ -32,7 +34,13 @@ def score(
     *,
     batch: int,
 ) -> Score:
-    """Classify the centre crop of every image of a split, `batch` at a time."""
+    """Classify the centre crop of every image of a split, `batch` at a time.
+
+    Raises
+    ------
+    NumericError
+        The loss is NaN or infinite.
+    """
     _, height, width = plan.input_shape
     loss = top1 = top5 = 0.0
     for start in range(0, len(split), batch):
@@ -46,6 +54,8 @@ def score(
         loss += float(backend.to_numpy(batch_loss)) * len(indices)
         top1 += top_k_error(host, labels, 1) * len(indices)
         top5 += top_k_error(host, labels, 5) * len(indices)
+    if not isfinite(loss):
+        raise NumericError(f"the loss over {len(split)} images is {loss}; the parameters have grown beyond all measure")
     return Score(loss / len(split), top1 / len(split), top5 / len(split))
 
 
@@ -54,10 +64,10 @@ def top_k_error(p: npt.NDArray[Any], labels: npt.NDArray[Any], k: int) -> float:
 
     Classes as probable as the truth share the places that are left (code2012 counts so too): with g classes above
     the truth and t, itself included, level with it, the truth is among the k with chance ``(k - g) / t``, held to
-    [0, 1]. p is (N,K), labels (N,).
+    [0, 1]. A truth whose probability is NaN is never among them. p is (N,K), labels (N,).
     """
     truth = p[np.arange(len(labels)), labels][:, None]
     above = (p > truth).sum(axis=1)
     level = (p == truth).sum(axis=1)
-    among = np.clip((k - above) / np.maximum(level, 1), 0, 1)
+    among = np.where(level > 0, np.clip((k - above) / np.maximum(level, 1), 0, 1), 0)
     return float(1 - among.mean())

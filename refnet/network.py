@@ -127,5 +127,6 @@ def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array]
     if len(images) != plan.columns:
         raise ShapeError(f"there must be one copy of the images for each of {plan.columns} columns, not {len(images)}")
     for column, batch in enumerate(images):
-        if len(batch.shape) != 4 or tuple(batch.shape[1:]) != plan.input_shape:
-            raise ShapeError(f"images of column {column} must be (N, *{plan.input_shape}), they are {batch.shape}")
+        expected = (*images[0].shape[:1], *plan.input_shape)
+        if tuple(batch.shape) != expected:
+            raise ShapeError(f"images of column {column} must be {expected}, they are {tuple(batch.shape)}")

@@ -203,12 +203,21 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
     Raises
     ------
     ShapeError
-        A layer does not fit what it reads, or its width does not divide among the columns.
+        A layer does not fit what it reads, its width does not divide among the columns, it has another's name, or it
+        would leave out what other columns made. Also for less than one column.
     """
+    if columns < 1:
+        raise ShapeError(f"a network cannot be split into {columns} columns; there must be at least 1")
+    names = [layer.name for layer in layers]
+    for name in names:
+        if names.count(name) > 1:
+            raise ShapeError(f"two layers are called {name}; each needs a name of its own, since parameters bear it")
     steps: list[Step] = []
     latest = [Step(IMAGE, Layer(IMAGE, IMAGE), -1, column, (), (), (), input_shape) for column in range(columns)]
     for index, layer in enumerate(layers):
         holders = 1 if layer.columns == "one" or (layer.reads == "own" and len(latest) == 1) else columns
+        if holders < len(latest) and layer.reads == "own" and latest[0].name != IMAGE:
+            raise ShapeError(f"{layer.name} is in one column and reads its own, so the others' work is lost; read all")
         sources = [_source(latest, layer, index, column) for column in range(holders)]
         latest = [_step(layer, index, column, holders, source) for column, source in enumerate(sources)]
         # All gathers come before the steps that read them, so that a backend can overlap copies with work.

@@ -1,6 +1,5 @@
 """How long work shows itself: a live bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -35,7 +34,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -83,7 +82,8 @@ class Quiet:
         yield lambda done, total=None, remark="": None  # noqa: ARG005
 
 
-def on(stream: TextIO | None = None) -> Live | Plain:
-    """Choose the way of showing that suits a stream (default: standard output)."""
-    stream = stream or sys.stdout
+def on(stream: TextIO | None) -> Live | Plain | Quiet:
+    """Choose the way of showing that suits a stream; None is what Python has for a closed one."""
+    if stream is None:
+        return Quiet()
     return Live(Console(file=stream)) if stream.isatty() else Plain(stream)

@@ -24,12 +24,15 @@ class Purpose(IntEnum):
 def normal(samples: int, features: int, *, key: philox.Key, counter: philox.Counter) -> npt.NDArray[np.float64]:
     """Draw standard normal numbers: float64 (samples, features).
 
-    Box and Muller's transform of two words a number: with u and t uniform in (0, 1], ``sqrt(-2 log u) cos(2 pi t)``.
-    Rounded to float32 the result is the same on every machine but for a last bit of log or cos that falls on a
-    rounding boundary (about one number in 2^28).
+    Box and Muller's transform of two words into two numbers: with u and t uniform in (0, 1], features 2i and 2i+1 are
+    ``sqrt(-2 log u) cos(2 pi t)`` and ``sqrt(-2 log u) sin(2 pi t)``. Rounded to float32 they are the same on every
+    machine but for a last bit of log, cos or sin that falls on a rounding boundary (about one number in 2^28).
     """
     step, layer, sample, feature = counter
-    words = philox.bits(samples, 2 * features, key=key, counter=(step, layer, sample, 2 * feature))
+    skip = feature % 2
+    pairs = (skip + features + 1) // 2
+    words = philox.bits(samples, 2 * pairs, key=key, counter=(step, layer, sample, feature - skip))
     uniform = (words + np.float64(1)) * 2.0**-32
-    normal: npt.NDArray[np.float64] = np.sqrt(-2 * np.log(uniform[:, 0::2])) * np.cos(2 * np.pi * uniform[:, 1::2])
-    return normal
+    radius, angle = np.sqrt(-2 * np.log(uniform[:, 0::2])), 2 * np.pi * uniform[:, 1::2]
+    numbers = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return numbers.reshape(samples, 2 * pairs)[:, skip : skip + features]

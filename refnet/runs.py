@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -35,18 +37,18 @@ class RunDirectory:
         ConfigError
             It cannot be written, or already holds something.
         """
-        path = Path(config.run_dir) if config.run_dir else _fresh(config.net)
+        path = Path(config.run_dir or DEFAULT)
+        made = False
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise ConfigError(
-                    f"--run-dir {path} is not empty; choose a new directory, so that no run is overwritten"
-                )
+            path = _made(path) if config.run_dir else _made_fresh(config.net)
+            made = True  # and empty: whatever is in it from here on is this run's
             # Without its own directory, so that the file can be given to --config for another run.
             (path / "config.toml").write_text(to_toml(replace(config, run_dir=None)), encoding="utf-8")
             (path / "environment.json").write_text(_json(environment.describe()), encoding="utf-8")
             return cls(path, (path / "metrics.jsonl").open("w", encoding="utf-8", buffering=1))
         except OSError as error:
+            if made:
+                shutil.rmtree(path, ignore_errors=True)
             raise ConfigError(
                 f"--run-dir {path} cannot be written: {error.strerror}; choose another directory"
             ) from error
@@ -60,13 +62,11 @@ class RunDirectory:
         ConfigError
             It holds something already, or neither it nor the nearest folder above it can be written to.
         """
-        path = Path(config.run_dir) if config.run_dir else DEFAULT
+        path = Path(config.run_dir or DEFAULT)
         try:
-            if config.run_dir and path.is_dir() and any(path.iterdir()):
-                raise ConfigError(
-                    f"--run-dir {path} is not empty; choose a new directory, so that no run is overwritten"
-                )
-            above = next(place for place in (path, *path.absolute().parents) if place.exists())
+            if config.run_dir and path.is_dir():
+                _refuse_unless_empty(path)
+            above = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())
         except OSError as error:
             raise ConfigError(f"--run-dir {path} cannot be read: {error.strerror}; choose another directory") from error
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
@@ -74,8 +74,8 @@ class RunDirectory:
             raise ConfigError(f"--run-dir {path} cannot be made: {above} {reason}; choose another directory")
 
     def log(self, kind: str, **figures: Any) -> None:
-        """Add one line to the metrics."""
-        self.metrics.write(json.dumps({"kind": kind, **figures}) + "\n")
+        """Add one line to the metrics. Raises ``ValueError`` for NaN and infinity, which JSON does not have."""
+        self.metrics.write(json.dumps({"kind": kind, **figures}, allow_nan=False) + "\n")
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the end of the run."""
@@ -88,13 +88,31 @@ class RunDirectory:
         self.metrics.close()
 
 
-def _fresh(net: str) -> Path:
-    """Name a directory by net and time; a second run in the same second gets a number."""
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    _refuse_unless_empty(path)
+    return path
+
+
+def _made_fresh(net: str) -> Path:
+    """Make a directory named by net and time; where another run has just taken the name, it gets a number."""
     base = DEFAULT / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(
-        path for path in (base, *(base.with_name(f"{base.name}-{i}") for i in range(2, 1000))) if not path.exists()
-    )
+    for number in count(2):
+        try:
+            base.mkdir(parents=True)
+        except FileExistsError:
+            if not DEFAULT.is_dir():
+                raise
+            base = base.with_name(f"{net}-{time.strftime('%Y%m%d-%H%M%S')}-{number}")
+        else:
+            break
+    return base
+
+
+def _refuse_unless_empty(path: Path) -> None:
+    if any(path.iterdir()):
+        raise ConfigError(f"--run-dir {path} is not empty; choose a new directory, so that no run is overwritten")
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2) + "\n"
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"

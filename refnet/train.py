@@ -1,6 +1,8 @@
 """Training: the paper's section 5, from a configuration to a test error."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isfinite
 
@@ -83,17 +85,21 @@ def train(config: Config, show: Show) -> Result:
     net = get(config.net, config.init)
     RunDirectory.check(config)
     backend = load(config.backend, columns=config.columns, devices=config.devices, checked=config.checked)
-    model = begin(net.plan(config.columns), config, backend)
     dataset = _open(net, config, show)
+    model = begin(net.plan(config.columns), config, backend)
 
     with RunDirectory.create(config) as run, np.errstate(over="ignore", invalid="ignore"):
         # NumPy's warnings are silenced because every loss is checked below.
-        show.say(f"net {net.name} in {config.columns} columns on backend {backend.name}; run in {run.path}")
+        form = "one column" if config.columns == 1 else f"{config.columns} columns"
+        show.say(f"net {net.name} in {form} on backend {backend.name}; run in {run.path}")
         rate = Rate(config.lr)
         step = 0
         for epoch in range(1, config.epochs + 1):
             step, loss = train_epoch(model, net, dataset, config, rate, epoch, step, run, show)
-            validation = score(model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch)
+            with _at(step):
+                validation = score(
+                    model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch
+                )
             run.log("epoch", epoch=epoch, step=step, lr=rate.lr, train_loss=loss, **_named("validation", validation))
             show.say(
                 f"epoch {epoch:3}  lr {rate.lr:<7.2g}  loss {loss:.4f}  "
@@ -153,7 +159,8 @@ def train_epoch(
                 indices=indices,
             )
             step += 1
-            loss = train_step(model, crops, dataset.train.labels[indices], config, rate.lr, step)
+            with _at(step):
+                loss = train_step(model, crops, dataset.train.labels[indices], config, rate.lr, step)
             seconds = time.monotonic() - began
             total += loss * len(indices)
             run.log("step", step=step, epoch=epoch, loss=loss, lr=rate.lr, images=len(indices), seconds=seconds)
@@ -179,7 +186,7 @@ def train_step(model: Model, crops: Crops, labels: Labels, config: Config, lr: f
     batch_loss, p = backend.softmax_xent.forward(tape.output, truth)
     loss = float(backend.to_numpy(batch_loss))
     if not isfinite(loss):
-        raise NumericError(f"the loss is {loss} at step {step}; a lower --lr than {lr:g} may keep it finite")
+        raise NumericError(f"the loss is {loss}; a lower --lr than {lr:g} may keep it finite")
     gradients = network.backward(tape, backend.softmax_xent.backward(p, truth))
     for name, gradient in gradients.items():
         decay = config.weight_decay if name.endswith(".w") else 0.0  # paper: weights decay, biases do not
@@ -215,6 +222,15 @@ def _open(net: Net, config: Config, show: Show) -> Dataset:
     check_fits(dataset, net.outputs)
     show.say(describe(dataset))
     return dataset
+
+
+@contextmanager
+def _at(step: int) -> Iterator[None]:
+    """Say at which step a number was not finite."""
+    try:
+        yield
+    except NumericError as error:
+        raise NumericError(f"step {step}: {error}") from error
 
 
 def _named(split: str, figures: Score) -> dict[str, float]:

@@ -121,16 +121,12 @@ def test_a_net_that_knows_nothing_is_wrong_as_often_as_chance(net, images, mean,
 # What is not finite
 
 
-@pytest.mark.xfail(reason="evaluate.top_k_error counts a NaN among its own equals: error 0")
 @pytest.mark.parametrize("k", [1, 5])
 def test_nan_is_never_right(k):
     p = np.full((2, CLASSES), np.nan, np.float32)
     assert top_k_error(p, np.array([0, 3]), k) == 1
 
 
-@pytest.mark.xfail(
-    reason="evaluate.score takes a loss that is not finite for one that is", raises=pytest.fail.Exception
-)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_is_refused(net, images, mean, backend, value):
     plan, host = net

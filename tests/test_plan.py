@@ -175,17 +175,14 @@ class TestErrors:
         with pytest.raises(ShapeError, match=named):
             split(layers, 2, PIXELS)
 
-    @pytest.mark.xfail(reason="split drops the other columns' work in silence")
     def test_a_layer_in_one_column_that_reads_its_own_would_lose_the_others(self):
         with pytest.raises(ShapeError, match="z"):
             split((conv("a", 4, 3, **ZERO), linear("z", 3, reads="own", columns="one", **ZERO)), 2, PIXELS)
 
-    @pytest.mark.xfail(reason="two layers of one name share a parameter, and one of its gradients is lost")
     def test_two_layers_of_one_name(self):
         with pytest.raises(ConfigError, match="a"):
             split((linear("a", 4, **ZERO), relu("r"), linear("a", 4, **ZERO)), 1, (4, 1, 1))
 
-    @pytest.mark.xfail(reason="split makes a plan without steps")
     @pytest.mark.parametrize("columns", [0, -1])
     def test_no_columns(self, columns):
         with pytest.raises(ConfigError, match="columns"):

@@ -1,10 +1,14 @@
 """The command line: ``refnet COMMAND``. Each command is one module, imported when it is called."""
 
 import argparse
+import io
 import os
+import re
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from typing import Any, NoReturn
 
 from refnet import __version__
 from refnet.errors import ConfigError, RefnetError
@@ -29,29 +33,63 @@ exit codes:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code. A user's mistake ends in one line, never in a traceback."""
-    parser, commands = _parser()
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
+    try:
+        code = _run(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except RefnetError as error:
+        return _end(error.exit_code, str(error))
+    except MemoryError as error:
+        return _end(ConfigError.exit_code, f"out of memory ({error}); a smaller --batch needs less")
+    except KeyboardInterrupt:
+        return _end(130, "interrupted")
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except OSError as error:
+        _drop_output()
+        return _end(ConfigError.exit_code, f"{error.filename or 'output'} cannot be used: {error.strerror}")
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    parser, commands = _parser()
     if argv and argv[0] in COMMANDS:
         import_module(f"refnet.cli.{argv[0]}").add_arguments(commands[argv[0]])
     try:
         arguments, unknown = parser.parse_known_args(argv)
-        _refuse(unknown, commands[arguments.command])
-        code: int = import_module(f"refnet.cli.{arguments.command}").run(arguments)
-    except RefnetError as error:
-        for line in str(error).splitlines():
-            print(f"refnet: {line}", file=sys.stderr)
-        return error.exit_code
-    except MemoryError as error:
-        print(f"refnet: out of memory ({error}); a smaller --batch needs less", file=sys.stderr)
-        return ConfigError.exit_code
-    except KeyboardInterrupt:
-        print("refnet: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has gone; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except SystemExit as done:  # after --help or --version
+        return int(done.code or 0)
+    _refuse(unknown, commands[arguments.command])
+    code: int = import_module(f"refnet.cli.{arguments.command}").run(arguments)
     return code
+
+
+def _drop_output() -> None:
+    """Forget what could not be printed: Python would try again, and fail again, at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(code: int, message: str) -> int:
+    for line in message.splitlines():
+        print(f"refnet: {line}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others, and that takes -1e-3 for a number."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+        self._negative_number_matcher = re.compile(r"^-\d*\.?\d+(e[-+]?\d+)?$", re.IGNORECASE)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{' '.join(message.split())}; see {self.prog} --help")
 
 
 def within(flag: str, value: int, low: int, high: int | None = None) -> None:
@@ -67,7 +105,7 @@ def _refuse(unknown: list[str], command: argparse.ArgumentParser) -> None:
     for before, argument in zip(["", *unknown], unknown, strict=False):
         if before.startswith("--") and "=" not in before and not argument.startswith("-"):
             continue  # the value of the unknown flag before it
-        flag = argument.partition("=")[0]
+        flag = "".join(c if c.isprintable() else repr(c)[1:-1] for c in argument.partition("=")[0])
         nearest = get_close_matches(flag, command._option_string_actions, n=1)  # noqa: SLF001 - no public list exists
         hint = f"the nearest is {nearest[0]}" if nearest else f"see {command.prog} --help"
         problems.append(f"{flag} is not an argument of {command.prog}; {hint}")
@@ -75,25 +113,16 @@ def _refuse(unknown: list[str], command: argparse.ArgumentParser) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
     """Build the parser; a command's own arguments are added when it is called, to keep ``--help`` fast."""
-    parser = argparse.ArgumentParser(
-        prog="refnet",
-        description="The AlexNet paper as software to read, trust and use.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = _Parser(
+        prog="refnet", description="The AlexNet paper as software to read, trust and use.", epilog=EXIT_CODES
     )
     parser.add_argument("--version", action="version", version=f"refnet {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands = {
         name: subparsers.add_parser(
-            name,
-            help=purpose,
-            description=purpose[0].upper() + purpose[1:] + ".",
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+            name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", epilog=EXIT_CODES
         )
         for name, purpose in COMMANDS.items()
     }

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ending(settings: config.Config, result: Result) -> list[str]:
+    same = f"--net {settings.net}" + (f" --data {shlex.quote(settings.data)}" if settings.data else "")
     return [
         "",
         f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",
@@ -47,7 +49,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
         f"run          {result.run}",
         "",
         "What to try next:",
-        f"  {f'refnet summary {settings.net}':40} the net, layer by layer",
-        f"  {f'refnet train --columns {3 - settings.columns} --seed 1':40} another form, another draw",
-        f"  {'refnet train --net paper --data FOLDER':40} the paper's, on your photographs",
+        f"  refnet summary {settings.net}",
+        f"  refnet train {same} --columns {3 - settings.columns} --seed 1",
+        "  refnet train --net paper --data FOLDER    (your photographs, FOLDER/CLASS/*.jpg)",
     ]

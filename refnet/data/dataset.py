@@ -4,7 +4,7 @@ A reader (:mod:`refnet.data.digits`, :mod:`refnet.data.folder`) returns a `Datas
 the images came from. Images are (H,W,C), as files hold them; :mod:`refnet.data.crops` turns them into (C,h,w).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -76,11 +76,18 @@ def mean_image(split: Split, report: Callable[[int], None] = lambda _: None) -> 
     exactly and in no particular order; divided in float64. `report` is told how many images are done.
     """
     sums = np.zeros((), np.int64)
-    for start in range(0, len(split), CHUNK):
-        indices = np.arange(start, min(start + CHUNK, len(split)))
-        sums = sums + split.images(indices).sum(axis=0, dtype=np.int64)
-        report(start + len(indices))
+    done = 0
+    for pixels in chunks(split):
+        sums = sums + pixels.sum(axis=0, dtype=np.int64)
+        done += len(pixels)
+        report(done)
     return (sums / len(split)).astype(np.float32)
+
+
+def chunks(split: Split) -> Iterator[Pixels]:
+    """Go through all images of a split, at most CHUNK at a time."""
+    for start in range(0, len(split), CHUNK):
+        yield split.images(np.arange(start, min(start + CHUNK, len(split))))
 
 
 def describe(dataset: Dataset) -> str:

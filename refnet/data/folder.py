@@ -23,13 +23,14 @@ and not in the middle of an epoch.
 import os
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from refnet.data import picture
-from refnet.data.dataset import CHUNK, Dataset, Indices, Labels, Pixels, Progress, mean_image, shown
+from refnet.data.dataset import CHUNK, Dataset, Indices, Labels, Pixels, Progress, chunks, mean_image, shown
 from refnet.data.order import permutation
 from refnet.errors import DataError
 from refnet.random import Purpose
@@ -84,7 +85,8 @@ def open_folder(where: str, *, image_size: int, channels: int, progress: Progres
     image_size, channels
         What the net asks for; channels is 1 (gray) or 3 (RGB).
     progress
-        Told (done, total) in files: each is looked at once, then each training image is decoded for the mean.
+        Told (done, total): each file's header is looked at, then each image is decoded, the training images for their
+        mean and the others so that a damaged one is found before a run has begun.
 
     Raises
     ------
@@ -108,13 +110,19 @@ def open_folder(where: str, *, image_size: int, channels: int, progress: Progres
 
     learnt, validated = (FolderSplit(listing, classes, image_size, channels) for listing in (train, validation))
     tested = validated if test is validation else FolderSplit(test, classes, image_size, channels)
-    files = learnt.paths + validated.paths + (tested.paths if tested is not validated else [])
+    held_out = [validated] if tested is validated else [validated, tested]
+    files = [path for split in (learnt, *held_out) for path in split.paths]
 
     def report(done: int) -> None:
         if progress is not None:
-            progress(done, len(files) + len(learnt))
+            progress(done, 2 * len(files))
 
     _check_headers(files, report)
+    mean = mean_image(learnt, lambda done: report(len(files) + done))
+    done = len(files) + len(learnt)
+    for pixels in chain.from_iterable(map(chunks, held_out)):
+        done += len(pixels)
+        report(done)
     return Dataset(
         name=root.resolve().name,
         where=where,
@@ -124,7 +132,7 @@ def open_folder(where: str, *, image_size: int, channels: int, progress: Progres
         train=learnt,
         validation=validated,
         test=tested,
-        mean=mean_image(learnt, lambda done: report(len(files) + done)),
+        mean=mean,
     )
 
 

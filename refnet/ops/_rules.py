@@ -39,8 +39,8 @@ def windows(op: str, size: int, window: int, stride: int, pad: int, ceil: bool) 
 
     ``floor``: as many as lie wholly inside the padded axis, ``1 + floor((size + 2 pad - window) / stride)``.
     ``ceil``: one more where pixels would be left over, ``1 + ceil(...)``: that last window hangs over the far
-    edge. This is cuda-convnet's rule, by which the paper's 224 pixels give 55 (code2012, ``layer.py``). A window
-    that would start beyond the image is never counted (it would see no pixel at all).
+    edge. This is cuda-convnet's rule, by which the paper's 224 pixels give 55 (code2012, ``layer.py``). Where the
+    extra window would start beyond the image, and see no pixel at all, it is not counted.
     """
     require(op, window >= 1, f"the window must be at least 1, it is {window}")
     require(op, stride >= 1, f"stride must be at least 1, it is {stride}")

@@ -31,7 +31,8 @@ x (N,C,H,W), w (K,C,R,S), b (K,), y and dy (N,K,P,Q); P and Q by :func:`refnet.o
 Decisions
 ---------
 The filter is not mirrored (as in every network code, mathematicians would call this cross-correlation). Groups
-do not exist: two columns are two convolutions. The border reads zeros.
+do not exist: two columns are two convolutions. The border reads zeros, and they take part in the sums of y and dw as
+any pixel does: zero times an infinite weight, or an infinite dy, is NaN.
 
 Kept for backward
 -----------------

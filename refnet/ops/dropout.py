@@ -8,7 +8,7 @@ Forward
 -------
 With a random 32-bit word u for each unit (chapter :mod:`refnet.ops.philox`)::
 
-    keep   = u >= drop * 2^32
+    keep   = u >= floor(drop * 2^32)
     y      = x where keep, otherwise 0              (training)
     y      = (1 - drop) * x                         (``expected``, at test time)
 
@@ -21,7 +21,7 @@ function of key and counter, so it is drawn again instead of kept.
 
 Shapes
 ------
-x, y, dy and dx have one shape (N, ...); a sample's numbers are its features, in memory order.
+x, y, dy and dx have one shape (N, ...); a sample's numbers are its features, in row-major order of its axes.
 
 Decisions
 ---------

@@ -34,6 +34,8 @@ Kept for backward
 x and y exist anyway; scale is kept since recomputing it would read the whole window again.
 """
 
+from math import inf
+
 import numpy as np
 
 from refnet.ops._rules import Floats, Shape, require, require_rank, require_same
@@ -45,8 +47,9 @@ def forward_shapes(x: Shape, *, n: int, k: float, alpha: float, beta: float) -> 
     """Shape rule: (y, scale). Raises ``ShapeError`` for an even or empty window or a scale that can reach 0."""
     require_rank("lrn", 4, x=x)
     require("lrn", n >= 1 and n % 2 == 1, f"n must be odd and at least 1, it is {n}")
-    require("lrn", k > 0 and alpha >= 0, f"k must be above 0 and alpha at least 0, they are {k} and {alpha}")
-    require("lrn", beta >= 0, f"beta must be at least 0, it is {beta}")
+    require("lrn", 0 < k < inf, f"k must be finite and above 0, it is {k}")
+    for name, value in {"alpha": alpha, "beta": beta}.items():
+        require("lrn", 0 <= value < inf, f"{name} must be finite and at least 0, it is {value}")
     return x, x
 
 

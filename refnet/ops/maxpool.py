@@ -27,7 +27,8 @@ Decisions
 ---------
 Among equals the first in row-major order wins, and alone gets the gradient (cuda-convnet gave it to every one).
 NaN counts as larger than anything: the first NaN of a window wins. Windows over the edge (`ceil`) are clipped:
-beyond the edge there is minus infinity, which never wins since the window's first pixel always exists.
+beyond the edge there is minus infinity, which never wins since the window's first pixel always exists. A pixel adds
+up what it collects in row-major order of its positions (r, s) in the windows that it won.
 
 Kept for backward
 -----------------

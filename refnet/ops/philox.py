@@ -86,4 +86,4 @@ def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
 
 
 def _words(start: int, count: int) -> Word:
-    return ((start + np.arange(count)) & MASK).astype(np.uint32)
+    return (((start & MASK) + np.arange(count)) & MASK).astype(np.uint32)

@@ -19,8 +19,8 @@ x, y, dy and dx have one shape, any shape.
 
 Decisions
 ---------
-At 0 the derivative is 0. Minus zero becomes plus zero. "Otherwise" lets NaN through in both directions: a broken
-number stays visible instead of turning into a healthy zero.
+At 0 the derivative is 0. Minus zero becomes plus zero. "Otherwise" lets a NaN in x through, and in backward every dy
+that meets a NaN in y: a broken number stays visible instead of turning into a healthy zero.
 
 Kept for backward
 -----------------

@@ -50,18 +50,13 @@ Labels = npt.NDArray[np.integer[Any]]
 
 def forward_shapes(z: Shape, labels: Shape) -> tuple[Shape, ...]:
     """Shape rule: (loss, p). Raises ``ShapeError`` unless there is one label for each row of at least one score."""
-    require_rank("softmax_xent", 2, z=z)
-    require("softmax_xent", min(z) >= 1, f"z must hold at least one sample and one class, it has shape {z}")
-    require("softmax_xent", labels == z[:1], f"there must be {z[0]} labels, one for each row; their shape is {labels}")
+    _check_shapes("z", z, labels)
     return (), z
 
 
 def forward_values(z: Floats, labels: Labels) -> None:
     """Value rule. Raises ``ShapeError`` for a label that is no class."""
-    wrong = np.flatnonzero((labels < 0) | (labels >= z.shape[1]))
-    if wrong.size:
-        n = int(wrong[0])
-        require("softmax_xent", False, f"labels[{n}] is {labels[n]}, it must be at least 0 and below {z.shape[1]}")
+    _check_labels(labels, z.shape[1])
 
 
 def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
@@ -76,13 +71,13 @@ def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
 
 def backward_shapes(p: Shape, labels: Shape) -> tuple[Shape, ...]:
     """Shape rule: (dz,)."""
-    forward_shapes(p, labels)
+    _check_shapes("p", p, labels)
     return (p,)
 
 
 def backward_values(p: Floats, labels: Labels) -> None:
     """Value rule, as for forward."""
-    forward_values(p, labels)
+    _check_labels(labels, p.shape[1])
 
 
 def backward(p: Floats, labels: Labels) -> Floats:
@@ -91,3 +86,16 @@ def backward(p: Floats, labels: Labels) -> Floats:
     dz[np.arange(len(labels)), labels] -= 1
     dz /= len(labels)
     return dz
+
+
+def _check_shapes(name: str, scores: Shape, labels: Shape) -> None:
+    require_rank("softmax_xent", 2, **{name: scores})
+    require("softmax_xent", min(scores) >= 1, f"{name} must hold a sample and a class at least, it has shape {scores}")
+    rows = scores[:1]
+    require("softmax_xent", labels == rows, f"labels must have shape {rows}, one for each row; it is {labels}")
+
+
+def _check_labels(labels: Labels, classes: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    n = int(wrong[0]) if wrong.size else 0
+    require("softmax_xent", not wrong.size, f"labels[{n}] is {labels[n]}, it must be at least 0 and below {classes}")

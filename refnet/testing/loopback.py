@@ -90,12 +90,11 @@ def _behind_loop(chapter: ModuleType) -> SimpleNamespace:
 def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        arrays = [value for value in (*args, *kwargs.values()) if isinstance(value, (LoopArray, np.ndarray))]
+        hidden = [_reveal_arrays(value) for value in args]
+        hidden_by_name = {key: _reveal_arrays(value) for key, value in kwargs.items()}
+        arrays = [value for value in (*args, *kwargs.values()) if isinstance(value, LoopArray)]
         column = _column_of(arrays) if arrays else 0
-        result = function(
-            *(_reveal_arrays(value) for value in args),
-            **{key: _reveal_arrays(value) for key, value in kwargs.items()},
-        )
+        result = function(*hidden, **hidden_by_name)
         if isinstance(result, tuple):
             return tuple(None if array is None else LoopArray(array, column) for array in result)
         return None if result is None else LoopArray(result, column)

@@ -102,9 +102,9 @@ CASES = (
             "x must have 4 axes": {"x": X[1:], **PAPER},
             "n must be odd": {"x": X, **PAPER, "n": 4},
             "n must be odd and at least 1, it is -1": {"x": X, **PAPER, "n": -1},
-            "k must be above 0": {"x": X, **PAPER, "k": 0.0},
-            "alpha at least 0": {"x": X, **PAPER, "alpha": -1.0},
-            "beta must be at least 0": {"x": X, **PAPER, "beta": -0.5},
+            "k must be finite and above 0": {"x": X, **PAPER, "k": 0.0},
+            "alpha must be finite and at least 0": {"x": X, **PAPER, "alpha": -1.0},
+            "beta must be finite and at least 0": {"x": X, **PAPER, "beta": -0.5},
         },
     ),
     Case(

@@ -85,8 +85,8 @@ CASES = (
         },
         refusals={
             "z must have 2 axes": {"z": (3,), "labels": (3,)},
-            "at least one sample and one class": {"z": (3, 0), "labels": (3,)},
-            "there must be 3 labels": {"z": (3, 4), "labels": (4,)},
+            "z must hold a sample and a class at least": {"z": (3, 0), "labels": (3,)},
+            "labels must have shape (3,)": {"z": (3, 4), "labels": (4,)},
         },
     ),
     Case(
@@ -104,8 +104,8 @@ CASES = (
             "label forgotten": lambda p, labels: p / p.dtype.type(len(labels)),
         },
         refusals={
-            "z must have 2 axes": {"p": (3, 4, 1), "labels": (3,)},
-            "there must be 3 labels": {"p": (3, 4), "labels": (3, 1)},
+            "p must have 2 axes": {"p": (3, 4, 1), "labels": (3,)},
+            "labels must have shape (3,)": {"p": (3, 4), "labels": (3, 1)},
         },
     ),
 )
