@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from refnet.errors import BackendUnavailableError, NumericError, RefnetError, ShapeError
+from refnet.errors import BackendUnavailableError, ConfigError, NumericError, RefnetError, ShapeError
 from refnet.ops import OPS
 
 GROUP = "refnet.backends"
@@ -91,10 +91,16 @@ def load(name: str, *, columns: int = 1, devices: Sequence[str] = (), checked: b
 
     Raises
     ------
+    ConfigError
+        There are neither one device nor as many as columns.
     BackendUnavailableError
         The name is unknown, the backend cannot run here, or it differs from the interface. Nothing is ever
         replaced by another backend in silence.
     """
+    if devices and len(devices) not in {1, columns}:
+        raise ConfigError(
+            f"--devices names {len(devices)} devices for {columns} columns; name one for all, or one for each column"
+        )
     found = _entry_points()
     if name not in found:
         nearest = get_close_matches(name, found, n=1)

@@ -70,7 +70,9 @@ def read(path: Path) -> tuple[Arrays, Arrays, dict[str, str]]:
         raise CheckpointError(f"{path} does not exist; give the path of a .safetensors file") from error
     except (OSError, safetensors.SafetensorError, TypeError, AttributeError) as error:
         # The last two are what safetensors raises for numbers that NumPy does not have, such as bfloat16.
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {error}; copy it again, or train again"
+        ) from error
     params = {name.removeprefix("param/"): a for name, a in named.items() if name.startswith("param/")}
     velocities = {name.removeprefix("velocity/"): a for name, a in named.items() if name.startswith("velocity/")}
     return params, velocities, metadata

@@ -155,6 +155,7 @@ class Config:
         "the backend's choice",
     )
     checked: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "check every op's arrays")
+    threads: int | None = _key(None, _whole(1), "threads that multiply matrices", "one for each core")
     seed: int = _key(0, _whole(0, 2**32 - 1), "the seed of all that is random")
     epochs: int = _key(1, _whole(1), "passes over the training images")
     max_steps: int | None = _key(None, _whole(1), "stop after so many steps", "no limit")
@@ -201,8 +202,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """
     group = parser.add_argument_group(
         "configuration",
-        "Each flag is also a key of the configuration file and a variable of the environment: --lr-factor, "
-        "lr_factor, REFNET_LR_FACTOR. The net's recipe goes before the defaults shown here.",
+        "Each flag is also a key of the configuration file and a variable of the\nenvironment: --lr-factor, "
+        "lr_factor, REFNET_LR_FACTOR. The net's recipe goes\nbefore the defaults shown here.",
     )
     for name, key in KEYS.items():
         group.add_argument(

@@ -88,7 +88,7 @@ def forward(
     ShapeError
         The images or parameters do not fit the plan.
     """
-    _check_door(plan, params, images)
+    _check_door(plan, params, images, backend)
     run = Run(backend, draw)
     outputs: dict[str, Array] = {}
     unread = plan.readers()
@@ -109,7 +109,15 @@ def forward(
 
 
 def backward(tape: Tape, dy: Array) -> dict[str, Array]:
-    """Gradient of every parameter by name, given that of the output (N,K). Empties the tape."""
+    """Gradient of every parameter by name, given that of the output (N,K). Empties the tape.
+
+    Raises
+    ------
+    ValueError
+        The tape is empty.
+    """
+    if not tape.steps:
+        raise ValueError("the tape is empty: backward has used it already, or forward was told not to record")
     gradients: dict[str, Array] = {}
     meeting: dict[str, Array] = {tape.steps[-1][0].name: dy}
     while tape.steps:
@@ -122,11 +130,19 @@ def backward(tape: Tape, dy: Array) -> dict[str, Array]:
     return gradients
 
 
-def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array]) -> None:
+def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], backend: Backend) -> None:
     check_params(plan, params)
+    if sum(step.layer is plan.steps[-1].layer for step in plan.steps) > 1:
+        raise ShapeError(f"the last layer, {plan.steps[-1].layer.name}, is split; it must be in one column")
+    if backend.columns < plan.columns:
+        raise ShapeError(
+            f"the network has {plan.columns} columns, backend {backend.name} was loaded for {backend.columns}"
+        )
     if len(images) != plan.columns:
         raise ShapeError(f"there must be one copy of the images for each of {plan.columns} columns, not {len(images)}")
     for column, batch in enumerate(images):
-        expected = (*images[0].shape[:1], *plan.input_shape)
-        if tuple(batch.shape) != expected:
-            raise ShapeError(f"images of column {column} must be {expected}, they are {tuple(batch.shape)}")
+        if batch.shape[0] != images[0].shape[0] or tuple(batch.shape[1:]) != plan.input_shape:
+            expected = ", ".join(map(str, ("N", *plan.input_shape)))
+            raise ShapeError(
+                f"images of column {column} must be ({expected}) with one N for all columns, they are {batch.shape}"
+            )

@@ -204,8 +204,10 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
     ------
     ShapeError
         A layer does not fit what it reads, its width does not divide among the columns, it has another's name, or it
-        would leave out what other columns made. Also for less than one column.
+        would leave out what other columns made. Also for no layers, and for less than one column.
     """
+    if not layers:
+        raise ShapeError("a network needs at least one layer")
     if columns < 1:
         raise ShapeError(f"a network cannot be split into {columns} columns; there must be at least 1")
     names = [layer.name for layer in layers]

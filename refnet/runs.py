@@ -42,8 +42,7 @@ class RunDirectory:
         try:
             path = _made(path) if config.run_dir else _made_fresh(config.net)
             made = True  # and empty: whatever is in it from here on is this run's
-            # Without its own directory, so that the file can be given to --config for another run.
-            (path / "config.toml").write_text(to_toml(replace(config, run_dir=None)), encoding="utf-8")
+            (path / "config.toml").write_text(to_toml(_repeatable(config)), encoding="utf-8")
             (path / "environment.json").write_text(_json(environment.describe()), encoding="utf-8")
             return cls(path, (path / "metrics.jsonl").open("w", encoding="utf-8", buffering=1))
         except OSError as error:
@@ -86,6 +85,12 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.metrics.close()
+
+
+def _repeatable(config: Config) -> Config:
+    """Leave out the run's own directory and name its data from the root, so that it can be run again from anywhere."""
+    data = config.data if config.data in {None, "digits"} else str(Path(str(config.data)).absolute())
+    return replace(config, run_dir=None, data=data)
 
 
 def _made(path: Path) -> Path:

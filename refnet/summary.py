@@ -26,8 +26,8 @@ class Row:
     macs
         Multiply-adds of the forward pass.
     activation_bytes
-        What the layer makes and keeps, for the batch: its output, and its residuals (LRN's scale, one byte for each
-        pooled value).
+        What the layer makes, for the batch: the copy of all columns' channels that it reads (if it does), its output,
+        and its residuals (LRN's scale, one byte for each pooled value).
     """
 
     layer: str
@@ -85,8 +85,8 @@ def _row(step: Step, gathers: dict[str, Step], batch: int) -> Row:
     reads = tuple(
         name for source in step.inputs for name in (gathers[source].inputs if source in gathers else (source,))
     )
-    numbers = prod(step.shape)
-    kept = {"lrn": 2 * FLOAT, "maxpool": FLOAT + 1}.get(step.layer.op, FLOAT)
+    made = {"lrn": 2 * FLOAT, "maxpool": FLOAT + 1}.get(step.layer.op, FLOAT) * prod(step.shape)
+    gathered = sum(FLOAT * prod(gathers[name].shape) for name in step.inputs if name in gathers)
     return Row(
         layer=step.layer.name,
         op=step.layer.op,
@@ -96,7 +96,7 @@ def _row(step: Step, gathers: dict[str, Step], batch: int) -> Row:
         output_shape=step.shape,
         parameters=sum(prod(shape) for shape in step.params.values()),
         macs=step.macs(),
-        activation_bytes=numbers * kept * batch,
+        activation_bytes=(made + gathered) * batch,
     )
 
 

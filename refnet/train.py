@@ -1,5 +1,6 @@
 """Training: the paper's section 5, from a configuration to a test error."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from refnet import checkpoint, network
 from refnet.backend import Array, Backend, load
@@ -86,10 +88,10 @@ def train(config: Config, show: Show) -> Result:
     RunDirectory.check(config)
     backend = load(config.backend, columns=config.columns, devices=config.devices, checked=config.checked)
     dataset = _open(net, config, show)
-    model = begin(net.plan(config.columns), config, backend)
+    with show.task("drawing the first weights"):
+        model = begin(net.plan(config.columns), config, backend)
 
-    with RunDirectory.create(config) as run, np.errstate(over="ignore", invalid="ignore"):
-        # NumPy's warnings are silenced because every loss is checked below.
+    with RunDirectory.create(config) as run, _surroundings(config, run):
         form = "one column" if config.columns == 1 else f"{config.columns} columns"
         show.say(f"net {net.name} in {form} on backend {backend.name}; run in {run.path}")
         rate = Rate(config.lr)
@@ -208,7 +210,7 @@ def save(model: Model, net: Net, run: RunDirectory, result: Result) -> None:
         run.path / "parameters.safetensors",
         {name: to_numpy(a) for name, a in model.params.items()},
         {name: to_numpy(a) for name, a in model.velocities.items()},
-        {"net": net.name, "columns": str(model.plan.columns), "step": str(result.steps)},
+        {"refnet": json.dumps({"net": net.name, "columns": model.plan.columns, "step": result.steps})},
     )
 
 
@@ -222,6 +224,19 @@ def _open(net: Net, config: Config, show: Show) -> Dataset:
     check_fits(dataset, net.outputs)
     show.say(describe(dataset))
     return dataset
+
+
+@contextmanager
+def _surroundings(config: Config, run: RunDirectory) -> Iterator[None]:
+    """Set what holds for the whole process while a run lasts, and say where it lies if it breaks off."""
+    # NumPy's warnings are silenced because every loss is checked.
+    with threadpool_limits(config.threads, "blas"), np.errstate(over="ignore", invalid="ignore"):
+        try:
+            yield
+        except NumericError as error:
+            raise NumericError(f"{error}; the figures so far are in {run.path}") from error
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"; the figures so far are in {run.path}") from error
 
 
 @contextmanager

@@ -1090,3 +1090,37 @@ class TestTraining:
         losses, _ = runs(backends.load(name, columns=2))
         checked, _ = runs(backends.load(name, columns=2, checked=True))
         assert losses.tobytes() == checked.tobytes()
+
+
+class TestMisuse:
+    """What a caller may get wrong is said at the door."""
+
+    def loaded(self, layers, columns=2, backend_columns=2):
+        plan = split(layers, columns, (2, 5, 5))
+        backend = backends.load("loopback", columns=backend_columns)
+        params = network.place_params(plan, some_params(plan), backend)
+        return plan, params, network.place(plan, np.zeros((3, 2, 5, 5)), backend), backend
+
+    def test_a_last_layer_that_is_split(self):
+        layers = (conv("a", 4, 3, **ZERO), linear("z", 4, reads="own", **ZERO))
+        with pytest.raises(ShapeError, match="the last layer, z, is split; it must be in one column"):
+            network.forward(*self.loaded(layers))
+
+    def test_a_backend_of_fewer_columns(self):
+        layers = (conv("a", 4, 3, **ZERO), linear("z", 4, columns="one", **ZERO))
+        with pytest.raises(ShapeError, match="the network has 2 columns, backend loopback was loaded for 1"):
+            network.forward(*self.loaded(layers, backend_columns=1))
+
+    @pytest.mark.parametrize("record", [True, False])
+    def test_a_tape_that_is_empty(self, record):
+        plan, params, images, backend = self.loaded((linear("z", 4, columns="one", **ZERO),))
+        tape = network.forward(plan, params, images, backend, record=record)
+        dy = backend.asarray(np.ones((3, 4)))
+        if record:
+            network.backward(tape, dy)
+        with pytest.raises(ValueError, match="the tape is empty"):
+            network.backward(tape, dy)
+
+    def test_a_network_of_nothing(self):
+        with pytest.raises(ShapeError, match="at least one layer"):
+            split((), 1, (2, 5, 5))

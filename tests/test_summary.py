@@ -74,12 +74,13 @@ def test_a_layer_reads_through_its_gather():
     assert rows["fc8", 0].reads == ("drop7@0", "drop7@1")
 
 
-def test_activations_count_the_batch_and_the_residuals():
+def test_activations_count_the_batch_the_residuals_and_what_is_gathered():
     """Four bytes a number; LRN keeps its scale as well, pooling a byte for each winner."""
     for batch in (1, 5):
         for row in summarise(nets.get("paper"), 2, batch).rows:
             each = {"lrn": 8, "maxpool": 5}.get(row.op, 4)
-            assert row.activation_bytes == batch * each * prod(row.output_shape)
+            gathered = 4 * prod(row.input_shape) if len(row.reads) > 1 else 0
+            assert row.activation_bytes == batch * (each * prod(row.output_shape) + gathered)
 
 
 def test_columns_that_do_not_divide_are_refused():

@@ -206,7 +206,7 @@ def test_what_was_learned_fits_the_net(trained):
     plan = get("digits").plan(2)
     assert {name: a.shape for name, a in params.items()} == plan.param_shapes()
     assert {name: a.shape for name, a in velocities.items()} == plan.param_shapes()
-    assert metadata == {"net": "digits", "columns": "2", "step": "2"}
+    assert json.loads(metadata["refnet"]) == {"net": "digits", "columns": 2, "step": 2}
     first = initial.initialise(plan, 0)
     assert all(not np.array_equal(params[name], first[name]) for name in params)
     assert {a.dtype for a in (*params.values(), *velocities.values())} == {np.dtype(np.float32)}

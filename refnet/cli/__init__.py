@@ -5,7 +5,6 @@ import io
 import os
 import re
 import sys
-from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -23,6 +22,7 @@ COMMANDS = {
 EXIT_CODES = """\
 exit codes:
   0  done
+  1  whoever read the output has gone
   2  usage or configuration: a flag, key, network or run directory
   3  data: an image, a label, a folder
   4  checkpoint: a file of saved parameters
@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         return _end(error.exit_code, str(error))
     except MemoryError as error:
         return _end(ConfigError.exit_code, f"out of memory ({error}); a smaller --batch needs less")
-    except KeyboardInterrupt:
-        return _end(130, "interrupted")
+    except KeyboardInterrupt as where:
+        return _end(130, f"interrupted{where}")
     except BrokenPipeError:
         _drop_output()
         return 1
@@ -71,13 +71,18 @@ def _run(argv: list[str]) -> int:
 
 def _drop_output() -> None:
     """Forget what could not be printed: Python would try again, and fail again, at exit."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end(code: int, message: str) -> int:
-    for line in message.splitlines():
-        print(f"refnet: {line}", file=sys.stderr)
+    if sys.stderr is not None:  # closed, it must not become standard output
+        for line in message.splitlines():
+            print(f"refnet: {line}", file=sys.stderr)
     return code
 
 

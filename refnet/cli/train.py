@@ -45,7 +45,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
     return [
         "",
         f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",
-        f"time         {result.seconds:.1f} s for {result.steps} steps in {result.epochs} epochs",
+        f"time         {result.seconds:.1f} s for {_many(result.steps, 'step')} in {_many(result.epochs, 'epoch')}",
         f"run          {result.run}",
         "",
         "What to try next:",
@@ -53,3 +53,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
         f"  refnet train {same} --columns {3 - settings.columns} --seed 1",
         "  refnet train --net paper --data FOLDER    (your photographs, FOLDER/CLASS/*.jpg)",
     ]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

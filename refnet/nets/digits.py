@@ -14,6 +14,7 @@ RECIPE = {
     "lr_drops": 3,
     "patience": 5,
     "columns": 2,
+    "threads": 1,  # its products are so small that threads would wait for each other
 }
 
 
