@@ -366,14 +366,28 @@ def test_a_drop_after_the_last_epoch_does_no_harm(trained, photos):
 
 def test_training_ends_when_the_rate_has_fallen_and_nothing_improves(trained, photos):
     """With so low a rate no error ever changes: the first epoch sets the best, each `patience` later one lowers it."""
-    run = trained("run", "--data", photos, "--lr", 1e-30, "--patience", 2, "--lr-drops", 3, "--epochs", 50)
+    run = trained(
+        "run",
+        "--data",
+        photos,
+        "--lr",
+        1e-30,
+        "--schedule",
+        "plateau",
+        "--patience",
+        2,
+        "--lr-drops",
+        3,
+        "--epochs",
+        50,
+    )
     found = [line["lr"] for line in metrics(run, "epoch")]
     assert found == pytest.approx([*[1e-30] * 3, *[1e-31] * 2, *[1e-32] * 2, *[1e-33] * 2], rel=1e-6, abs=0)
     assert strict_json((run / "result.json").read_text())["epochs"] == 9
 
 
 def test_the_rate_follows_the_validation_error(trained, photos):
-    run = trained("run", "--data", photos, "--patience", 1, "--lr-drops", 2, "--epochs", 15)
+    run = trained("run", "--data", photos, "--schedule", "plateau", "--patience", 1, "--lr-drops", 2, "--epochs", 15)
     config, rate = Config(schedule="plateau", patience=1, lr_drops=2), Rate(metrics(run, "epoch")[0]["lr"])
     lines = metrics(run, "epoch")
     for line in lines:
