@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from refnet import backend as backends
 from refnet import environment, nets
 from refnet.config import Config
 from refnet.train import begin, train_step
@@ -62,15 +61,14 @@ def record(benchmark, request):
     }
 
 
-def test_step_refnet(benchmark, backend_name, request):
+def test_step_refnet(benchmark, two_columns, request):
     images, labels = batch_of(request)
     config = Config(net="paper", columns=2)
-    backend = backends.load(backend_name, columns=2)
-    model = begin(PLAN, config, backend)
+    model = begin(PLAN, config, two_columns)
 
     def timed():
         train_step(model, images, labels, config, config.lr, 1)
-        backend.synchronize()
+        two_columns.synchronize()
 
     benchmark.pedantic(timed, rounds=3, iterations=1, warmup_rounds=1)
     record(benchmark, request)

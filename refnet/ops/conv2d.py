@@ -32,7 +32,8 @@ Decisions
 ---------
 The filter is not mirrored (as in every network code, mathematicians would call this cross-correlation). Groups
 do not exist: two columns are two convolutions. The border reads zeros, and they take part in the sums of y and dw as
-any pixel does: zero times an infinite weight, or an infinite dy, is NaN.
+any pixel does: zero times an infinite weight, or an infinite dy, is NaN. Which elements of dx a weight that is not
+finite spoils beyond those it belongs to is left to the backend.
 
 Kept for backward
 -----------------
