@@ -2,7 +2,7 @@
 
 A backend is an object with the methods of :class:`Backend` and, as attributes, modules (or anything with the same
 functions) named like the chapters in :mod:`refnet.ops`. There is no class to inherit: a package registers a factory,
-``factory(columns=..., devices=...)``, under the entry-point group ``refnet.backends`` and that is all.
+``factory(columns=..., devices=..., threads=...)``, under the entry-point group ``refnet.backends`` and that is all.
 """
 
 import inspect
@@ -22,6 +22,7 @@ from refnet.errors import BackendUnavailableError, ConfigError, NumericError, Re
 from refnet.ops import OPS
 
 GROUP = "refnet.backends"
+AUTO = ("numba", "numpy")  # the fastest first
 
 
 class Array(Protocol):
@@ -77,15 +78,26 @@ class Backend(Protocol):
 METHODS = ("asarray", "to_numpy", "move", "concat", "split", "add", "synchronize")
 
 
-def load(name: str, *, columns: int = 1, devices: Sequence[str] = (), checked: bool = False) -> Backend:
+def load(
+    name: str,
+    *,
+    columns: int = 1,
+    devices: Sequence[str] = (),
+    threads: int | None = None,
+    checked: bool = False,
+) -> Backend:
     """Load the backend registered under `name`.
 
     Parameters
     ----------
+    name
+        "auto" is the first of ``AUTO`` that is registered; its ``name`` says which it became.
     columns
         How many columns the network has.
     devices
         Where the columns live, in the backend's own words; empty for its default.
+    threads
+        How many threads its ops may use in this process; None for one on each core.
     checked
         Wrap the backend so that every call is held to its chapter's rules (see :class:`Checked`).
 
@@ -102,12 +114,16 @@ def load(name: str, *, columns: int = 1, devices: Sequence[str] = (), checked: b
             f"--devices names {len(devices)} devices for {columns} columns; name one for all, or one for each column"
         )
     found = _entry_points()
+    if name == "auto":
+        name = next(candidate for candidate in AUTO if candidate in found)
     if name not in found:
         nearest = get_close_matches(name, found, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else "install the package that provides it"
-        raise BackendUnavailableError(f"backend {name} is not known; there are {', '.join(sorted(found))}; {hint}")
+        raise BackendUnavailableError(
+            f"backend {name} is not known; there are auto, {', '.join(sorted(found))}; {hint}"
+        )
     try:
-        backend = found[name].load()(columns=columns, devices=devices)
+        backend = found[name].load()(columns=columns, devices=devices, threads=threads)
     except RefnetError:
         raise
     except Exception as error:  # whatever a foreign package does when it cannot be loaded

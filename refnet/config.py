@@ -146,7 +146,7 @@ class Config:
     net: str = _key("digits", _text("the name of a net"), "the network to train")
     init: str | None = _key(None, _text("the name of one of the net's inits"), "the initial weights", "the net's own")
     data: str | None = _key(None, _text("'digits' or an image folder"), "the images to train on", "the net's own")
-    backend: str = _key("numpy", _text("the name of a backend"), "the code that computes")
+    backend: str = _key("auto", _text("the name of a backend, or auto for the fastest"), "the code that computes")
     columns: int = _key(2, _whole(1, 2), "columns into which the network is split")
     devices: tuple[str, ...] = _key(
         (),
@@ -155,7 +155,7 @@ class Config:
         "the backend's choice",
     )
     checked: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "check every op's arrays")
-    threads: int | None = _key(None, _whole(1), "threads that multiply matrices", "one for each core")
+    threads: int | None = _key(None, _whole(1), "threads that compute", "one for each core")
     seed: int = _key(0, _whole(0, 2**32 - 1), "the seed of all that is random")
     epochs: int = _key(1, _whole(1), "passes over the training images")
     max_steps: int | None = _key(None, _whole(1), "stop after so many steps", "no limit")

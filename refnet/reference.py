@@ -22,6 +22,8 @@ class NumpyBackend:
         How many columns the network is split into (1 or 2).
     devices
         Empty, or "cpu" for each column. Raises ``BackendUnavailableError`` for anything else.
+    threads
+        Taken for the sake of the interface: NumPy itself has one thread, and BLAS is limited by who calls.
     """
 
     name = "numpy"
@@ -36,7 +38,7 @@ class NumpyBackend:
     sgd: ModuleType = ops.sgd
     philox: ModuleType = ops.philox
 
-    def __init__(self, columns: int = 1, devices: Sequence[str] = ()) -> None:
+    def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:  # noqa: ARG002
         elsewhere = [device for device in devices if device != "cpu"]
         if elsewhere:
             raise BackendUnavailableError(

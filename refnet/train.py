@@ -86,7 +86,9 @@ def train(config: Config, show: Show) -> Result:
     began = time.monotonic()
     net = get(config.net, config.init)
     RunDirectory.check(config)
-    backend = load(config.backend, columns=config.columns, devices=config.devices, checked=config.checked)
+    backend = load(
+        config.backend, columns=config.columns, devices=config.devices, threads=config.threads, checked=config.checked
+    )
     dataset = _open(net, config, show)
     with show.task("drawing the first weights"):
         model = begin(net.plan(config.columns), config, backend)

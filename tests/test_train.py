@@ -302,9 +302,10 @@ def test_the_written_configuration_gives_the_same_run(trained, photos, monkeypat
 
 def test_other_backends_and_checks_change_nothing(trained):
     argv = ["--max-steps", 3]
-    plain = trained("numpy", *argv)
+    plain = trained("numpy", *argv, "--backend", "numpy")
     assert_same(plain, trained("loopback", *argv, "--backend", "loopback"))
-    assert_same(plain, trained("checked", *argv, "--checked"))
+    assert_same(plain, trained("checked", *argv, "--backend", "numpy", "--checked"))
+    assert_same(trained("numba", *argv, "--backend", "numba"), trained("auto", *argv))
 
 
 # The recipe

@@ -1,1 +1,100 @@
-"""The Numba CPU backend: the same ops as :mod:`refnet.ops`, compiled."""
+"""The Numba CPU backend: the same ops as :mod:`refnet.ops`, compiled for the processor at hand.
+
+Importing it compiles nothing; a function is compiled when it is first called, or read from the cache.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from refnet.errors import BackendUnavailableError, ConfigError
+from refnet_numba import _memory, conv2d, dropout, linear, lrn, maxpool, philox, relu, sgd, softmax_xent, tanh
+
+Array = npt.NDArray[Any]
+
+
+class NumbaBackend:
+    """Runs each op as compiled loops on all cores. Both columns live in the host's memory.
+
+    Arrays are C-contiguous; their real numbers are float32.
+
+    Parameters
+    ----------
+    columns
+        How many columns the network is split into (1 or 2).
+    devices
+        Empty, or "cpu" for each column. Raises ``BackendUnavailableError`` for anything else.
+    threads
+        How many threads run kernels, in the whole process; None for one on each core. More than there are cores is
+        refused with ``ConfigError``.
+    """
+
+    name = "numba"
+    conv2d: ModuleType = conv2d
+    relu: ModuleType = relu
+    tanh: ModuleType = tanh
+    lrn: ModuleType = lrn
+    maxpool: ModuleType = maxpool
+    linear: ModuleType = linear
+    dropout: ModuleType = dropout
+    softmax_xent: ModuleType = softmax_xent
+    sgd: ModuleType = sgd
+    philox: ModuleType = philox
+
+    def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:
+        elsewhere = [device for device in devices if device != "cpu"]
+        if elsewhere:
+            raise BackendUnavailableError(
+                f"backend numba runs on the CPU alone, not on {', '.join(elsewhere)}; leave --devices out or say cpu"
+            )
+        settings: Any = numba.config
+        most: int = settings.NUMBA_NUM_THREADS
+        if threads is not None and threads > most:
+            raise ConfigError(f"--threads {threads} is more than backend numba has here; it must be at most {most}")
+        numba.set_num_threads(threads or most)
+        self.columns = columns
+
+    def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
+        """Copy a host array. Raises ``ConfigError`` for real numbers that are not float32."""
+        if a.dtype.kind == "f" and a.dtype != np.float32:
+            raise ConfigError(f"backend numba computes in float32, not {a.dtype}; convert first or take backend numpy")
+        copy = _memory.empty(a.shape, a.dtype)
+        copy[...] = a
+        return copy
+
+    def to_numpy(self, a: Array) -> Array:
+        """Bring an array to the host, where it is."""
+        return a
+
+    def move(self, a: Array, column: int) -> Array:  # noqa: ARG002
+        """Bring an array to another column."""
+        return a
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        """Join arrays of one column along their channels (axis 1)."""
+        first = parts[0]
+        joined = _memory.empty((first.shape[0], sum(part.shape[1] for part in parts), *first.shape[2:]), first.dtype)
+        np.concatenate(parts, axis=1, out=joined)
+        return joined
+
+    def split(self, a: Array, widths: Sequence[int]) -> list[Array]:
+        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        parts = []
+        for view in np.split(a, np.cumsum(widths)[:-1], axis=1):
+            part = _memory.empty(view.shape, view.dtype)
+            part[...] = view
+            parts.append(part)
+        return parts
+
+    def add(self, a: Array, b: Array) -> Array:
+        """Add two gradients that meet."""
+        total = _memory.empty(a.shape, a.dtype)
+        np.add(a, b, out=total)
+        return total
+
+    def synchronize(self) -> None:
+        """Every call has computed its result when it returns."""

@@ -48,7 +48,7 @@ class LoopbackBackend:
 
     name = "loopback"
 
-    def __init__(self, columns: int = 1, devices: Sequence[str] = ()) -> None:
+    def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:  # noqa: ARG002
         self.columns = columns
         self.devices = tuple(devices)
         self._numpy = NumpyBackend(columns)

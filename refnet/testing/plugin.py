@@ -13,7 +13,7 @@ from hypothesis import settings
 from refnet.backend import load
 from refnet.errors import RefnetError
 
-DEFAULT = ("numpy", "loopback")
+DEFAULT = ("numpy", "loopback", "numba")
 
 settings.register_profile("dev", deadline=None, max_examples=33)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True)
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend",
         action="append",
         metavar="NAME",
-        help="hold this backend to the suite, as in refnet train --backend; repeatable (default: numpy and loopback)",
+        help="hold this backend to the suite, as in refnet train; repeatable (default: numpy, loopback and numba)",
     )
     group.addoption("--max-examples", type=int, metavar="N", help="draw N cases in each test")
 

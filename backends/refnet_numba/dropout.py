@@ -1,0 +1,64 @@
+"""Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored."""
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from refnet.ops.philox import Counter, Key
+from refnet_numba import _memory
+from refnet_numba._jit import kernel
+from refnet_numba.philox import block, unsigned
+
+Floats = npt.NDArray[np.float32]
+
+
+def forward(x: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
+    """Silence units at random."""
+    _memory.require(x)
+    y = _memory.empty(x.shape)
+    rows = (x.shape[0], prod(x.shape[1:]))
+    _forward(x.reshape(rows), np.uint64(drop * 2**32), *unsigned(key, counter), y.reshape(rows))
+    return y
+
+
+def backward(dy: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
+    """Gradient of x: the same mask, drawn again."""
+    return forward(dy, drop=drop, key=key, counter=counter)
+
+
+def expected(x: Floats, *, drop: float) -> Floats:
+    """Return the mean of ``forward`` over all masks."""
+    _memory.require(x)
+    y = _memory.empty(x.shape)
+    _scale(x.reshape(-1), np.float32(1 - drop), y.reshape(-1))
+    return y
+
+
+@kernel
+def _forward(
+    x: Floats,
+    threshold: np.uint64,
+    k0: np.uint64,
+    k1: np.uint64,
+    step: np.uint64,
+    layer: np.uint64,
+    sample: np.uint64,
+    feature: np.uint64,
+    y: Floats,
+) -> None:
+    N, F = x.shape
+    skip = np.int64(feature & np.uint64(3))
+    for n in prange(N):
+        for first in range(-skip, F, 4):
+            place = (feature + np.uint64(first + skip)) >> np.uint64(2)
+            four = block(k0, k1, place, sample + np.uint64(n), layer, step)
+            for i in range(max(0, -first), min(4, F - first)):
+                y[n, first + i] = x[n, first + i] if four[i] >= threshold else np.float32(0)
+
+
+@kernel
+def _scale(x: Floats, factor: np.float32, y: Floats) -> None:
+    for i in prange(x.size):
+        y[i] = x[i] * factor

@@ -1,0 +1,63 @@
+"""Random numbers as a pure function; see :mod:`refnet.ops.philox`. Each thread takes whole samples."""
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from refnet.ops.philox import MASK, MULTIPLIERS, ROUNDS, WEYL, Counter, Key
+from refnet_numba import _memory
+from refnet_numba._jit import kernel, serial
+
+Word = npt.NDArray[np.uint32]
+
+# Sixty-four bits hold a whole product, so all words live in them; a mask keeps the lower half.
+M0, M1 = (np.uint64(m) for m in MULTIPLIERS)
+W0, W1 = (np.uint64(w) for w in WEYL)
+LOW = np.uint64(MASK)
+HALF = np.uint64(32)
+
+
+def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
+    """Draw one random word for each feature of each sample."""
+    words = _memory.empty((samples, features), np.uint32)
+    _bits(*unsigned(key, counter), words)
+    return words
+
+
+def unsigned(key: Key, counter: Counter) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Give the words of key and counter the type that kernels take; a feature may be above 2^32."""
+    seed, purpose, step, layer, sample, feature = (np.uint64(word % 2**64) for word in (*key, *counter))
+    return seed, purpose, step, layer, sample, feature
+
+
+@serial
+def block(
+    k0: np.uint64, k1: np.uint64, c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Encrypt one counter."""
+    k0, k1, c0, c1, c2, c3 = k0 & LOW, k1 & LOW, c0 & LOW, c1 & LOW, c2 & LOW, c3 & LOW
+    for _ in range(ROUNDS):
+        a, b = M0 * c0, M1 * c2
+        c0, c1, c2, c3 = (b >> HALF) ^ c1 ^ k0, b & LOW, (a >> HALF) ^ c3 ^ k1, a & LOW
+        k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
+    return c0, c1, c2, c3
+
+
+@kernel
+def _bits(
+    k0: np.uint64,
+    k1: np.uint64,
+    step: np.uint64,
+    layer: np.uint64,
+    sample: np.uint64,
+    feature: np.uint64,
+    words: Word,
+) -> None:
+    N, F = words.shape
+    skip = np.int64(feature & np.uint64(3))
+    for n in prange(N):
+        for first in range(-skip, F, 4):
+            place = (feature + np.uint64(first + skip)) >> np.uint64(2)
+            four = block(k0, k1, place, sample + np.uint64(n), layer, step)
+            for i in range(max(0, -first), min(4, F - first)):
+                words[n, first + i] = four[i]

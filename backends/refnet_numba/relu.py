@@ -1,0 +1,38 @@
+"""Rectified linear unit; see :mod:`refnet.ops.relu`. One pass over memory."""
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from refnet_numba import _memory
+from refnet_numba._jit import kernel
+
+Floats = npt.NDArray[np.float32]
+
+
+def forward(x: Floats) -> Floats:
+    """Rectify."""
+    _memory.require(x)
+    y = _memory.empty(x.shape)
+    _forward(x.reshape(-1), y.reshape(-1))
+    return y
+
+
+def backward(dy: Floats, y: Floats) -> Floats:
+    """Gradient of x."""
+    _memory.require(dy, y)
+    dx = _memory.empty(y.shape)
+    _backward(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+    return dx
+
+
+@kernel
+def _forward(x: Floats, y: Floats) -> None:
+    for i in prange(x.size):
+        y[i] = np.float32(0) if x[i] <= 0 else x[i]
+
+
+@kernel
+def _backward(dy: Floats, y: Floats, dx: Floats) -> None:
+    for i in prange(y.size):
+        dx[i] = np.float32(0) if y[i] <= 0 else dy[i]

@@ -1,0 +1,25 @@
+"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory."""
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from refnet_numba import _memory
+from refnet_numba._jit import kernel
+
+Floats = npt.NDArray[np.float32]
+
+
+def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight_decay: float) -> None:
+    """Update w and v in place."""
+    _memory.require(w, v, g)
+    _step_(
+        w.reshape(-1), v.reshape(-1), g.reshape(-1), np.float32(lr), np.float32(momentum), np.float32(weight_decay * lr)
+    )
+
+
+@kernel
+def _step_(w: Floats, v: Floats, g: Floats, lr: np.float32, momentum: np.float32, decay: np.float32) -> None:
+    for i in prange(w.size):
+        v[i] = momentum * v[i] - decay * w[i] - lr * g[i]
+        w[i] += v[i]
