@@ -43,6 +43,15 @@ def property_(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", "tests/test_agreement.py", "--hypothesis-profile=property", *session.posargs)
 
 
+@nox.session(name="numba-checks")
+@nox.parametrize("setting", ["NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT"])
+def numba_checks(session: nox.Session, setting: str) -> None:
+    """Run the conformance suite on Numba with bounds checks, and as plain Python."""
+    session.install(".", *group("test"))
+    suite = ["tests/test_agreement.py", "tests/test_laws.py", "--backend", "numba", "--max-examples", "5"]
+    session.run("pytest", "-n", "2", *suite, *session.posargs, env={setting: "1"})
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time the ops and the training step of the paper's network, beside PyTorch."""

@@ -74,16 +74,18 @@ def test_step_refnet(benchmark, two_columns, request):
     record(benchmark, request)
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-def test_step_torch_eager(benchmark, layout, request):
+def test_step_torch(benchmark, layout, compiled, request):
     images, labels = batch_of(request)
     peer = Peer().to(memory_format=layout)
+    forward = torch.compile(peer) if compiled else peer
     optimiser = torch.optim.SGD(peer.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
     x, truth = torch.from_numpy(images).to(memory_format=layout), torch.from_numpy(labels)
 
     def timed():
         optimiser.zero_grad(set_to_none=True)
-        functional.cross_entropy(peer(x), truth).backward()
+        functional.cross_entropy(forward(x), truth).backward()
         optimiser.step()
 
     benchmark.pedantic(timed, rounds=3, iterations=1, warmup_rounds=1)

@@ -248,11 +248,12 @@ def _weight_gradient(dy: Floats, x: Floats, P: int, Q: int, R: int, S: int, stri
     tiles, batch, vectors = dy.shape[1:4]
     height, width = _phase_shape(P, Q, R, S, stride)
     taps = _find_taps(D // (R * S), R, S, stride, height, width)
-    length = batch * vectors * LANES  # of a row of windows, all images of a group
+    # A row of windows holds all images of a group, and room for the vector that a copy may write beyond its end.
+    length = batch * vectors * LANES + LANES
     gradient = dy.reshape(-1)
     for part in prange((D + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE):
         first, stop = part * ROWS_AT_ONCE, min(D, (part + 1) * ROWS_AT_ONCE)
-        windows = np.zeros(ROWS_AT_ONCE * length + LANES, np.float32)
+        windows = np.zeros(ROWS_AT_ONCE * length, np.float32)
         to, at = np.empty(P * Q, np.int64), np.empty(P * Q, np.int64)
         runs = _find_runs(0, P * Q, Q, width, to, at)
         sums = np.zeros((tiles, ROWS_AT_ONCE // SIDE, SIDE, SIDE, LANES), np.float32)

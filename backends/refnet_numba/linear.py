@@ -1,5 +1,7 @@
 """Fully connected layer; see :mod:`refnet.ops.linear`. BLAS multiplies; the bias is one pass over memory."""
 
+from math import prod
+
 import numpy as np
 import numpy.typing as npt
 from numba import prange
@@ -30,7 +32,7 @@ def backward(dy: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _rows(x: Floats) -> Floats:
-    return x.reshape(x.shape[0], -1)
+    return x.reshape(x.shape[0], prod(x.shape[1:]))
 
 
 @kernel

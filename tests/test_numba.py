@@ -1,0 +1,402 @@
+"""What the conformance suite does not ask of the Numba backend: its micro-kernels, memory, threads, odd arguments."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+from refnet_numba import _jit, _memory, _microkernel
+from refnet_numba._microkernel import LANES, PITCH, ROWS, SIDE, VECTORS, WIDTH
+from threadpoolctl import threadpool_limits
+
+from refnet import backend as backends
+from refnet import nets, network, ops
+from refnet.errors import BackendUnavailableError, ConfigError, RefnetError, ShapeError
+from refnet.initial import initialise
+from refnet.layers import Draw
+from refnet.reference import NumpyBackend
+
+TESTS = Path(__file__).parent
+PACKAGE = Path(_jit.__file__).parent
+CORES = numba.config.NUMBA_NUM_THREADS
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before():
+    before = numba.get_num_threads()
+    yield
+    numba.set_num_threads(before)
+
+
+# The micro-kernels ---------------------------------------------------------------------------------------------------
+
+
+@numba.njit
+def run_tile(a, ao, rows, b, bo, vectors, c, co, k):
+    _microkernel.tile(a, ao, rows, b, bo, vectors, c, co, k)
+
+
+@numba.njit
+def run_dots(a, ao, b, bo, b_row, count, c, co):
+    _microkernel.dots(a, ao, b, bo, b_row, count, c, co)
+
+
+@numba.njit
+def run_copy(target, to, source, at):
+    _microkernel.copy(target, to, source, at)
+
+
+def whole(rng, *shape):
+    return rng.integers(-4, 5, shape).astype(np.float32)
+
+
+def among_nan(*pieces, before=3, after=LANES):
+    """Put pieces one after the other between NaN, at places that no vector is aligned to."""
+    ends = np.full(before, np.nan, np.float32), np.full(after, np.nan, np.float32)
+    return np.concatenate([ends[0], *(np.ravel(piece) for piece in pieces), ends[1]])
+
+
+def assert_same_bits(found, expected):
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    np.testing.assert_array_equal(found, expected)
+
+
+class TestMicrokernel:
+    @pytest.mark.parametrize("k", [1, 2, 7])
+    @pytest.mark.parametrize("vectors", range(1, VECTORS + 1))
+    @pytest.mark.parametrize("rows", range(1, ROWS + 1))
+    def test_tile(self, rows, vectors, k):
+        rng = np.random.default_rng([rows, vectors, k])
+        used = slice(vectors * LANES)
+        b, c = np.full((k, PITCH), np.nan, np.float32), np.full((rows, WIDTH), np.nan, np.float32)
+        b[:, used], c[:, used] = whole(rng, k, vectors * LANES), whole(rng, rows, vectors * LANES)
+        a, b, c = among_nan(whole(rng, k, rows)), among_nan(b), among_nan(c)
+        found, expected = c.copy(), c.copy()
+        run_tile(a, 3, rows, b, 3, vectors, found, 3, k)
+        _microkernel._plain_tile(a, 3, rows, b, 3, vectors, expected, 3, k)
+        assert np.isfinite(expected).sum() == rows * vectors * LANES
+        assert_same_bits(found, expected)
+
+    @pytest.mark.parametrize("count", [1, 2, 7])
+    @pytest.mark.parametrize("gap", [0, 1, LANES])
+    def test_dots(self, count, gap):
+        rng = np.random.default_rng([count, gap])
+        b_row = count * LANES + gap
+        b = np.full((SIDE, b_row), np.nan, np.float32)
+        b[:, : count * LANES] = whole(rng, SIDE, count * LANES)
+        a, b, c = (among_nan(piece) for piece in (whole(rng, count, SIDE, LANES), b, whole(rng, SIDE, SIDE, LANES)))
+        found, expected = c.copy(), c.copy()
+        run_dots(a, 3, b, 3, b_row, count, found, 3)
+        _microkernel._plain_dots(a, 3, b, 3, b_row, count, expected, 3)
+        assert np.isfinite(expected).sum() == SIDE * SIDE * LANES
+        assert_same_bits(found, expected)
+
+    @pytest.mark.parametrize("at", [0, 1, LANES - 1])
+    def test_copy(self, at):
+        source = np.arange(3 * LANES, dtype=np.float32)
+        found, expected = np.full((2, 3 * LANES), np.nan, np.float32)
+        run_copy(found, 5, source, at)
+        _microkernel._plain_copy(expected, 5, source, at)
+        assert_same_bits(found, expected)
+        assert np.isfinite(found).sum() == LANES
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+class TestMemory:
+    """Buffers are used again when the last array that shows them is gone, and not before."""
+
+    SHAPE = (_memory.KEEP // 4,)
+
+    @pytest.fixture(autouse=True)
+    def nothing_kept(self):
+        _memory.release()
+
+    def test_a_dead_array_gives_its_buffer(self):
+        array = _memory.empty(self.SHAPE)
+        place = array.ctypes.data
+        del array
+        assert _memory.empty((2, self.SHAPE[0] // 2), np.uint32).ctypes.data == place
+
+    def test_an_array_or_a_view_of_it_keeps_its_buffer(self):
+        array = _memory.empty(self.SHAPE)
+        place, view = array.ctypes.data, array.reshape(2, -1)[1:]
+        assert _memory.empty(self.SHAPE).ctypes.data != place
+        del array
+        assert _memory.empty(self.SHAPE).ctypes.data != place
+        del view
+        assert _memory.empty(self.SHAPE).ctypes.data == place
+
+    def test_what_is_unused_is_given_back(self):
+        del_me = _memory.empty(self.SHAPE)
+        kept = _memory.empty(self.SHAPE)
+        del del_me
+        _memory.release()
+        assert sum(len(buffers) for buffers in _memory._kept.values()) == 1
+        del kept
+        _memory.release()
+        assert not any(_memory._kept.values())
+
+    def test_new_sizes_do_not_pile_up(self):
+        for extra in range(50):
+            _memory.empty((self.SHAPE[0] + extra,))
+        assert sum(len(buffers) for buffers in _memory._kept.values()) <= 2
+
+    def test_small_arrays_are_not_kept(self):
+        _memory.empty((10,))
+        assert not any(_memory._kept.values())
+
+
+# Ops -----------------------------------------------------------------------------------------------------------------
+
+KEY, COUNTER = (3, 1), (5, 2, 0, 6)
+
+
+def calls(N, size=1):
+    """List a call of every function for a batch of N: by its name, arguments and options. `size` scales the arrays."""
+    rng = np.random.default_rng(0)
+    H, C, K = 19 * size, 5 * size, 6 * size
+
+    def normal(*shape):
+        return rng.standard_normal(shape, np.float32)
+
+    found = {}
+    for stride, pad, R in ((1, 1, 3), (4, 2, 5)):
+        options = {"stride": stride, "pad": pad}
+        x, w, b = normal(N, C, H, H + 1), normal(K, C, R, R), normal(K)
+        (y,) = ops.conv2d.forward_shapes(x.shape, w.shape, b.shape, **options)
+        found[f"conv2d.forward, stride {stride}"] = ([x, w, b], options)
+        found[f"conv2d.backward, stride {stride}"] = ([normal(*y), x, w], options)
+    x, dy = normal(N, C, H, H + 1), normal(N, C, H, H + 1)
+    for op in ("relu", "tanh"):
+        found[f"{op}.forward"] = ([x], {})
+        found[f"{op}.backward"] = ([dy, x], {})
+    lrn = {"n": 5, "k": 2.0, "alpha": 0.5, "beta": 0.75}
+    found["lrn.forward"] = ([x], lrn)
+    found["lrn.backward"] = ([dy, x, *ops.lrn.forward(x, **lrn)], lrn)
+    pool = {"size": 3, "stride": 2, "ceil": True}
+    y, which = ops.maxpool.forward(x, **pool)
+    found["maxpool.forward"] = ([x], pool)
+    found["maxpool.backward"] = ([normal(*y.shape), which], {"x_shape": x.shape, **pool})
+    w, b = normal(K, C * H * (H + 1)), normal(K)
+    found["linear.forward"] = ([x, w, b], {})
+    found["linear.backward"] = ([normal(N, K), x, w], {})
+    draw = {"drop": 0.5, "key": KEY, "counter": COUNTER}
+    found["dropout.forward"] = ([x], draw)
+    found["dropout.backward"] = ([dy], draw)
+    found["dropout.expected"] = ([x], {"drop": 0.5})
+    z, labels = normal(N, 40 * size), rng.integers(0, 40 * size, N)
+    found["softmax_xent.forward"] = ([z, labels], {})
+    found["softmax_xent.backward"] = ([abs(z), labels], {})
+    found["sgd.step_"] = ([normal(N * H * H) for _ in range(3)], {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4})
+    found["philox.bits"] = ([N, H * H], {"key": KEY, "counter": COUNTER})
+    return found
+
+
+NAMES = tuple(calls(1))
+each_call = pytest.mark.parametrize("call", NAMES)
+
+
+def outcome(backend, call, args, options):
+    """Compute on copies: the results, and the arguments, which an op may have changed."""
+    op, function = call.partition(",")[0].split(".")
+    args = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    results = getattr(getattr(backend, op), function)(*args, **options)
+    return [a for a in (*(results if isinstance(results, tuple) else (results,)), *args) if isinstance(a, np.ndarray)]
+
+
+def outcome_or_refusal(*call):
+    try:
+        return outcome(*call)
+    except RefnetError as error:
+        return [str(error)]
+
+
+@pytest.fixture(scope="module")
+def large():
+    return calls(4, size=3)
+
+
+def test_the_calls_are_of_every_function():
+    functions = {call.partition(",")[0] for call in NAMES}
+    assert functions == {f"{op}.{name}" for op in ops.OPS for name in getattr(ops, op).INTERFACE}
+
+
+@each_call
+def test_any_number_of_threads_gives_the_same_bits(large, call):
+    if CORES == 1:
+        pytest.skip("Numba has one thread here")
+    alone, together = (outcome(backends.load("numba", threads=threads), call, *large[call]) for threads in (1, CORES))
+    assert [a.tobytes() for a in alone] == [a.tobytes() for a in together]
+
+
+@pytest.mark.skipif(CORES == 1, reason="Numba has one thread here")
+def test_that_number_of_threads_is_what_ran():
+    for threads in (1, CORES):
+        backends.load("numba", threads=threads)
+        assert numba.get_num_threads() == threads
+    backends.load("numba", threads=1)
+    backends.load("numba")
+    assert numba.get_num_threads() == CORES
+
+
+@pytest.mark.parametrize("batch", [1, 2, 15, 16, 17, 44, 45])
+@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize("C", [1, 7])
+def test_gradients_over_several_groups_of_images(C, R, batch):
+    """The gradient of w takes images together; the suite draws too few of them to fill such a group."""
+    rng = np.random.default_rng([C, R, batch])
+    for H, W, K in ((8, 8, 1), (5, 11, 6)):
+        options = {"stride": 1, "pad": R // 2}
+        arrays = [whole(rng, batch, K, H, W), whole(rng, batch, C, H, W), whole(rng, K, C, R, R)]
+        found = backends.load("numba").conv2d.backward(*arrays, **options)
+        for ours, right in zip(found, ops.conv2d.backward(*arrays, **options), strict=True):
+            assert_same_bits(ours, right)
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["bare", "checked"])
+@each_call
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_an_empty_batch(call, checked):
+    """What the reference computes is computed, what it refuses is refused."""
+    args, options = calls(0)[call]
+    numpy, compiled = (backends.load(name, checked=checked) for name in ("numpy", "numba"))
+    expected, found = (outcome_or_refusal(backend, call, args, options) for backend in (numpy, compiled))
+    assert len(found) == len(expected)
+    for ours, right in zip(found, expected, strict=True):
+        assert_same_bits(np.asarray(ours), np.asarray(right))
+
+
+@each_call
+def test_arrays_that_are_not_float32_or_not_contiguous(call):
+    args, options = calls(2)[call]
+    compiled = backends.load("numba")
+    for place, a in enumerate(args):
+        if not isinstance(a, np.ndarray):
+            continue
+        wrong = {"contiguous": np.repeat(a, 2, axis=-1)[..., ::2]}
+        if a.dtype == np.float32:
+            wrong |= {"float32, not in float64": np.float64(a), "float32, not in float16": np.float16(a)}
+        op, function = call.partition(",")[0].split(".")
+        for said, bad in wrong.items():
+            with pytest.raises(ShapeError, match=f"backend numba .*{said}"):
+                getattr(getattr(compiled, op), function)(*args[:place], bad, *args[place + 1 :], **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_asarray_takes_float32_alone(dtype):
+    with pytest.raises(ConfigError, match=f"float32, not {np.dtype(dtype)}"):
+        backends.load("numba").asarray(np.ones(2, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int32, np.int64, np.uint32])
+def test_asarray_copies_and_keeps_the_dtype(dtype):
+    a = np.arange(6).astype(dtype).reshape(2, 3)
+    copy = backends.load("numba").asarray(a.T)
+    assert copy.flags.c_contiguous
+    assert not np.shares_memory(copy, a)
+    assert_same_bits(copy, a.T)
+
+
+def test_more_threads_than_there_are():
+    with pytest.raises(ConfigError, match=f"--threads {CORES + 1} .* at most {CORES}"):
+        backends.load("numba", threads=CORES + 1)
+
+
+def test_another_device():
+    with pytest.raises(BackendUnavailableError, match="runs on the CPU alone, not on cuda:1"):
+        backends.load("numba", columns=2, devices=("cpu", "cuda:1"))
+
+
+# Networks ------------------------------------------------------------------------------------------------------------
+
+SEED = 11
+
+
+def pixels(shape, batch, scale):
+    return np.random.default_rng(0).normal(0, scale, (batch, *shape)).astype(np.float32)
+
+
+def some_params(plan):
+    """Draw parameters; quicker than their own initialisation."""
+    rng = np.random.default_rng(7)
+    host = {}
+    for step in plan.steps:
+        for letter, shape in step.params.items():
+            drawn = rng.standard_normal(shape, np.float32)
+            scaled = drawn * np.float32(step.layer.sigma) if letter == "w" else drawn + np.float32(step.layer.bias)
+            host[f"{step.name}.{letter}"] = scaled
+    return host
+
+
+def logits(name, plan, host, images):
+    backend = backends.load(name, columns=plan.columns)
+    params = network.place_params(plan, host, backend)
+    tape = network.forward(plan, params, network.place(plan, images, backend), backend, record=False)
+    return backend.to_numpy(tape.output)
+
+
+@pytest.mark.parametrize(("net", "batch", "scale"), [("digits", 32, 16.0), ("paper", 1, 60.0)])
+def test_logits_are_those_of_numpy(net, batch, scale):
+    net = nets.get(net)
+    plan = net.plan(2)
+    host, images = some_params(plan), pixels(net.input_shape, batch, scale)
+    expected = logits("numpy", plan, host, images)
+    found = logits("numba", plan, host, images)
+    largest = np.abs(expected).max()
+    assert largest > 0
+    assert np.abs(found - expected).max() <= 1e-4 * largest
+
+
+class BackwardsOrder(NumpyBackend):
+    """NumPy, with every sum over channels or features taken from the last to the first."""
+
+    conv2d = SimpleNamespace(
+        forward=lambda x, w, b, **o: ops.conv2d.forward(turned(x), turned(w), b, **o),
+        backward=ops.conv2d.backward,
+    )
+    linear = SimpleNamespace(
+        forward=lambda x, w, b: ops.linear.forward(turned(x.reshape(len(x), -1)), turned(w), b),
+        backward=ops.linear.backward,
+    )
+
+
+def turned(a):
+    return np.ascontiguousarray(a[:, ::-1])
+
+
+def losses(backend, steps):
+    """Train digits for some steps, with dropout, momentum and decay."""
+    plan = nets.get("digits").plan(2)
+    host = initialise(plan, SEED)
+    params = network.place_params(plan, host, backend)
+    velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
+    rng = np.random.default_rng(1)
+    images = network.place(plan, rng.integers(-8, 9, (16, 1, 8, 8)).astype(np.float32), backend)
+    labels = backend.asarray(rng.integers(0, 10, 16))
+    found = []
+    for step in range(steps):
+        tape = network.forward(plan, params, images, backend, draw=Draw(SEED, step))
+        loss, p = backend.softmax_xent.forward(tape.output, labels)
+        for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
+            decay = 5e-4 if name.endswith(".w") else 0.0
+            backend.sgd.step_(params[name], velocities[name], gradient, lr=0.02, momentum=0.9, weight_decay=decay)
+        found.append(float(backend.to_numpy(loss)))
+    return np.array(found)
+
+
+def test_twenty_steps_of_training():
+    """|dloss| <= 4 times the divergence of two NumPy runs that only differ in the order of their sums (testing.md)."""
+    with threadpool_limits(1):
+        reference, other_order, found = (
+            losses(backend, 20) for backend in (NumpyBackend(2), BackwardsOrder(2), backends.load("numba", columns=2))
+        )
+    divergence = np.maximum.accumulate(np.abs(other_order - reference))
+    assert 0 < divergence.max() < 1e-2
+    off = np.abs(found - reference)
+    assert (off <= 4 * divergence).all(), f"off by {off}, allowed {4 * divergence}"
+    assert reference[-5:].mean() < 0.85 * reference[:5].mean()
