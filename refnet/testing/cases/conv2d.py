@@ -91,8 +91,15 @@ def _db_averaged(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ..
 
 
 @st.composite
-def _backward_geometry(draw: st.DrawFn) -> Geometry:
+def _geometry(draw: st.DrawFn) -> Geometry:
+    """Draw a few images, or so many that a kernel that takes them in groups takes several."""
     sizes, options = draw(sliding("NCK", square=False, padded=True))
+    return {**sizes, "N": draw(st.sampled_from([sizes["N"], sizes["N"], 131, 257]))}, options
+
+
+@st.composite
+def _backward_geometry(draw: st.DrawFn) -> Geometry:
+    sizes, options = draw(_geometry())
     return sizes, {**options, "need_dx": draw(st.booleans())}
 
 
@@ -103,7 +110,7 @@ CASES = (
     Case(
         "conv2d",
         "forward",
-        sliding("NCK", square=False, padded=True),
+        _geometry(),
         _forward_arguments,
         results=("y",),
         exact="integers",
