@@ -17,6 +17,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from refnet_numba._jit import serial
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -239,7 +241,8 @@ def _emitted_copy(_: Any, target: Any, to: Any, source: Any, at: Any) -> tuple[A
 
 
 _SETTINGS: Any = numba.config
-_PLAIN = bool(_SETTINGS.DISABLE_JIT)
-tile: Callable[..., None] = _plain_tile if _PLAIN else _emitted_tile
-dots: Callable[..., None] = _plain_dots if _PLAIN else _emitted_dots
-copy: Callable[..., None] = _plain_copy if _PLAIN else _emitted_copy
+# Bounds are checked in the plain texts alone: vector instructions know no array's end.
+_PLAIN = bool(_SETTINGS.DISABLE_JIT or _SETTINGS.BOUNDSCHECK)
+tile: Callable[..., None] = serial(_plain_tile) if _PLAIN else _emitted_tile
+dots: Callable[..., None] = serial(_plain_dots) if _PLAIN else _emitted_dots
+copy: Callable[..., None] = serial(_plain_copy) if _PLAIN else _emitted_copy
