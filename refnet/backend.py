@@ -218,6 +218,15 @@ class Checked:
         return not _is_array(value) or bool(np.isfinite(self._host_or_self(value)).all())
 
 
+def require_cpu(name: str, devices: Sequence[str]) -> None:
+    """Raise ``BackendUnavailableError`` for a device that a CPU backend does not run on."""
+    elsewhere = [device for device in devices if device != "cpu"]
+    if elsewhere:
+        raise BackendUnavailableError(
+            f"backend {name} runs on the CPU alone, not on {', '.join(elsewhere)}; leave --devices out or say cpu"
+        )
+
+
 def nbytes(a: Array) -> int:
     """Bytes that the numbers of an array take."""
     return prod(a.shape) * int(a.dtype.itemsize)

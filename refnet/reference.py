@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet import ops
-from refnet.errors import BackendUnavailableError
+from refnet.backend import require_cpu
 
 Array = npt.NDArray[Any]
 
@@ -39,11 +39,7 @@ class NumpyBackend:
     philox: ModuleType = ops.philox
 
     def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:  # noqa: ARG002
-        elsewhere = [device for device in devices if device != "cpu"]
-        if elsewhere:
-            raise BackendUnavailableError(
-                f"backend numpy runs on the CPU alone, not on {', '.join(elsewhere)}; leave --devices out or say cpu"
-            )
+        require_cpu(self.name, devices)
         self.columns = columns
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column

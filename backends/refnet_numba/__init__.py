@@ -11,7 +11,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.backend import require_cpu
+from refnet.errors import ConfigError
 from refnet_numba import _memory, conv2d, dropout, linear, lrn, maxpool, philox, relu, sgd, softmax_xent, tanh
 
 Array = npt.NDArray[Any]
@@ -46,11 +47,7 @@ class NumbaBackend:
     philox: ModuleType = philox
 
     def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:
-        elsewhere = [device for device in devices if device != "cpu"]
-        if elsewhere:
-            raise BackendUnavailableError(
-                f"backend numba runs on the CPU alone, not on {', '.join(elsewhere)}; leave --devices out or say cpu"
-            )
+        require_cpu(self.name, devices)
         settings: Any = numba.config
         most: int = settings.NUMBA_NUM_THREADS
         if threads is not None and threads > most:
