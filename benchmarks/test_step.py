@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from refnet import environment, nets
 from refnet.config import Config
+from refnet.fuse import fuse
 from refnet.train import begin, train_step
 
-PLAN = nets.get("paper").plan(2)
+PLAN = fuse(nets.get("paper").plan(2))
 
 
 def batch_of(request):

@@ -43,11 +43,13 @@ class Backend(Protocol):
     name: str
     columns: int
     conv2d: ModuleType
+    conv2d_relu: ModuleType
     relu: ModuleType
     tanh: ModuleType
     lrn: ModuleType
     maxpool: ModuleType
     linear: ModuleType
+    linear_relu: ModuleType
     dropout: ModuleType
     softmax_xent: ModuleType
     sgd: ModuleType

@@ -67,6 +67,30 @@ def linear(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
     return op.forward(x, w, params["b"]), backprop
 
 
+def conv2d_relu(step: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+    """Convolve and rectify. The gradient of the pixels is not computed."""
+    (x,), w, op, options = inputs, params["w"], run.backend.conv2d_relu, step.layer.options
+    y = op.forward(x, w, params["b"], **options)
+
+    def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
+        dx, dw, db = op.backward(dy, y, x, w, **options, need_dx=step.inputs != (IMAGE,))
+        return (dx,), {"w": dw, "b": db}
+
+    return y, backprop
+
+
+def linear_relu(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+    """Connect fully and rectify."""
+    (x,), w, op = inputs, params["w"], run.backend.linear_relu
+    y = op.forward(x, w, params["b"])
+
+    def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
+        dx, dw, db = op.backward(dy, y, x, w)
+        return (dx,), {"w": dw, "b": db}
+
+    return y, backprop
+
+
 def relu(_: Step, inputs: Inputs, __: Params, run: Run) -> Layered:
     """Rectify."""
     op = run.backend.relu
@@ -127,6 +151,6 @@ def gather(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
     return backend.concat([backend.move(x, here) for x in inputs]), backprop
 
 
-LAYERS: Mapping[str, Callable[[Step, Inputs, Params, Run], Layered]] = {
-    layer.__name__: layer for layer in (conv2d, linear, relu, tanh, lrn, maxpool, dropout, gather)
-}
+LAYERED = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
+
+LAYERS: Mapping[str, Callable[[Step, Inputs, Params, Run], Layered]] = {layer.__name__: layer for layer in LAYERED}

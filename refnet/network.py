@@ -132,7 +132,7 @@ def backward(tape: Tape, dy: Array) -> dict[str, Array]:
 
 def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], backend: Backend) -> None:
     check_params(plan, params)
-    if sum(step.layer is plan.steps[-1].layer for step in plan.steps) > 1:
+    if sum(step.layer == plan.steps[-1].layer for step in plan.steps) > 1:
         raise ShapeError(f"the last layer, {plan.steps[-1].layer.name}, is split; it must be in one column")
     if backend.columns < plan.columns:
         raise ShapeError(

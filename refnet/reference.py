@@ -28,11 +28,13 @@ class NumpyBackend:
 
     name = "numpy"
     conv2d: ModuleType = ops.conv2d
+    conv2d_relu: ModuleType = ops.conv2d_relu
     relu: ModuleType = ops.relu
     tanh: ModuleType = ops.tanh
     lrn: ModuleType = ops.lrn
     maxpool: ModuleType = ops.maxpool
     linear: ModuleType = ops.linear
+    linear_relu: ModuleType = ops.linear_relu
     dropout: ModuleType = ops.dropout
     softmax_xent: ModuleType = ops.softmax_xent
     sgd: ModuleType = ops.sgd

@@ -19,6 +19,7 @@ from refnet.data.dataset import Labels
 from refnet.data.order import epoch_order
 from refnet.errors import ConfigError, NumericError
 from refnet.evaluate import Score, score
+from refnet.fuse import fuse
 from refnet.initial import initialise
 from refnet.layers import Draw
 from refnet.nets import Net, get
@@ -91,7 +92,7 @@ def train(config: Config, show: Show) -> Result:
     )
     dataset = _open(net, config, show)
     with show.task("drawing the first weights"):
-        model = begin(net.plan(config.columns), config, backend)
+        model = begin(fuse(net.plan(config.columns)), config, backend)
 
     with RunDirectory.create(config) as run, _surroundings(config, run):
         form = "one column" if config.columns == 1 else f"{config.columns} columns"

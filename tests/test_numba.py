@@ -170,6 +170,8 @@ def calls(N, size=1):
         (y,) = ops.conv2d.forward_shapes(x.shape, w.shape, b.shape, **options)
         found[f"conv2d.forward, stride {stride}"] = ([x, w, b], options)
         found[f"conv2d.backward, stride {stride}"] = ([normal(*y), x, w], options)
+        found[f"conv2d_relu.forward, stride {stride}"] = ([x, w, b], options)
+        found[f"conv2d_relu.backward, stride {stride}"] = ([normal(*y), normal(*y), x, w], options)
     x, dy = normal(N, C, H, H + 1), normal(N, C, H, H + 1)
     for op in ("relu", "tanh"):
         found[f"{op}.forward"] = ([x], {})
@@ -184,6 +186,8 @@ def calls(N, size=1):
     w, b = normal(K, C * H * (H + 1)), normal(K)
     found["linear.forward"] = ([x, w, b], {})
     found["linear.backward"] = ([normal(N, K), x, w], {})
+    found["linear_relu.forward"] = ([x, w, b], {})
+    found["linear_relu.backward"] = ([normal(N, K), normal(N, K), x, w], {})
     draw = {"drop": 0.5, "key": KEY, "counter": COUNTER}
     found["dropout.forward"] = ([x], draw)
     found["dropout.backward"] = ([dy], draw)

@@ -13,7 +13,21 @@ import numpy.typing as npt
 
 from refnet.backend import require_cpu
 from refnet.errors import ConfigError
-from refnet_numba import _memory, conv2d, dropout, linear, lrn, maxpool, philox, relu, sgd, softmax_xent, tanh
+from refnet_numba import (
+    _memory,
+    conv2d,
+    conv2d_relu,
+    dropout,
+    linear,
+    linear_relu,
+    lrn,
+    maxpool,
+    philox,
+    relu,
+    sgd,
+    softmax_xent,
+    tanh,
+)
 
 Array = npt.NDArray[Any]
 
@@ -36,11 +50,13 @@ class NumbaBackend:
 
     name = "numba"
     conv2d: ModuleType = conv2d
+    conv2d_relu: ModuleType = conv2d_relu
     relu: ModuleType = relu
     tanh: ModuleType = tanh
     lrn: ModuleType = lrn
     maxpool: ModuleType = maxpool
     linear: ModuleType = linear
+    linear_relu: ModuleType = linear_relu
     dropout: ModuleType = dropout
     softmax_xent: ModuleType = softmax_xent
     sgd: ModuleType = sgd

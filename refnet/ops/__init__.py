@@ -8,15 +8,43 @@ rule ``f_values``.
 A name ending in an underscore changes its arguments; every other function returns fresh arrays.
 """
 
-from refnet.ops import conv2d, dropout, linear, lrn, maxpool, philox, relu, sgd, softmax_xent, tanh
+from refnet.ops import (
+    conv2d,
+    conv2d_relu,
+    dropout,
+    linear,
+    linear_relu,
+    lrn,
+    maxpool,
+    philox,
+    relu,
+    sgd,
+    softmax_xent,
+    tanh,
+)
 
-OPS = ("conv2d", "relu", "tanh", "lrn", "maxpool", "linear", "dropout", "softmax_xent", "sgd", "philox")
+OPS = (
+    "conv2d",
+    "relu",
+    "tanh",
+    "conv2d_relu",
+    "lrn",
+    "maxpool",
+    "linear",
+    "linear_relu",
+    "dropout",
+    "softmax_xent",
+    "sgd",
+    "philox",
+)
 
 __all__ = [
     "OPS",
     "conv2d",
+    "conv2d_relu",
     "dropout",
     "linear",
+    "linear_relu",
     "lrn",
     "maxpool",
     "philox",

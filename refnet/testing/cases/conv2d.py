@@ -26,12 +26,13 @@ def _absolute(given: Given) -> list[Array]:
     return [np.abs(array) for array in given.values()]
 
 
-def _forward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+def forward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+    """Bound the error of y: a sum over the taps and the bias."""
     terms = given["w"][0].size + 1
     return (data_bound(expected[0], conv2d.forward(*_absolute(given), **options), terms, precision),)
 
 
-def _backward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+def backward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
     """Sum over the filters and the taps that read a pixel, over the outputs, and over the outputs."""
     brackets = conv2d.backward(*_absolute(given), **options)
     K, _, R, S = given["w"].shape
@@ -114,7 +115,7 @@ CASES = (
         _forward_arguments,
         results=("y",),
         exact="integers",
-        allowed=_forward_allowed,
+        allowed=forward_allowed,
         roomy=(
             {"N": 3, "C": 7, "K": 11, "H": 12, "W": 10, "R": 5, "S": 3},
             {"stride": 1, "pad": 1, "ceil": False},
@@ -152,7 +153,7 @@ CASES = (
         _backward_arguments,
         results=("dx", "dw", "db"),
         exact="integers",
-        allowed=_backward_allowed,
+        allowed=backward_allowed,
         roomy=(
             {"N": 3, "C": 11, "K": 131, "H": 8, "W": 6, "P": 6, "Q": 6, "R": 5, "S": 3},
             {"stride": 1, "pad": 1, "ceil": False, "need_dx": True},

@@ -25,12 +25,14 @@ def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given
     return {"dy": values(*shape(sizes, "NK")), "x": given["x"], "w": given["w"]}
 
 
-def _forward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+def forward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+    """Bound the error of y: a sum over the inputs and the bias."""
     bracket = linear.forward(*(np.abs(array) for array in given.values()))
     return (data_bound(expected[0], bracket, given["w"].shape[1] + 1, precision),)
 
 
-def _backward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+def backward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
+    """Bound the errors of dx, dw and db: sums over the outputs, and over the samples."""
     brackets = linear.backward(*(np.abs(array) for array in given.values()))
     N, K = given["dy"].shape
     return tuple(
@@ -74,7 +76,7 @@ CASES = (
         _forward_arguments,
         results=("y",),
         exact="integers",
-        allowed=_forward_allowed,
+        allowed=forward_allowed,
         roomy=ROOMY,
         mutants={
             "last input dropped": lambda x, w, b: linear.forward(x, _without_last(w), b),
@@ -95,7 +97,7 @@ CASES = (
         _backward_arguments,
         results=("dx", "dw", "db"),
         exact="integers",
-        allowed=_backward_allowed,
+        allowed=backward_allowed,
         roomy=ROOMY,
         mutants={
             "last output left out of dx": _last_output_forgotten,
