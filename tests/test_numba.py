@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from refnet_numba import _jit, _memory, _microkernel
-from refnet_numba._microkernel import LANES, PITCH, ROWS, SIDE, VECTORS, WIDTH
+from refnet_numba import _jit, _layout, _memory, _microkernel
+from refnet_numba._microkernel import LANES, ROWS, VECTORS
 from threadpoolctl import threadpool_limits
 
 from refnet import backend as backends
@@ -33,18 +33,20 @@ def as_many_threads_as_before():
 
 
 @numba.njit
-def run_tile(a, ao, rows, b, bo, vectors, c, co, k):
-    _microkernel.tile(a, ao, rows, b, bo, vectors, c, co, k)
+def run_tile(a, ao, a_row, a_outer, a_inner, rows, b, bo, b_outer, b_inner, vectors, c, co, c_row, outer, inner):
+    _microkernel.tile(
+        a, ao, a_row, a_outer, a_inner, rows, b, bo, b_outer, b_inner, vectors, c, co, c_row, outer, inner
+    )
 
 
 @numba.njit
-def run_dots(a, ao, b, bo, b_row, count, c, co):
-    _microkernel.dots(a, ao, b, bo, b_row, count, c, co)
+def run_transpose(source, at, pitch, target, to, places, first):
+    _microkernel.transpose(source, at, pitch, target, to, places, first)
 
 
 @numba.njit
-def run_copy(target, to, source, at):
-    _microkernel.copy(target, to, source, at)
+def run_turn(source, at, pitch, rows, target, to, places):
+    _layout.turn(source, at, pitch, rows, target, to, places)
 
 
 def whole(rng, *shape):
@@ -64,43 +66,55 @@ def assert_same_bits(found, expected):
 
 
 class TestMicrokernel:
-    @pytest.mark.parametrize("k", [1, 2, 7])
+    @pytest.mark.parametrize(("outer", "inner"), [(1, 1), (1, 7), (3, 1), (2, 5)])
     @pytest.mark.parametrize("vectors", range(1, VECTORS + 1))
     @pytest.mark.parametrize("rows", range(1, ROWS + 1))
-    def test_tile(self, rows, vectors, k):
-        rng = np.random.default_rng([rows, vectors, k])
-        used = slice(vectors * LANES)
-        b, c = np.full((k, PITCH), np.nan, np.float32), np.full((rows, WIDTH), np.nan, np.float32)
-        b[:, used], c[:, used] = whole(rng, k, vectors * LANES), whole(rng, rows, vectors * LANES)
-        a, b, c = among_nan(whole(rng, k, rows)), among_nan(b), among_nan(c)
-        found, expected = c.copy(), c.copy()
-        run_tile(a, 3, rows, b, 3, vectors, found, 3, k)
-        _microkernel._plain_tile(a, 3, rows, b, 3, vectors, expected, 3, k)
-        assert np.isfinite(expected).sum() == rows * vectors * LANES
-        assert_same_bits(found, expected)
+    def test_tile(self, rows, vectors, outer, inner):
+        """It reads and writes what its plain text does and nothing else: all the rest is NaN."""
+        rng = np.random.default_rng([rows, vectors, outer, inner])
+        width = vectors * LANES
+        a, b, c = (
+            np.full(shape, np.nan, np.float32)
+            for shape in ((outer + 1, inner, 2, rows + 1), (outer, inner + 1, width + 1), (rows, width + 3))
+        )
+        a[:outer, :, 0, :rows] = whole(rng, outer, inner, rows)
+        b[:, :inner, :width], c[:, :width] = whole(rng, outer, inner, width), whole(rng, rows, width)
+        # Of the three axes of a each is stepped through by a number of its own.
+        steps = ((1, inner * 2 * (rows + 1), 2 * (rows + 1)), ((inner + 1) * (width + 1), width + 1), (width + 3,))
+        expected = c.copy()
+        expected[:, :width] += np.einsum("oti,otj->ij", a[:outer, :, 0, :rows], b[:, :inner, :width])
+        for tile in (run_tile, _microkernel._plain_tile):
+            found = among_nan(c)
+            (a_row, a_outer, a_inner), (b_outer, b_inner), (c_row,) = steps
+            tile(
+                among_nan(a), 3, a_row, a_outer, a_inner, rows,
+                among_nan(b), 3, b_outer, b_inner, vectors,
+                found, 3, c_row, outer, inner,
+            )  # fmt: skip
+            assert_same_bits(found, among_nan(expected))
 
-    @pytest.mark.parametrize("count", [1, 2, 7])
-    @pytest.mark.parametrize("gap", [0, 1, LANES])
-    def test_dots(self, count, gap):
-        rng = np.random.default_rng([count, gap])
-        b_row = count * LANES + gap
-        b = np.full((SIDE, b_row), np.nan, np.float32)
-        b[:, : count * LANES] = whole(rng, SIDE, count * LANES)
-        a, b, c = (among_nan(piece) for piece in (whole(rng, count, SIDE, LANES), b, whole(rng, SIDE, SIDE, LANES)))
-        found, expected = c.copy(), c.copy()
-        run_dots(a, 3, b, 3, b_row, count, found, 3)
-        _microkernel._plain_dots(a, 3, b, 3, b_row, count, expected, 3)
-        assert np.isfinite(expected).sum() == SIDE * SIDE * LANES
-        assert_same_bits(found, expected)
+    @pytest.mark.parametrize("first", [0, 2])
+    def test_transpose(self, first):
+        source = np.arange(2 * LANES * LANES, dtype=np.float32)
+        places = np.random.default_rng(0).permutation(LANES + first) * (LANES + 1)
+        square = source[5:].copy()
+        expected = np.full(3 * LANES * LANES, np.nan, np.float32)
+        for j in range(LANES):
+            start = 7 + places[first + j]
+            expected[start : start + LANES] = square[j : j + LANES * (LANES + 3) : LANES + 3][:LANES]
+        for run in (run_transpose, _microkernel._plain_transpose):
+            found = np.full(expected.shape, np.nan, np.float32)
+            run(source, 5, LANES + 3, found, 7, places, first)
+            assert_same_bits(found, expected)
 
-    @pytest.mark.parametrize("at", [0, 1, LANES - 1])
-    def test_copy(self, at):
-        source = np.arange(3 * LANES, dtype=np.float32)
-        found, expected = np.full((2, 3 * LANES), np.nan, np.float32)
-        run_copy(found, 5, source, at)
-        _microkernel._plain_copy(expected, 5, source, at)
+    @pytest.mark.parametrize("rows", [1, LANES - 1, LANES, 2 * LANES + 3])
+    @pytest.mark.parametrize("columns", [1, LANES - 1, LANES, 2 * LANES + 3])
+    def test_turn(self, rows, columns):
+        source = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
+        found, expected = np.full((2, columns, rows + 2), np.nan, np.float32)
+        expected[:, 1:-1] = source.T
+        run_turn(np.ravel(source), 0, columns, rows, np.ravel(found), 1, np.arange(columns) * (rows + 2))
         assert_same_bits(found, expected)
-        assert np.isfinite(found).sum() == LANES
 
 
 # Memory --------------------------------------------------------------------------------------------------------------
@@ -394,13 +408,16 @@ def losses(backend, steps):
 
 
 def test_twenty_steps_of_training():
-    """|dloss| <= 4 times the divergence of two NumPy runs that only differ in the order of their sums (testing.md)."""
+    """|dloss| <= 4 times the divergence of two NumPy runs that only differ in the order of their sums.
+
+    And a unit in the last place of the loss, which is a float32: two runs may round to the same one by chance.
+    """
     with threadpool_limits(1):
         reference, other_order, found = (
             losses(backend, 20) for backend in (NumpyBackend(2), BackwardsOrder(2), backends.load("numba", columns=2))
         )
     divergence = np.maximum.accumulate(np.abs(other_order - reference))
     assert 0 < divergence.max() < 1e-2
-    off = np.abs(found - reference)
-    assert (off <= 4 * divergence).all(), f"off by {off}, allowed {4 * divergence}"
+    off, allowed = np.abs(found - reference), 4 * divergence + np.spacing(reference.astype(np.float32))
+    assert (off <= allowed).all(), f"off by {off}, allowed {allowed}"
     assert reference[-5:].mean() < 0.85 * reference[:5].mean()

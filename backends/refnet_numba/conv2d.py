@@ -1,15 +1,18 @@
 """Convolution; see :mod:`refnet.ops.conv2d`. Products of matrices that are never laid out as a whole.
 
-With its filters as rows, w is a matrix (K, D), D = C*R*S, and the windows of one image are another, (D, P*Q), whose
-row (c,r,s) is the image of channel c shifted by (r, s). ``forward`` multiplies them, a panel of WIDTH windows at a
-time; the gradient of x is the same product with the filters turned round; the gradient of w multiplies dy with the
-windows transposed. Windows are copied from a padded image, in which the pixels that one tap reads lie side by side:
+An image is laid out with its channels last and zeros around it, (row, column, channel). Then one row of a window, its
+S*C numbers, lies side by side, and so does the same row of the window beside it, stride*C numbers further on: the
+micro-kernel multiplies windows where they lie. With w laid out alike, D = (r,s,c) by filters, the three products are
 
-    1. The padded image is split into stride x stride phases, so that steps of `stride` become steps of 1.
-    2. Row (c,r,s) of a panel is then a few runs of neighbouring pixels, copied a vector at a time.
-    3. The micro-kernel multiplies the panel with all filters while it lies in the first-level cache.
+    y[pixel, k]     = sum over r and (s,c)  of  image[pixel's row r, (s,c)] * w[r,(s,c), k]
+    dx[pixel, c]    = the same, of dy with the filters turned round
+    dw[(r,s,c), k]  = sum over pixels       of  image[pixel's row r, (s,c)] * dy[pixel, k]
+
+Images are taken one at a time, or a band of rows of one, so that all that a product reads and writes stays in the
+second-level cache; nothing of the size of the batch is laid out.
 """
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from numba import prange
@@ -17,51 +20,62 @@ from numba import prange
 from refnet.ops.conv2d import forward_shapes
 from refnet_numba import _memory
 from refnet_numba._jit import kernel, serial
-from refnet_numba._microkernel import LANES, PITCH, ROWS, SIDE, WIDTH, copy, dots, tile
+from refnet_numba._layout import lay_image, turn
+from refnet_numba._microkernel import LANES, ROWS, WIDTH, tile
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-DEPTH = 128  # rows of a panel that are multiplied at once: 24 KB, so that they and a few filters fit in 32 KB
-ROWS_AT_ONCE = 8 * SIDE  # rows of windows that the gradient of w lays out at once
-IMAGES_LENGTH = 704  # windows, in whole images, that it lays out at once
-VECTORS_AT_ONCE = 48  # of each row that it multiplies at once: 15 KB of dy and as much of the windows
+BAND = 96 << 10  # numbers of an image that are laid out at once: 384 KB
+DEPTH = 512  # products that are summed in registers before they are added to what is in memory
+PARTS = 8  # of a batch, each with a sum of its own for the gradient of w: the bits do not depend on who adds them
 
 
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
     """Convolve."""
-    _memory.require(x, w, b)
-    ((shape,)) = forward_shapes(x.shape, w.shape, b.shape, stride=stride, pad=pad, ceil=ceil)
-    y = _memory.empty(shape)
-    _, _, P, Q = shape
-    _, C, R, S = w.shape
-    laid = _lay_images(x, P, Q, R, S, stride, pad, pad)
-    _convolve(laid, _panels(w.reshape(-1, C * R * S)), b, C, R, S, stride, y)
-    return y
+    return rectified_forward(x, w, b, stride, pad, ceil, rectify=False)
 
 
 def backward(
     dy: Floats, x: Floats, w: Floats, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Floats | None, Floats, Floats]:
     """Gradients of x (None unless asked for), w and b."""
-    _memory.require(dy, x, w)
     del ceil  # the shape of dy says it all
+    return rectified_backward(dy, dy, x, w, stride, pad, need_dx, rectified=False)
+
+
+def rectified_forward(x: Floats, w: Floats, b: Floats, stride: int, pad: int, ceil: bool, *, rectify: bool) -> Floats:
+    """Convolve, and let ReLU follow."""
+    _memory.require(x, w, b)
+    ((shape,)) = forward_shapes(x.shape, w.shape, b.shape, stride=stride, pad=pad, ceil=ceil)
+    y = _memory.empty(shape)
+    _, C, R, S = w.shape
+    _convolve(x, x, False, _panels(w), b, C, R, S, stride, pad, pad, rectify, y, numba.get_num_threads())
+    return y
+
+
+def rectified_backward(
+    dy: Floats, y: Floats, x: Floats, w: Floats, stride: int, pad: int, need_dx: bool, *, rectified: bool
+) -> tuple[Floats | None, Floats, Floats]:
+    """Gradients of x, w and b, where dy first passes through the ReLU that made y."""
+    _memory.require(dy, y, x, w)
     K, C, R, S = w.shape
+    N = len(dy)
+    workers = numba.get_num_threads()
     dw, db = _memory.empty(w.shape), _memory.empty((K,))
-    N, _, P, Q = dy.shape
-    batch = max(1, IMAGES_LENGTH // (P * Q))
-    laid = _memory.empty((-(-N // batch), -(-K // SIDE), batch, -(-P * Q // LANES), SIDE, LANES))
-    _lay_gradient(dy.reshape(N, K, P * Q), laid)
-    _weight_gradient(laid, _lay_images(x, P, Q, R, S, stride, pad, pad), P, Q, R, S, stride, dw.reshape(K, C * R * S))
-    _sum_maps(dy, db)
+    parts = min(N, PARTS)
+    sums, bias_sums = _memory.empty((parts, R * S * C, _padded(K))), np.empty((parts, K))
+    _sum_weight_gradients(dy, y, rectified, x, R, S, stride, pad, sums, bias_sums, workers)
+    _add_parts(sums, bias_sums, dw, db)
     if not need_dx:
         return None, dw, db
     dx = _memory.empty(x.shape)
     turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
-    spread = dy if stride == 1 else _spread(dy, stride)
-    H, W = x.shape[2:]
-    laid = _lay_images(spread, H, W, R, S, 1, R - 1 - pad, S - 1 - pad)
-    _convolve(laid, _panels(turned.reshape(C, -1)), np.zeros(C, np.float32), K, R, S, 1, dx)
+    if stride > 1:
+        dy = _spread(dy, stride)
+        y = _spread(y, stride) if rectified else dy
+    zeros = np.zeros(C, np.float32)
+    _convolve(dy, y, rectified, _panels(turned), zeros, K, R, S, 1, R - 1 - pad, S - 1 - pad, False, dx, workers)
     return dx, dw, db
 
 
@@ -74,237 +88,157 @@ def _spread(dy: Floats, stride: int) -> Floats:
     return spread
 
 
+def _padded(K: int) -> int:
+    """Round up to whole vectors."""
+    return -(-K // LANES) * LANES
+
+
 def _panels(w: Floats) -> Floats:
-    """Lay filters out as the micro-kernel reads them: panels of at most ROWS filters, in each panel tap after tap."""
-    laid = _memory.empty((w.size,))
-    _lay_panels(w, laid)
-    return laid
+    """Lay filters out as the micro-kernel reads them: WIDTH filters at a time, for each tap (r,s,c) side by side.
 
-
-@serial
-def _panel(K: int, index: int) -> tuple[int, int]:
-    """Give the first filter of a panel and the first after it: as few panels as possible, as equal as possible."""
-    count = (K + ROWS - 1) // ROWS
-    return index * K // count, (index + 1) * K // count
-
-
-@kernel
-def _lay_panels(w: Floats, laid: Floats) -> None:
-    K, D = w.shape
-    for index in prange((K + ROWS - 1) // ROWS):
-        start, stop = _panel(K, index)
-        at = start * D
-        for d in range(D):
-            for k in range(start, stop):
-                laid[at] = w[k, d]
-                at += 1
-
-
-@serial
-def _phase_shape(P: int, Q: int, R: int, S: int, stride: int) -> tuple[int, int]:
-    """Height and width of one phase of a padded image, just large enough for all windows."""
-    return ((P - 1) * stride + R + stride - 1) // stride, ((Q - 1) * stride + S + stride - 1) // stride
-
-
-def _lay_images(x: Floats, P: int, Q: int, R: int, S: int, stride: int, top: int, left: int) -> Floats:
-    """Lay each channel of each image out as stride x stride phases, with zeros around: (N, C, phases, height, width).
-
-    Each image is followed by LANES zeros, what the copy of a whole vector may take beyond its end.
+    What is missing to whole vectors is zero.
     """
-    N, C = x.shape[:2]
-    height, width = _phase_shape(P, Q, R, S, stride)
-    laid = _memory.empty((N, C * stride * stride * height * width + LANES))
-    _lay(x, stride, top, left, height, width, laid)
+    K, C, R, S = w.shape
+    laid = _memory.empty((_padded(K) * C * R * S,))
+    _lay_panels(w.reshape(-1), C, R, S, laid)
     return laid
 
 
 @kernel
-def _lay(x: Floats, stride: int, top: int, left: int, height: int, width: int, laid: Floats) -> None:
-    N, C, H, W = x.shape
-    for n in prange(N):
-        out = laid[n]
-        out[out.size - LANES :] = 0
-        row = 0
-        for c in range(C):
-            for a in range(stride):
-                for b in range(stride):
-                    first = min(width, max(0, -((b - left) // stride)))  # the first j with j*stride + b - left >= 0
-                    last = max(first, min(width, (W - 1 + left - b) // stride + 1))
-                    for i in range(height):
-                        y = i * stride + a - top
-                        if y < 0 or y >= H or first == last:
-                            out[row : row + width] = 0
-                        else:
-                            out[row : row + first] = 0
-                            _take(x[n, c, y, first * stride + b - left :], stride, out[row + first : row + last])
-                            out[row + last : row + width] = 0
-                        row += width
-
-
-@serial
-def _take(source: Floats, step: int, target: Floats) -> None:
-    """Take every step-th number. Where the step is known when this is compiled, the loop becomes vectors."""
-    if step == 1:
-        for j in range(target.size):
-            target[j] = source[j]
-    elif step == 4:  # the paper's first layer
-        for j in range(target.size):
-            target[j] = source[4 * j]
-    else:
-        for j in range(target.size):
-            target[j] = source[step * j]
-
-
-@serial
-def _find_taps(C: int, R: int, S: int, stride: int, height: int, width: int) -> Ints:
-    """Say where, in an image laid out in phases, each tap (c,r,s) of the first window reads."""
-    taps = np.empty(C * R * S, np.int64)
+def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats) -> None:
+    D = C * R * S
+    K = w.size // D
+    taps = np.empty(D, np.int64)
     for c in range(C):
         for r in range(R):
             for s in range(S):
-                phase = (c * stride + r % stride) * stride + s % stride
-                taps[(c * R + r) * S + s] = (phase * height + r // stride) * width + s // stride
-    return taps
+                taps[(c * R + r) * S + s] = (r * S + s) * C + c
+    for panel in prange((K + WIDTH - 1) // WIDTH):
+        k = panel * WIDTH
+        count = min(WIDTH, K - k)
+        width = (count + LANES - 1) // LANES * LANES
+        if count < width:
+            laid[k * D : (k + width) * D] = 0
+        turn(w, k * D, D, count, laid, k * D, taps * width)
 
 
 @serial
-def _find_runs(start: int, count: int, Q: int, width: int, to: Ints, at: Ints) -> int:
-    """List the runs, LANES long at most, in which windows start .. start + count lie side by side; return how many.
-
-    Run i goes to place to[i] of the panel's row, from at[i] on of the laid out image, relative to the row's tap.
-    """
-    runs = done = 0
-    while done < count:
-        p, q = (start + done) // Q, (start + done) % Q
-        length = min(Q - q, count - done, LANES)
-        to[runs], at[runs] = done, p * width + q
-        runs += 1
-        done += length
-    return runs
+def _count_bands(P: int, R: int, stride: int, row: int, N: int, workers: int) -> int:
+    """Say into how many bands the P rows of an output are cut: small enough, and enough for all workers."""
+    most = max(1, (BAND // row - R) // stride + 1)
+    return min(P, max((P + most - 1) // most, (workers + N - 1) // max(N, 1)))
 
 
 @kernel
-def _convolve(x: Floats, w: Floats, b: Floats, C: int, R: int, S: int, stride: int, y: Floats) -> None:
-    """Multiply filters, laid out in panels, with the windows of images that are laid out in phases."""
+def _convolve(
+    x: Floats, gate: Floats, gated: bool, w: Floats, b: Floats, C: int, R: int, S: int, stride: int, top: int,
+    left: int, rectify: bool, y: Floats, workers: int,
+) -> None:  # fmt: skip
+    """Convolve images, whose pixels may be gated, with filters that are laid out in panels."""
     N, K, P, Q = y.shape
-    D = C * R * S
-    height, width = _phase_shape(P, Q, R, S, stride)
-    taps = _find_taps(C, R, S, stride, height, width)
-    panels = (K + ROWS - 1) // ROWS
-    for n in prange(N):
-        laid = x[n]
-        panel = np.empty(DEPTH * PITCH, np.float32)
-        sums = np.empty(K * WIDTH, np.float32)
-        to, at = np.empty(WIDTH, np.int64), np.empty(WIDTH, np.int64)
-        out = y[n].reshape(K, P * Q)
-        for start in range(0, P * Q, WIDTH):
-            count = min(WIDTH, P * Q - start)
-            vectors = (count + LANES - 1) // LANES
-            runs = _find_runs(start, count, Q, width, to, at)
-            sums[:] = 0
-            for first in range(0, D, DEPTH):
-                depth = min(DEPTH, D - first)
-                for run in range(runs):  # in this order: a run covers what the one before it left beyond its end
-                    for d in range(depth):
-                        copy(panel, d * PITCH + to[run], laid, taps[first + d] + at[run])
-                for index in range(panels):
-                    k, stop = _panel(K, index)
-                    tile(w, k * D + first * (stop - k), stop - k, panel, 0, vectors, sums, k * WIDTH, depth)
-            for k in range(K):
-                for j in range(count):
-                    out[k, start + j] = sums[k * WIDTH + j] + b[k]
+    out = y.reshape(-1)
+    D, run = R * S * C, S * C
+    pitch = (K + LANES - 1) // LANES * LANES
+    width = (Q - 1) * stride + S
+    bands = _count_bands(P, R, stride, width * C, N, workers)
+    most = (P + bands - 1) // bands
+    maps = np.arange(K) * P * Q
+    blocks = (Q + ROWS - 1) // ROWS
+    together, pieces = max(1, DEPTH // run), (run + DEPTH - 1) // DEPTH
+    bias = np.zeros(pitch, np.float32)
+    bias[:K] = b
+    for worker in prange(workers):
+        laid = np.empty(((most - 1) * stride + R) * width * C, np.float32)
+        sums = np.empty(most * Q * pitch, np.float32)
+        for item in range(worker, N * bands, workers):
+            n, band = item // bands, item % bands
+            p0, p1 = band * P // bands, (band + 1) * P // bands
+            lay_image(x[n], gate[n], gated, top - p0 * stride, left, (p1 - p0 - 1) * stride + R, width, C, laid)
+            for pixel in range((p1 - p0) * Q):
+                some = sums[pixel * pitch : (pixel + 1) * pitch]
+                for k in range(pitch):
+                    some[k] = bias[k]
+            for k in range(0, K, WIDTH):
+                vectors = min(WIDTH, pitch - k) // LANES
+                lanes = vectors * LANES
+                for p in range(p1 - p0):
+                    for block in range(blocks):
+                        q, stop = block * Q // blocks, (block + 1) * Q // blocks
+                        for r in range(0, R, together):
+                            for piece in range(pieces):
+                                start, end = piece * run // pieces, (piece + 1) * run // pieces
+                                tile(
+                                    laid, ((p * stride + r) * width + q * stride) * C + start,
+                                    stride * C, width * C, 1, stop - q,
+                                    w, k * D + (r * run + start) * lanes, run * lanes, lanes, vectors,
+                                    sums, (p * Q + q) * pitch + k, pitch, min(together, R - r), end - start,
+                                )  # fmt: skip
+            if rectify:
+                for i in range((p1 - p0) * Q * pitch):
+                    sums[i] = np.float32(0) if sums[i] <= 0 else sums[i]
+            turn(sums, 0, pitch, (p1 - p0) * Q, out, n * K * P * Q + p0 * Q, maps)
 
 
 @kernel
-def _lay_gradient(dy: Floats, laid: Floats) -> None:
-    """Lay dy (N,K,PQ) out as the micro-kernel reads it: (groups of images, tiles of K, images, vectors, SIDE, LANES).
-
-    What is missing to a whole group, tile or vector is zero.
-    """
-    N, K, PQ = dy.shape
-    groups, tiles, batch, vectors = laid.shape[:4]
-    for part in prange(groups * tiles):
-        group, tile_k = part // tiles, part % tiles
-        for m in range(batch):
-            for i in range(SIDE):
-                n, k = group * batch + m, tile_k * SIDE + i
-                for v in range(vectors):
-                    lanes = laid[group, tile_k, m, v, i]
-                    count = min(LANES, PQ - v * LANES) if n < N and k < K else 0
-                    if count == LANES:
-                        some = dy[n, k, v * LANES : (v + 1) * LANES]
-                        for lane in range(LANES):
-                            lanes[lane] = some[lane]
-                    else:
-                        for lane in range(LANES):
-                            lanes[lane] = dy[n, k, v * LANES + lane] if lane < count else np.float32(0)
-
-
-@kernel
-def _weight_gradient(dy: Floats, x: Floats, P: int, Q: int, R: int, S: int, stride: int, dw: Floats) -> None:
-    """Multiply dy with windows, a few rows of these at a time; both are laid out. Each thread takes rows of its own."""
-    N = x.shape[0]
-    K, D = dw.shape
-    tiles, batch, vectors = dy.shape[1:4]
-    height, width = _phase_shape(P, Q, R, S, stride)
-    taps = _find_taps(D // (R * S), R, S, stride, height, width)
-    # A row of windows holds all images of a group, and room for the vector that a copy may write beyond its end.
-    length = batch * vectors * LANES + LANES
-    gradient = dy.reshape(-1)
-    for part in prange((D + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE):
-        first, stop = part * ROWS_AT_ONCE, min(D, (part + 1) * ROWS_AT_ONCE)
-        windows = np.zeros(ROWS_AT_ONCE * length, np.float32)
-        to, at = np.empty(P * Q, np.int64), np.empty(P * Q, np.int64)
-        runs = _find_runs(0, P * Q, Q, width, to, at)
-        sums = np.zeros((tiles, ROWS_AT_ONCE // SIDE, SIDE, SIDE, LANES), np.float32)
-        flat_sums = sums.reshape(-1)
-        for image in range(0, N, batch):
-            images = min(batch, N - image)
-            for m in range(images):
-                laid = x[image + m]
-                for d in range(first, stop):
-                    row = (d - first) * length + m * vectors * LANES
-                    for run in range(runs):
-                        copy(windows, row + to[run], laid, taps[d] + at[run])
-                    windows[row + P * Q : row + vectors * LANES] = 0
-            pieces = (images * vectors + VECTORS_AT_ONCE - 1) // VECTORS_AT_ONCE
-            for piece in range(pieces):
-                start, end = piece * images * vectors // pieces, (piece + 1) * images * vectors // pieces
-                for tile_k in range(tiles):
-                    a = (image // batch * tiles + tile_k) * batch * vectors + start
-                    for d in range(0, stop - first, SIDE):
-                        c = (tile_k * (ROWS_AT_ONCE // SIDE) + d // SIDE) * SIDE * SIDE
-                        dots(
-                            gradient, a * SIDE * LANES,
-                            windows, d * length + start * LANES, length, end - start,
-                            flat_sums, c * LANES,
-                        )  # fmt: skip
-        for k in range(K):
-            for d in range(stop - first):
-                lanes = sums[k // SIDE, d // SIDE, k % SIDE, d % SIDE]
-                total = np.float32(0)
-                for lane in range(LANES):
-                    total += lanes[lane]
-                dw[k, first + d] = total
-
-
-@kernel
-def _sum_maps(dy: Floats, db: Floats) -> None:
+def _sum_weight_gradients(
+    dy: Floats, gate: Floats, gated: bool, x: Floats, R: int, S: int, stride: int, pad: int, sums: Floats,
+    bias_sums: npt.NDArray[np.float64], workers: int,
+) -> None:  # fmt: skip
+    """Add each part's products of windows and dy, (r,s,c) by filters, and its dy; filters are shared out if need be."""
     N, K, P, Q = dy.shape
-    whole = P * Q // LANES * LANES
-    maps = dy.reshape(N, K, P * Q)
-    for k in prange(K):
-        lanes = np.empty(LANES, np.float32)
-        total = 0.0
-        for n in range(N):
-            numbers = maps[n, k]
-            lanes[:] = 0
-            for start in range(0, whole, LANES):
-                some = numbers[start : start + LANES]
-                for lane in range(LANES):
-                    lanes[lane] += some[lane]
-            for lane in range(LANES):
-                total += lanes[lane]
-            for j in range(whole, P * Q):
-                total += numbers[j]
-        db[k] = total
+    C = x.shape[1]
+    parts, _, pitch = sums.shape
+    products = sums.reshape(-1)
+    run = S * C
+    rows, width = (P - 1) * stride + R, (Q - 1) * stride + S
+    blocks = (run + ROWS - 1) // ROWS
+    most = max(1, DEPTH // Q)
+    for worker in prange(workers):
+        laid, laid_dy = np.empty(rows * width * C, np.float32), np.empty(P * Q * pitch, np.float32)
+        row_sums = np.empty(pitch, np.float32)
+        for part in range(worker, parts, workers):
+            sums[part] = 0
+            bias_sums[part] = 0
+            for n in range(part * N // parts, (part + 1) * N // parts):
+                lay_image(x[n], x[n], False, pad, pad, rows, width, C, laid)
+                lay_image(dy[n], gate[n], gated, 0, 0, P, Q, pitch, laid_dy)
+                for p in range(P):
+                    row_sums[:] = 0
+                    for q in range(Q):
+                        some = laid_dy[(p * Q + q) * pitch : (p * Q + q + 1) * pitch]
+                        for k in range(pitch):
+                            row_sums[k] += some[k]
+                    for k in range(K):
+                        bias_sums[part, k] += row_sums[k]
+                for p in range(0, P, most):
+                    for r in range(R):
+                        for block in range(blocks):
+                            i, stop = block * run // blocks, (block + 1) * run // blocks
+                            for k in range(0, pitch, WIDTH):
+                                tile(
+                                    laid, (p * stride + r) * width * C + i, 1, stride * width * C, stride * C, stop - i,
+                                    laid_dy, p * Q * pitch + k, Q * pitch, pitch, min(WIDTH, pitch - k) // LANES,
+                                    products, ((part * R + r) * run + i) * pitch + k, pitch, min(most, P - p), Q,
+                                )  # fmt: skip
+
+
+@kernel
+def _add_parts(sums: Floats, bias_sums: npt.NDArray[np.float64], dw: Floats, db: Floats) -> None:
+    """Add the parts, in their order, and give the gradient of w its own order."""
+    parts = len(sums)
+    K, C, R, S = dw.shape
+    for c in prange(C):
+        total = np.empty(K, np.float32)
+        for tap in range(R * S):
+            total[:] = 0
+            for part in range(parts):
+                some = sums[part, tap * C + c]
+                for k in range(K):
+                    total[k] += some[k]
+            for k in range(K):
+                dw[k, c, tap // S, tap % S] = total[k]
+    for k in range(K):
+        total_bias = 0.0
+        for part in range(parts):
+            total_bias += bias_sums[part, k]
+        db[k] = total_bias
