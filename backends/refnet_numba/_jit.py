@@ -117,17 +117,22 @@ def kernel(function: F) -> F:
     return _compile(function, parallel=True)
 
 
+def reordering_kernel(function: F) -> F:
+    """Compile a kernel whose sums the compiler may reorder, which lets it make vectors of a single sum."""
+    return _compile(function, parallel=True, fastmath={"reassoc", "contract"})
+
+
 def serial(function: F) -> F:
     """Compile a function that kernels call."""
     return _compile(function, parallel=False)
 
 
-def _compile(function: F, *, parallel: bool) -> F:
+def _compile(function: F, *, parallel: bool, fastmath: bool | set[str] = False) -> F:
     # An exception in a prange loop is lost, IndexError included: bounds are only checked where loops are plain.
     settings: Any = numba.config
     parallel = parallel and not settings.BOUNDSCHECK
-    # error_model: a division by zero gives infinity, as in NumPy. No fastmath: NaN must stay NaN.
-    jit: Any = numba.njit(parallel=parallel, nogil=True, error_model="numpy")
+    # error_model: a division by zero gives infinity, as in NumPy. Never the whole of fastmath: NaN must stay NaN.
+    jit: Any = numba.njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=fastmath)
     compiled = jit(function)
     if _CACHE and compiled is not function:  # they are one and the same under NUMBA_DISABLE_JIT
         compiled._cache = _Cache(_CACHE, function)  # noqa: SLF001

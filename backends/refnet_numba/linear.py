@@ -1,51 +1,184 @@
-"""Fully connected layer; see :mod:`refnet.ops.linear`. BLAS multiplies; the bias is one pass over memory."""
+"""Fully connected layer; see :mod:`refnet.ops.linear`. Three products of matrices by one kernel:
+
+    y  (N,K) = x wᵀ + b,    dx (N,D) = dy w,    dw (K,D) = dyᵀ x
+
+A product is computed in blocks that fit in the second-level cache together with what they are made of. The batch's
+matrix, x or dy, is copied with some room after each row: rows of 4096 bytes or a multiple, which the paper's layers
+have, would all take the same few places of the first-level cache.
+"""
 
 from math import prod
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
 from refnet_numba import _memory
-from refnet_numba._jit import kernel
+from refnet_numba._jit import kernel, reordering_kernel, serial
+from refnet_numba._layout import turn
+from refnet_numba._microkernel import LANES, ROWS, WIDTH, tile
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+DEPTH = 512  # products that are summed in registers before they are added to what is in memory
+COLUMNS = 4 * WIDTH  # of a block; with DEPTH numbers of each, 256 KB where WIDTH is 32
+FEW = 4  # samples, for which a pass over w is all that takes time
+BLOCK = 64 << 10  # numbers of a block: 256 KB
 
 
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
     """Weigh and sum."""
-    _memory.require(x, w, b)
-    y = _memory.empty((x.shape[0], w.shape[0]))
-    np.matmul(_rows(x), w.T, out=y)
-    _add_bias_(y, b)
-    return y
+    return rectified_forward(x, w, b, rectify=False)
 
 
 def backward(dy: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     """Gradients of x, w and b."""
-    _memory.require(dy, x, w)
-    dx, dw, db = _memory.empty(x.shape), _memory.empty(w.shape), _memory.empty(w.shape[:1])
-    np.matmul(dy, w, out=_rows(dx))
-    np.matmul(dy.T, _rows(x), out=dw)
-    _sum_rows(dy, db)
+    return rectified_backward(dy, dy, x, w, rectified=False)
+
+
+def rectified_forward(x: Floats, w: Floats, b: Floats, *, rectify: bool) -> Floats:
+    """Weigh and sum, and let ReLU follow."""
+    _memory.require(x, w, b)
+    N, (K, D) = len(x), w.shape
+    y = _memory.empty((N, K))
+    rows = x.reshape(N, D)
+    if N <= FEW:
+        _multiply_few(rows, w, b, rectify, y)
+        return y
+    spaced = _spaced(rows, rows, gated=False)
+    _multiply(spaced.reshape(-1), spaced.shape[1], 1, w.reshape(-1), True, D, b, rectify, y, numba.get_num_threads())
+    return y
+
+
+def rectified_backward(
+    dy: Floats, y: Floats, x: Floats, w: Floats, *, rectified: bool
+) -> tuple[Floats, Floats, Floats]:
+    """Gradients of x, w and b, where dy first passes through the ReLU that made y."""
+    _memory.require(dy, y, x, w)
+    N, (K, D) = len(x), w.shape
+    dx, dw, db = _memory.empty(x.shape), _memory.empty(w.shape), _memory.empty((K,))
+    spaced = _spaced(dy, y, gated=rectified)
+    pitch, zeros, workers = spaced.shape[1], np.zeros(D, np.float32), numba.get_num_threads()
+    flat = spaced.reshape(-1)
+    _multiply(flat, pitch, 1, w.reshape(-1), False, K, zeros, False, dx.reshape(N, prod(x.shape[1:])), workers)
+    _multiply(flat, 1, pitch, x.reshape(-1), False, N, zeros, False, dw, workers)
+    _sum_rows(spaced, db)
     return dx, dw, db
 
 
-def _rows(x: Floats) -> Floats:
-    return x.reshape(x.shape[0], prod(x.shape[1:]))
+def _spaced(a: Floats, y: Floats, *, gated: bool) -> Floats:
+    """Copy a matrix with room after each row. Where `gated`, it passes through the gradient of the ReLU that made y."""
+    N, D = a.shape
+    copy = _memory.empty((N, D + LANES))
+    _space(a, y, gated, copy)
+    return copy
 
 
 @kernel
-def _add_bias_(y: Floats, b: Floats) -> None:
-    for n in prange(y.shape[0]):
-        for k in range(y.shape[1]):
-            y[n, k] += b[k]
+def _space(a: Floats, y: Floats, gated: bool, copy: Floats) -> None:
+    N, D = a.shape
+    for n in prange(N):
+        numbers, gates, out = a[n], y[n], copy[n]
+        out[D:] = 0
+        if gated:
+            for d in range(D):
+                out[d] = np.float32(0) if gates[d] <= 0 else numbers[d]
+        else:
+            for d in range(D):
+                out[d] = numbers[d]
+
+
+@serial
+def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int, depth: int, panels: Floats) -> None:
+    """Lay a block of b, depth x columns, out as the micro-kernel reads it: WIDTH columns at a time, row after row.
+
+    What is missing to whole vectors is zero. `turned`: b is stored as (J,T), not as (T,J).
+    """
+    for start in range(0, columns, WIDTH):
+        count = min(WIDTH, columns - start)
+        width = (count + LANES - 1) // LANES * LANES
+        panel = panels[start * depth :]
+        if count < width:
+            panel[: depth * width] = 0
+        if turned:
+            turn(b, (j + start) * T + t, T, count, panel, 0, np.arange(depth) * width)
+        elif count == WIDTH:  # a number of steps that is known to the compiler makes them vectors
+            for i in range(depth):
+                numbers, out = b[(t + i) * J + j + start :], panel[i * WIDTH :]
+                for lane in range(WIDTH):
+                    out[lane] = numbers[lane]
+        else:
+            for i in range(depth):
+                for lane in range(count):
+                    panel[i * width + lane] = b[(t + i) * J + j + start + lane]
+
+
+@kernel
+def _multiply(
+    a: Floats, a_row: int, a_inner: int, b: Floats, turned: bool, T: int, bias: Floats, rectify: bool, c: Floats,
+    workers: int,
+) -> None:  # fmt: skip
+    """c (I,J) = bias + sum over t < T of a[i*a_row + t*a_inner] * b[t,j]; `turned`: of b[j,t]."""
+    I, J = c.shape  # noqa: E741 - the formula's letters
+    most_rows = BLOCK // COLUMNS
+    row_blocks, column_blocks = (I + most_rows - 1) // most_rows, (J + COLUMNS - 1) // COLUMNS
+    pieces = (T + DEPTH - 1) // DEPTH
+    for worker in prange(workers):
+        panels = np.empty(min(T, DEPTH) * COLUMNS, np.float32)
+        sums = np.empty((min(I, most_rows), COLUMNS), np.float32)
+        flat_sums = sums.reshape(-1)
+        for item in range(worker, row_blocks * column_blocks, workers):
+            i0, i1 = item % row_blocks * I // row_blocks, (item % row_blocks + 1) * I // row_blocks
+            j0 = item // row_blocks * COLUMNS
+            columns = min(COLUMNS, J - j0)
+            tiles = (i1 - i0 + ROWS - 1) // ROWS
+            sums[: i1 - i0] = 0
+            for piece in range(pieces):
+                t, depth = piece * T // pieces, (piece + 1) * T // pieces - piece * T // pieces
+                _pack(b, turned, J, T, j0, columns, t, depth, panels)
+                for j in range(0, columns, WIDTH):
+                    vectors = (min(WIDTH, columns - j) + LANES - 1) // LANES
+                    for block in range(tiles):
+                        i, stop = block * (i1 - i0) // tiles, (block + 1) * (i1 - i0) // tiles
+                        tile(
+                            a, (i0 + i) * a_row + t * a_inner, a_row, 0, a_inner, stop - i,
+                            panels, j * depth, 0, vectors * LANES, vectors,
+                            flat_sums, i * COLUMNS + j, COLUMNS, 1, depth,
+                        )  # fmt: skip
+            some_bias = bias[j0 : j0 + columns]
+            for i in range(i1 - i0):
+                total, out = sums[i], c[i0 + i, j0 : j0 + columns]
+                for j in range(columns):
+                    value = total[j] + some_bias[j]
+                    out[j] = np.float32(0) if rectify and value <= 0 else value
+
+
+@reordering_kernel
+def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> None:
+    """y = x wᵀ + b for a few samples: each row of w is read once, from memory, and used for all of them."""
+    K, D = w.shape
+    for k in prange(K):
+        weights = w[k]
+        for n in range(len(x)):
+            numbers = x[n]
+            total = np.float32(0)
+            for d in range(D):
+                total += weights[d] * numbers[d]
+            total += b[k]
+            y[n, k] = np.float32(0) if rectify and total <= 0 else total
 
 
 @kernel
 def _sum_rows(dy: Floats, db: Floats) -> None:
-    N, K = dy.shape
-    for k in prange(K):
-        db[k] = 0
-        for n in range(N):
-            db[k] += dy[n, k]
+    K = db.size
+    for k in prange((K + WIDTH - 1) // WIDTH):
+        start, stop = k * WIDTH, min(K, (k + 1) * WIDTH)
+        total = np.zeros(stop - start, np.float64)
+        for n in range(len(dy)):
+            some = dy[n, start:stop]
+            for j in range(some.size):
+                total[j] += some[j]
+        for j in range(stop - start):
+            db[start + j] = total[j]

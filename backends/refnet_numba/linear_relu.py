@@ -1,18 +1,18 @@
-"""Fully connected layer and ReLU in one; see :mod:`refnet.ops.linear_relu`."""
+"""Fully connected layer and ReLU in one; see :mod:`refnet.ops.linear_relu` and :mod:`refnet_numba.linear`."""
 
 import numpy as np
 import numpy.typing as npt
 
-from refnet_numba import linear, relu
+from refnet_numba.linear import rectified_backward, rectified_forward
 
 Floats = npt.NDArray[np.float32]
 
 
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
     """Weigh, sum and rectify."""
-    return relu.forward(linear.forward(x, w, b))
+    return rectified_forward(x, w, b, rectify=True)
 
 
 def backward(dy: Floats, y: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     """Gradients of x, w and b."""
-    return linear.backward(relu.backward(dy, y), x, w)
+    return rectified_backward(dy, y, x, w, rectified=True)
