@@ -1,4 +1,6 @@
-"""Fully connected layer; see :mod:`refnet.ops.linear`. Three products of matrices by one kernel:
+"""Fully connected layer; see :mod:`refnet.ops.linear`. Three products of matrices by one kernel.
+
+They are::
 
     y  (N,K) = x wᵀ + b,    dx (N,D) = dy w,    dw (K,D) = dyᵀ x
 
@@ -120,7 +122,7 @@ def _multiply(
     a: Floats, a_row: int, a_inner: int, b: Floats, turned: bool, T: int, bias: Floats, rectify: bool, c: Floats,
     workers: int,
 ) -> None:  # fmt: skip
-    """c (I,J) = bias + sum over t < T of a[i*a_row + t*a_inner] * b[t,j]; `turned`: of b[j,t]."""
+    """Multiply: c (I,J) = bias + sum over t < T of a[i*a_row + t*a_inner] * b[t,j]; `turned`: of b[j,t]."""
     I, J = c.shape  # noqa: E741 - the formula's letters
     most_rows = BLOCK // COLUMNS
     row_blocks, column_blocks = (I + most_rows - 1) // most_rows, (J + COLUMNS - 1) // COLUMNS
@@ -157,7 +159,7 @@ def _multiply(
 
 @reordering_kernel
 def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> None:
-    """y = x wᵀ + b for a few samples: each row of w is read once, from memory, and used for all of them."""
+    """Multiply a few samples, y = x wᵀ + b: each row of w is read once, from memory, and used for all of them."""
     K, D = w.shape
     for k in prange(K):
         weights = w[k]
