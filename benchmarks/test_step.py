@@ -75,6 +75,7 @@ def test_step_refnet(benchmark, two_columns, request):
     record(benchmark, request)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile calls
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 def test_step_torch(benchmark, layout, compiled, request):

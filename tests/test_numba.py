@@ -126,8 +126,9 @@ class TestMemory:
     SHAPE = (_memory.KEEP // 4,)
 
     @pytest.fixture(autouse=True)
-    def nothing_kept(self):
-        _memory.release()
+    def nothing_kept(self, monkeypatch):
+        monkeypatch.setattr(_memory, "_kept", [])
+        monkeypatch.setattr(_memory, "_most_used", 0)
 
     def test_a_dead_array_gives_its_buffer(self):
         array = _memory.empty(self.SHAPE)
@@ -149,19 +150,26 @@ class TestMemory:
         kept = _memory.empty(self.SHAPE)
         del del_me
         _memory.release()
-        assert sum(len(buffers) for buffers in _memory._kept.values()) == 1
+        assert len(_memory._kept) == 1
         del kept
         _memory.release()
-        assert not any(_memory._kept.values())
+        assert not _memory._kept
+
+    def test_a_larger_buffer_serves_too_but_not_one_of_twice_the_size(self):
+        sizes = [self.SHAPE[0] * factor for factor in (1, 3, 2)]
+        places = {array.ctypes.data: array.size for array in [_memory.empty((size,)) for size in sizes]}
+        assert places[_memory.empty((sizes[0] + 1,)).ctypes.data] == sizes[2]
+        assert places[_memory.empty((sizes[0],)).ctypes.data] == sizes[0]
+        assert _memory.empty((sizes[1] + 1,)).ctypes.data not in places
 
     def test_new_sizes_do_not_pile_up(self):
-        for extra in range(50):
-            _memory.empty((self.SHAPE[0] + extra,))
-        assert sum(len(buffers) for buffers in _memory._kept.values()) <= 2
+        for factor in range(1, 50):
+            _memory.empty((self.SHAPE[0] * factor * 3,))
+            assert sum(buffer.nbytes for buffer in _memory._kept) <= _memory.ROOM * _memory.KEEP * factor * 3
 
     def test_small_arrays_are_not_kept(self):
         _memory.empty((10,))
-        assert not any(_memory._kept.values())
+        assert not _memory._kept
 
 
 # Ops -----------------------------------------------------------------------------------------------------------------

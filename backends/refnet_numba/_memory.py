@@ -1,7 +1,6 @@
 """The one place where this backend takes memory, and what it asks of the memory that it is given."""
 
 import sys
-from collections import defaultdict
 from math import prod
 from typing import Any
 
@@ -13,7 +12,9 @@ from refnet.errors import ShapeError
 # Arrays of a training step come back at every step in the same sizes. Fresh memory costs a page fault for each 4 KB,
 # as much time as a pass over it, so large buffers are kept and used again.
 KEEP = 1 << 20  # bytes from which a buffer is kept
-_kept: dict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)
+ROOM = 1.25  # times the most bytes that were ever in use at once: what is kept at most
+_kept: list[npt.NDArray[np.uint8]] = []  # the one that was taken last is the last
+_most_used = 0  # bytes
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -21,25 +22,39 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
     nbytes = prod(shape) * np.dtype(dtype).itemsize
     if nbytes < KEEP:
         return np.empty(shape, dtype)
-    return _buffer(nbytes).view(dtype).reshape(shape)
+    return _buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
 
 
 def release() -> None:
     """Give back all buffers that nobody uses."""
-    for nbytes, buffers in list(_kept.items()):
-        _kept[nbytes] = [buffer for buffer in buffers if not _is_free(buffer)]
+    _kept[:] = [buffer for buffer in _kept if not _is_free(buffer)]
 
 
 def _buffer(nbytes: int) -> npt.NDArray[np.uint8]:
-    for buffer in _kept[nbytes]:
-        if _is_free(buffer):
-            return buffer
-    # A size not seen before may mean that others will not come again: what is not in use goes first.
-    sizes = [(size, _is_free(buffer)) for size, buffers in _kept.items() for buffer in buffers]
-    if sum(size for size, free in sizes if free) > sum(size for size, free in sizes if not free):
-        release()
-    _kept[nbytes].append(np.empty(nbytes, np.uint8))
-    return _kept[nbytes][-1]
+    """Take the smallest free buffer that is large enough, and not more than twice as large."""
+    free = [_is_free(buffer) for buffer in _kept]
+    fitting = [index for index, is_free in enumerate(free) if is_free and nbytes <= _kept[index].nbytes <= 2 * nbytes]
+    if fitting:
+        _kept.append(_kept.pop(min(fitting, key=lambda index: _kept[index].nbytes)))
+    else:
+        _make_room(nbytes)
+        _kept.append(np.empty(nbytes, np.uint8))
+    return _kept[-1]
+
+
+def _make_room(nbytes: int) -> None:
+    """Give free buffers back, those first that have not been taken for longest, where too much would be kept."""
+    global _most_used  # noqa: PLW0603 - the list and its high-water mark are one thing
+    used = sum(buffer.nbytes for buffer in _kept if not _is_free(buffer))
+    _most_used = max(_most_used, used + nbytes)
+    excess = sum(buffer.nbytes for buffer in _kept) + nbytes - ROOM * _most_used
+    keep = []
+    for buffer in _kept:
+        if excess > 0 and _is_free(buffer):
+            excess -= buffer.nbytes
+        else:
+            keep.append(buffer)
+    _kept[:] = keep
 
 
 def _is_free(buffer: npt.NDArray[np.uint8]) -> bool:

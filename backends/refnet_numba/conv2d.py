@@ -145,8 +145,6 @@ def _convolve(
     maps = np.arange(K) * P * Q
     blocks = (Q + ROWS - 1) // ROWS
     together, pieces = max(1, DEPTH // run), (run + DEPTH - 1) // DEPTH
-    bias = np.zeros(pitch, np.float32)
-    bias[:K] = b
     for worker in prange(workers):
         laid = np.empty(((most - 1) * stride + R) * width * C, np.float32)
         sums = np.empty(most * Q * pitch, np.float32)
@@ -154,10 +152,7 @@ def _convolve(
             n, band = item // bands, item % bands
             p0, p1 = band * P // bands, (band + 1) * P // bands
             lay_image(x[n], gate[n], gated, top - p0 * stride, left, (p1 - p0 - 1) * stride + R, width, C, laid)
-            for pixel in range((p1 - p0) * Q):
-                some = sums[pixel * pitch : (pixel + 1) * pitch]
-                for k in range(pitch):
-                    some[k] = bias[k]
+            sums[:] = 0
             for k in range(0, K, WIDTH):
                 vectors = min(WIDTH, pitch - k) // LANES
                 lanes = vectors * LANES
@@ -173,10 +168,12 @@ def _convolve(
                                     w, k * D + (r * run + start) * lanes, run * lanes, lanes, vectors,
                                     sums, (p * Q + q) * pitch + k, pitch, min(together, R - r), end - start,
                                 )  # fmt: skip
-            if rectify:
-                for i in range((p1 - p0) * Q * pitch):
-                    sums[i] = np.float32(0) if sums[i] <= 0 else sums[i]
             turn(sums, 0, pitch, (p1 - p0) * Q, out, n * K * P * Q + p0 * Q, maps)
+            for k in range(K):
+                values, bias = y[n, k, p0:p1].reshape(-1), b[k]
+                for j in range(values.size):
+                    value = values[j] + bias
+                    values[j] = np.float32(0) if rectify and value <= 0 else value
 
 
 @kernel
