@@ -241,9 +241,9 @@ def outcome_or_refusal(*call):
         return [str(error)]
 
 
-@pytest.fixture(scope="module")
-def large():
-    return calls(4, size=3)
+@pytest.fixture(scope="module", params=[4, 1], ids=["four images", "one image"])
+def large(request):
+    return calls(request.param, size=3)
 
 
 def test_the_calls_are_of_every_function():

@@ -123,10 +123,18 @@ def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats) -> None:
 
 
 @serial
-def _count_bands(P: int, R: int, stride: int, row: int, N: int, workers: int) -> int:
-    """Say into how many bands the P rows of an output are cut: small enough, and enough for all workers."""
+def _share_out(P: int, K: int, R: int, stride: int, row: int, N: int, workers: int) -> tuple[int, int]:
+    """Say into how many bands of rows, and shares of filters, each image is cut.
+
+    Bands are small enough to be laid out. Where there are fewer than workers, filters are shared out if they divide
+    evenly, so that each weight is read once; else there are more bands.
+    """
     most = max(1, (BAND // row - R) // stride + 1)
-    return min(P, max((P + most - 1) // most, (workers + N - 1) // max(N, 1)))
+    bands = (P + most - 1) // most
+    missing = (workers + N * bands - 1) // max(1, N * bands)
+    if (K + WIDTH - 1) // WIDTH % max(1, missing) == 0:
+        return bands, max(1, missing)
+    return min(P, max(bands, (workers + N - 1) // N)), 1
 
 
 @kernel
@@ -140,7 +148,8 @@ def _convolve(
     D, run = R * S * C, S * C
     pitch = (K + LANES - 1) // LANES * LANES
     width = (Q - 1) * stride + S
-    bands = _count_bands(P, R, stride, width * C, N, workers)
+    bands, shares = _share_out(P, K, R, stride, width * C, N, workers)
+    panels = (K + WIDTH - 1) // WIDTH
     most = (P + bands - 1) // bands
     maps = np.arange(K) * P * Q
     blocks = (Q + ROWS - 1) // ROWS
@@ -148,12 +157,13 @@ def _convolve(
     for worker in prange(workers):
         laid = np.empty(((most - 1) * stride + R) * width * C, np.float32)
         sums = np.empty(most * Q * pitch, np.float32)
-        for item in range(worker, N * bands, workers):
-            n, band = item // bands, item % bands
+        for item in range(worker, N * bands * shares, workers):
+            n, band, share = item // (bands * shares), item // shares % bands, item % shares
+            k0, k1 = share * panels // shares * WIDTH, min(K, (share + 1) * panels // shares * WIDTH)
             p0, p1 = band * P // bands, (band + 1) * P // bands
             lay_image(x[n], gate[n], gated, top - p0 * stride, left, (p1 - p0 - 1) * stride + R, width, C, laid)
             sums[:] = 0
-            for k in range(0, K, WIDTH):
+            for k in range(k0, k1, WIDTH):
                 vectors = min(WIDTH, pitch - k) // LANES
                 lanes = vectors * LANES
                 for p in range(p1 - p0):
@@ -168,8 +178,8 @@ def _convolve(
                                     w, k * D + (r * run + start) * lanes, run * lanes, lanes, vectors,
                                     sums, (p * Q + q) * pitch + k, pitch, min(together, R - r), end - start,
                                 )  # fmt: skip
-            turn(sums, 0, pitch, (p1 - p0) * Q, out, n * K * P * Q + p0 * Q, maps)
-            for k in range(K):
+            turn(sums, k0, pitch, (p1 - p0) * Q, out, n * K * P * Q + p0 * Q, maps[k0:k1])
+            for k in range(k0, k1):
                 values, bias = y[n, k, p0:p1].reshape(-1), b[k]
                 for j in range(values.size):
                     value = values[j] + bias
