@@ -117,7 +117,7 @@ class TestCache:
     def test_addresses_of_this_process_are_not_kept(self, hits, monkeypatch):
         saved = []
         monkeypatch.setattr(_jit, "_PICKLE", saved.append)
-        cache = _jit._Cache(_jit._CACHE, twice)
+        cache = _jit._Cache(twice)
         cache.save_overload((), SimpleNamespace(library=SimpleNamespace(has_dynamic_globals=True)))
         assert not saved
         assert hits() == 0
@@ -235,6 +235,27 @@ class TestProcesses:
         third = small(XDG_CACHE_HOME=str(tmp_path))
         assert third["hits"] == 1
         assert len(list(Path(third["cache"]).iterdir())) == 1
+
+    @pytest.mark.parametrize(
+        "lost",
+        [
+            pytest.param(lambda file: file.unlink(), id="lost"),
+            pytest.param(lambda file: file.write_bytes(file.read_bytes()[:-9]), id="cut"),
+        ],
+    )
+    def test_kernels_are_kept_and_the_microkernel_they_call_is_not(self, tmp_path, lost):
+        multiply = """if True:
+            import json
+            import numpy as np
+            from refnet_numba import _jit, linear
+            y = linear.forward(np.ones((5, 3), np.float32), np.ones((4, 3), np.float32), np.zeros(4, np.float32))
+            hits = sum(linear._multiply.stats.cache_hits.values())
+            print(json.dumps({"hits": hits, "cache": str(_jit._CACHE), "y": float(y.mean())}))"""
+        cold = process(multiply, XDG_CACHE_HOME=str(tmp_path))
+        lost(Path(cold["cache"]) / "microkernel")
+        warm = process(multiply, XDG_CACHE_HOME=str(tmp_path))
+        assert [cold["hits"], warm["hits"], cold["y"], warm["y"]] == [0, 1, 3, 3]
+        assert (Path(cold["cache"]) / "microkernel").exists()
 
     def test_a_full_disk(self, tmp_path):
         """No file may hold a byte; the error that this gives is another one than a full disk's, from the same call."""

@@ -85,28 +85,45 @@ class _Cache(NullCache):
     Numba's own cache lets errors through (of damaged files, full disks), and notices no damage that still unpickles.
     """
 
-    def __init__(self, directory: Path, function: Callable[..., Any]) -> None:
-        self._directory, self._name = directory, f"{function.__module__}.{function.__qualname__}"
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = f"{function.__module__}.{function.__qualname__}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        from refnet_numba import _microkernel  # noqa: PLC0415 - it is made of what is here
+
         target_context.refresh()
-        with suppress(Exception):
-            whole = self._file(sig).read_bytes()
-            if hashlib.sha256(whole[32:]).digest() == whole[:32]:
-                return _REBUILD(target_context, *pickle.loads(whole[32:]))  # noqa: S301
+        pickled = load(self._file(sig))
+        if pickled:
+            with suppress(Exception):
+                if _microkernel.PREFIX.encode() in pickled:  # the machine code calls it
+                    _microkernel.link()
+                return _REBUILD(target_context, *pickle.loads(pickled))  # noqa: S301
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if data.library.has_dynamic_globals:  # addresses of this process
-            return
-        # Renamed when it is complete: another process finds a whole file or none.
-        with suppress(Exception), TemporaryDirectory(dir=self._directory) as new:
-            pickled = _PICKLE(data._reduce())  # noqa: SLF001
-            (Path(new) / "new").write_bytes(hashlib.sha256(pickled).digest() + pickled)
-            (Path(new) / "new").replace(self._file(sig))
+        if not data.library.has_dynamic_globals:  # addresses of this process
+            with suppress(Exception):
+                save(self._file(sig), _PICKLE(data._reduce()))  # noqa: SLF001
 
-    def _file(self, sig: Any) -> Path:
-        return self._directory / f"{self._name}-{hashlib.sha256(str(sig).encode()).hexdigest()[:16]}"
+    def _file(self, sig: Any) -> str:
+        return f"{self._name}-{hashlib.sha256(str(sig).encode()).hexdigest()[:16]}"
+
+
+def load(name: str) -> bytes | None:
+    """Read what was kept under a name; None where there is nothing, or it is damaged."""
+    with suppress(OSError):
+        whole = (_CACHE / name).read_bytes() if _CACHE else b""
+        if whole and hashlib.sha256(whole[32:]).digest() == whole[:32]:
+            return whole[32:]
+    return None
+
+
+def save(name: str, content: bytes) -> None:
+    """Keep bytes under a name, if that is possible. Another process finds a whole file or none."""
+    if _CACHE:
+        with suppress(Exception), TemporaryDirectory(dir=_CACHE) as new:
+            (Path(new) / "new").write_bytes(hashlib.sha256(content).digest() + content)
+            (Path(new) / "new").replace(_CACHE / name)
 
 
 _CACHE = cache_directory()
@@ -135,5 +152,5 @@ def _compile(function: F, *, parallel: bool, fastmath: bool | set[str] = False) 
     jit: Any = numba.njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=fastmath)
     compiled = jit(function)
     if _CACHE and compiled is not function:  # they are one and the same under NUMBA_DISABLE_JIT
-        compiled._cache = _Cache(_CACHE, function)  # noqa: SLF001
+        compiled._cache = _Cache(function)  # noqa: SLF001
     return cast("F", compiled)

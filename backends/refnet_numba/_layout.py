@@ -24,6 +24,12 @@ def turn(source: Floats, at: int, pitch: int, rows: int, target: Floats, to: int
 
 
 @serial
+def evenly(count: int, step: int) -> Ints:
+    """List places that lie `step` apart."""
+    return np.arange(count) * step
+
+
+@serial
 def lay_image(
     x: Floats, y: Floats, gated: bool, top: int, left: int, rows: int, width: int, pitch: int, laid: Floats
 ) -> None:

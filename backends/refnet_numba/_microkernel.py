@@ -4,12 +4,16 @@
 square of numbers round. Each is written once as a loop nest in plain Python, which says what it computes (and runs
 under ``NUMBA_DISABLE_JIT=1``), and once as LLVM instructions, whose blocks of registers are chosen from what the
 processor has: see ``BLOCKS``.
+
+The instructions are compiled once, as two functions that kernels know by name alone. Numba would copy what it compiles
+into every kernel that calls it, and compile it again three times for each.
 """
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
-import llvmlite.binding
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from refnet_numba._jit import serial
+from refnet_numba import _jit
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -40,12 +44,11 @@ BLOCKS = {
     "neon": Block(lanes=4, rows=14, vectors=2),  # 32 registers
     "": Block(lanes=4, rows=6, vectors=2),  # any other
 }
-FEATURES = llvmlite.binding.get_host_cpu_features()
+FEATURES = llvm.get_host_cpu_features()
 LANES, ROWS, VECTORS = next(block for feature, block in BLOCKS.items() if not feature or FEATURES.get(feature))
 WIDTH = LANES * VECTORS
 
-_FLOAT, _INT = ir.FloatType(), ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+_FLOATS, _INT, _VECTOR = ir.FloatType().as_pointer(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
 
 
 def _plain_tile(
@@ -78,14 +81,8 @@ def _plain_transpose(source: Floats, at: int, pitch: int, target: Floats, to: in
 class _Emit:
     """LLVM instructions by short names."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        self.context, self.builder = context, builder
-        self.types, self.values = signature.args, arguments
-
-    def array(self, position: int, offset: Any) -> Any:
-        """Point into the array that is the argument at a position."""
-        array = self.context.make_array(self.types[position])(self.context, self.builder, self.values[position])
-        return self.builder.gep(array.data, [offset])
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
 
     def whole(self, value: int) -> Any:
         return ir.Constant(_INT, value)
@@ -112,16 +109,9 @@ class _Emit:
         """Pick numbers of two vectors by lane; those of b follow those of a."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
 
-    def call(self, name: str, result: Any, *arguments: Any, **flags: Any) -> Any:
-        """Call one of LLVM's own functions, by the name it has for these vectors."""
-        module = self.builder.module
-        function = module.globals.get(name)
-        if function is None:
-            function = ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
-        return self.builder.call(function, arguments, **flags)
-
     def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
-        return self.call(f"llvm.fma.v{LANES}f32", _VECTOR, x, y, z)
+        fused = _declare(self.builder.module, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
+        return self.builder.call(fused, [x, y, z])
 
     def block(self, name: str) -> Any:
         return self.builder.append_basic_block(name)
@@ -144,94 +134,134 @@ class _Emit:
         return made
 
 
+def _declare(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
+PREFIX = "refnet_microkernel_"  # of the names by which kernels know the two functions
+# The arguments of a plain text, in its order, where an array and its offset are one: a pointer.
+_TILE = f"{PREFIX}tile", [_FLOATS, *[_INT] * 4, _FLOATS, *[_INT] * 3, _FLOATS, *[_INT] * 3]
+_TRANSPOSE = f"{PREFIX}transpose", [_FLOATS, _INT, _FLOATS, _INT.as_pointer()]
+
+
+def _emit_tile(module: Any) -> None:
+    """Emit ``_plain_tile``: two nested loops for each number of rows and vectors, and a switch to them."""
+    function = _declare(module, _TILE[0], ir.VoidType(), _TILE[1])
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit = _Emit(builder)
+    a, a_row, a_outer, a_inner, rows, b, b_outer, b_inner, vectors, c, c_row, outer, inner = function.args
+
+    def block_of(height: int, width: int) -> None:
+        at_rows = [builder.mul(a_row, emit.whole(i)) for i in range(height)]
+
+        def outer_body(o: Any, sums: list[Any]) -> list[Any]:
+            a_from, b_from = emit.at(a, builder.mul(o, a_outer)), emit.at(b, builder.mul(o, b_outer))
+
+            def inner_body(t: Any, sums: list[Any]) -> list[Any]:
+                a_at, b_at = emit.at(a_from, builder.mul(t, a_inner)), emit.at(b_from, builder.mul(t, b_inner))
+                right = [emit.load(emit.at(b_at, emit.whole(j * LANES))) for j in range(width)]
+                made = []
+                for i, at_row in enumerate(at_rows):
+                    left = emit.splat(builder.load(emit.at(a_at, at_row)))
+                    made += [emit.multiply_add(left, right[j], sums[i * width + j]) for j in range(width)]
+                return made
+
+            return emit.loop(inner, sums, inner_body)
+
+        # The sums start from zero and meet what is there at the end: a sum of short sums is more exact than a long one.
+        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        for place, value in enumerate(emit.loop(outer, [zero] * (height * width), outer_body)):
+            i, j = divmod(place, width)
+            at = emit.at(c, builder.mul(c_row, emit.whole(i)), emit.whole(j * LANES))
+            emit.store(builder.fadd(emit.load(at), value), at)
+
+    done = emit.block("done")
+    switch = builder.switch(builder.add(builder.mul(rows, emit.whole(VECTORS)), vectors), done)
+    for height in range(1, ROWS + 1):
+        for width in range(1, VECTORS + 1):
+            block = emit.block(f"tile{height}x{width}")
+            switch.add_case(emit.whole(height * VECTORS + width), block)
+            builder.position_at_end(block)
+            block_of(height, width)
+            builder.branch(done)
+    builder.position_at_end(done)
+    builder.ret_void()
+
+
+def _emit_transpose(module: Any) -> None:
+    """Emit ``_plain_transpose``: in each stage half of a row changes places with half of the row `apart` from it."""
+    function = _declare(module, _TRANSPOSE[0], ir.VoidType(), _TRANSPOSE[1])
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit = _Emit(builder)
+    source, pitch, target, places = function.args
+    rows = [emit.load(emit.at(source, builder.mul(pitch, emit.whole(i)))) for i in range(LANES)]
+    apart = 1
+    while apart < LANES:
+        for i in range(LANES):
+            if not i & apart:
+                above, below = rows[i], rows[i + apart]
+                lanes = range(LANES)
+                rows[i] = emit.choose(above, below, [j + LANES - apart if j & apart else j for j in lanes])
+                rows[i + apart] = emit.choose(above, below, [j + LANES if j & apart else j + apart for j in lanes])
+        apart *= 2
+    for j, row in enumerate(rows):
+        emit.store(row, emit.at(target, builder.load(emit.at(places, emit.whole(j)))))
+    builder.ret_void()
+
+
+@cache
+def link() -> Any:
+    """Make the two functions known to whatever Numba compiles or loads from here on; returns what keeps them alive."""
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=FEATURES.flatten(), opt=3, jit=True
+    )
+    module = ir.Module("refnet")
+    _emit_tile(module)
+    _emit_transpose(module)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.set_object_cache(lambda _, code: _jit.save("microkernel", code), lambda _: _jit.load("microkernel"))
+    engine.finalize_object()
+    for name, _ in (_TILE, _TRANSPOSE):
+        llvm.add_symbol(name, engine.get_function_address(name))
+    return engine
+
+
+def _call(interface: tuple[str, list[Any]], context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Call one of the functions; an array and the offset after it become a pointer."""
+    link()
+    name, kinds = interface
+    given, values = iter(zip(signature.args, arguments, strict=True)), []
+    for kind, value in given:
+        if isinstance(kind, types.Array):
+            data = context.make_array(kind)(context, builder, value).data
+            values.append(builder.gep(data, [next(given)[1]]))
+        else:
+            values.append(value)
+    builder.call(_declare(builder.module, name, ir.VoidType(), kinds), values)
+    return context.get_dummy_value()
+
+
 @intrinsic
-def _emitted_tile(
+def _called_tile(
     _: Any,
     a: Any, ao: Any, a_row: Any, a_outer: Any, a_inner: Any, rows: Any,
     b: Any, bo: Any, b_outer: Any, b_inner: Any, vectors: Any,
     c: Any, co: Any, c_row: Any, outer: Any, inner: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """Emit ``_plain_tile``: two nested loops for each number of rows and vectors, and a switch to them."""
     long = types.int64
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emit(context, builder, signature, arguments)
-        _, ao, a_row, a_outer, a_inner, rows, _, bo, b_outer, b_inner, vectors, _, co, c_row, outer, inner = arguments
-        a, b, c = emit.array(0, ao), emit.array(6, bo), emit.array(11, co)
-
-        def block_of(height: int, width: int) -> None:
-            at_rows = [builder.mul(a_row, emit.whole(i)) for i in range(height)]
-
-            def outer_body(o: Any, sums: list[Any]) -> list[Any]:
-                a_from, b_from = emit.at(a, builder.mul(o, a_outer)), emit.at(b, builder.mul(o, b_outer))
-
-                def inner_body(t: Any, sums: list[Any]) -> list[Any]:
-                    a_at, b_at = emit.at(a_from, builder.mul(t, a_inner)), emit.at(b_from, builder.mul(t, b_inner))
-                    right = [emit.load(emit.at(b_at, emit.whole(j * LANES))) for j in range(width)]
-                    made = []
-                    for i, at_row in enumerate(at_rows):
-                        left = emit.splat(builder.load(emit.at(a_at, at_row)))
-                        made += [emit.multiply_add(left, right[j], sums[i * width + j]) for j in range(width)]
-                    return made
-
-                return emit.loop(inner, sums, inner_body)
-
-            # The sums start from zero and meet what is there at the end: a sum of short sums is more exact than a
-            # long one.
-            zero = ir.Constant(_VECTOR, [0.0] * LANES)
-            for place, value in enumerate(emit.loop(outer, [zero] * (height * width), outer_body)):
-                i, j = divmod(place, width)
-                at = emit.at(c, builder.mul(c_row, emit.whole(i)), emit.whole(j * LANES))
-                emit.store(builder.fadd(emit.load(at), value), at)
-
-        done = emit.block("done")
-        switch = builder.switch(builder.add(builder.mul(rows, emit.whole(VECTORS)), vectors), done)
-        for height in range(1, ROWS + 1):
-            for width in range(1, VECTORS + 1):
-                block = emit.block(f"tile{height}x{width}")
-                switch.add_case(emit.whole(height * VECTORS + width), block)
-                builder.position_at_end(block)
-                block_of(height, width)
-                builder.branch(done)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    signature = types.void(
-        a, long, long, long, long, long, b, long, long, long, long, c, long, long, long, long
-    )  # fmt: skip
-    return signature, generate
+    return types.void(a, *[long] * 5, b, *[long] * 4, c, *[long] * 4), partial(_call, _TILE)
 
 
 @intrinsic
-def _emitted_transpose(
+def _called_transpose(
     _: Any, source: Any, at: Any, pitch: Any, target: Any, to: Any, places: Any, first: Any
 ) -> tuple[Any, Any]:
-    """Emit ``_plain_transpose``: in each stage half of a row changes places with half of the row `apart` from it."""
     long = types.int64
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emit(context, builder, signature, arguments)
-        _, at, pitch, _, to, _, first = arguments
-        source, target, places = emit.array(0, at), emit.array(3, to), emit.array(5, first)
-        rows = [emit.load(emit.at(source, builder.mul(pitch, emit.whole(i)))) for i in range(LANES)]
-        apart = 1
-        while apart < LANES:
-            for i in range(LANES):
-                if not i & apart:
-                    above, below = rows[i], rows[i + apart]
-                    lanes = range(LANES)
-                    rows[i] = emit.choose(above, below, [j + LANES - apart if j & apart else j for j in lanes])
-                    rows[i + apart] = emit.choose(above, below, [j + LANES if j & apart else j + apart for j in lanes])
-            apart *= 2
-        for j, row in enumerate(rows):
-            emit.store(row, emit.at(target, builder.load(emit.at(places, emit.whole(j)))))
-        return context.get_dummy_value()
-
-    return types.void(source, long, long, target, long, places, long), generate
+    return types.void(source, long, long, target, long, places, long), partial(_call, _TRANSPOSE)
 
 
 _SETTINGS: Any = numba.config
 # Bounds are checked in the plain texts alone: vector instructions know no array's end.
 _PLAIN = bool(_SETTINGS.DISABLE_JIT or _SETTINGS.BOUNDSCHECK)
-tile: Callable[..., None] = serial(_plain_tile) if _PLAIN else _emitted_tile
-transpose: Callable[..., None] = serial(_plain_transpose) if _PLAIN else _emitted_transpose
+tile: Callable[..., None] = _jit.serial(_plain_tile) if _PLAIN else _called_tile
+transpose: Callable[..., None] = _jit.serial(_plain_transpose) if _PLAIN else _called_transpose

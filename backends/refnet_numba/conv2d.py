@@ -20,7 +20,7 @@ from numba import prange
 from refnet.ops.conv2d import forward_shapes
 from refnet_numba import _memory
 from refnet_numba._jit import kernel, serial
-from refnet_numba._layout import lay_image, turn
+from refnet_numba._layout import evenly, lay_image, turn
 from refnet_numba._microkernel import LANES, ROWS, WIDTH, tile
 
 Floats = npt.NDArray[np.float32]
@@ -108,18 +108,18 @@ def _panels(w: Floats) -> Floats:
 def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats) -> None:
     D = C * R * S
     K = w.size // D
-    taps = np.empty(D, np.int64)
-    for c in range(C):
-        for r in range(R):
-            for s in range(S):
-                taps[(c * R + r) * S + s] = (r * S + s) * C + c
     for panel in prange((K + WIDTH - 1) // WIDTH):
         k = panel * WIDTH
         count = min(WIDTH, K - k)
         width = (count + LANES - 1) // LANES * LANES
         if count < width:
             laid[k * D : (k + width) * D] = 0
-        turn(w, k * D, D, count, laid, k * D, taps * width)
+        taps = np.empty(D, np.int64)
+        for c in range(C):
+            for r in range(R):
+                for s in range(S):
+                    taps[(c * R + r) * S + s] = ((r * S + s) * C + c) * width
+        turn(w, k * D, D, count, laid, k * D, taps)
 
 
 @serial
@@ -151,7 +151,7 @@ def _convolve(
     bands, shares = _share_out(P, K, R, stride, width * C, N, workers)
     panels = (K + WIDTH - 1) // WIDTH
     most = (P + bands - 1) // bands
-    maps = np.arange(K) * P * Q
+    maps = evenly(K, P * Q)
     blocks = (Q + ROWS - 1) // ROWS
     together, pieces = max(1, DEPTH // run), (run + DEPTH - 1) // DEPTH
     for worker in prange(workers):

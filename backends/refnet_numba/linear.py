@@ -18,7 +18,7 @@ from numba import prange
 
 from refnet_numba import _memory
 from refnet_numba._jit import kernel, reordering_kernel, serial
-from refnet_numba._layout import turn
+from refnet_numba._layout import evenly, turn
 from refnet_numba._microkernel import LANES, ROWS, WIDTH, tile
 
 Floats = npt.NDArray[np.float32]
@@ -78,10 +78,10 @@ def _spaced(a: Floats, y: Floats, *, gated: bool) -> Floats:
     return copy
 
 
-@kernel
+@serial
 def _space(a: Floats, y: Floats, gated: bool, copy: Floats) -> None:
     N, D = a.shape
-    for n in prange(N):
+    for n in range(N):
         numbers, gates, out = a[n], y[n], copy[n]
         out[D:] = 0
         if gated:
@@ -105,7 +105,7 @@ def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int,
         if count < width:
             panel[: depth * width] = 0
         if turned:
-            turn(b, (j + start) * T + t, T, count, panel, 0, np.arange(depth) * width)
+            turn(b, (j + start) * T + t, T, count, panel, 0, evenly(depth, width))
         elif count == WIDTH:  # a number of steps that is known to the compiler makes them vectors
             for i in range(depth):
                 numbers, out = b[(t + i) * J + j + start :], panel[i * WIDTH :]
@@ -172,15 +172,12 @@ def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> 
             y[n, k] = np.float32(0) if rectify and total <= 0 else total
 
 
-@kernel
+@serial
 def _sum_rows(dy: Floats, db: Floats) -> None:
-    K = db.size
-    for k in prange((K + WIDTH - 1) // WIDTH):
-        start, stop = k * WIDTH, min(K, (k + 1) * WIDTH)
-        total = np.zeros(stop - start, np.float64)
-        for n in range(len(dy)):
-            some = dy[n, start:stop]
-            for j in range(some.size):
-                total[j] += some[j]
-        for j in range(stop - start):
-            db[start + j] = total[j]
+    total = np.zeros(db.size, np.float64)
+    for n in range(len(dy)):
+        some = dy[n]
+        for k in range(total.size):
+            total[k] += some[k]
+    for k in range(total.size):
+        db[k] = total[k]
