@@ -1,7 +1,10 @@
-"""On what a run was made: versions, processor, and the matrix products behind NumPy."""
+"""On what a run was made: versions, processor, cores, the matrix products behind NumPy, and what holds them back."""
 
 import os
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,30 @@ import numpy as np
 import threadpoolctl
 
 import refnet
+
+# Which variables limit the threads of NumPy's matrix products, and which choose how they are cut and computed.
+THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+BLAS_CHOICES = {
+    "OPENBLAS_CORETYPE": "matrix products run the kernels of that processor, whatever this one could do better",
+    "OPENBLAS_L2_SIZE": "matrix products are cut for a cache of that size, whatever this processor has",
+}
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """Something that makes this process slower than the machine.
+
+    Attributes
+    ----------
+    what
+        The setting, with its value.
+    cost, cure
+        What it costs and how to mend it, in words.
+    """
+
+    what: str
+    cost: str
+    cure: str
 
 
 def describe() -> dict[str, Any]:
@@ -18,20 +45,86 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "blas": [
-            {key: pool.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-            for pool in threadpoolctl.threadpool_info()
-            if pool.get("user_api") == "blas"
-        ],
+        "processor": processor(),
+        "cores": len(cpus()),
+        "blas": blas(),
     }
 
 
-def _processor() -> str:
+def blas() -> list[dict[str, Any]]:
+    """List the libraries of matrix products in this process, each with its kernels and threads."""
+    return [
+        {key: pool.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
+        for pool in threadpoolctl.threadpool_info()
+        if pool.get("user_api") == "blas"
+    ]
+
+
+def cpus() -> list[int]:
+    """List the processors that this process may run on; two hyper-threads of one core are two."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Count the cores that this process may run on; the hyper-threads of one core are one.
+
+    Two threads of one core share its multipliers, so that a second one adds nothing to a matrix product. Where the
+    system does not tell which are of one core (`topology` is Linux's list), each counts for a core.
+    """
+    cores = set()
+    for cpu in cpus():
+        try:
+            cores.add((topology / f"cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii").strip())
+        except OSError:
+            cores.add(f"cpu {cpu}")
+    return len(cores)
+
+
+def processor() -> str:
+    """Name the processor."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []
     return names[0] if names else platform.processor()
+
+
+def installed(package: str) -> str | None:
+    """Tell the version of a package without importing it; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def throttles(environ: Mapping[str, str], threads: int | None = None) -> list[Throttle]:
+    """List what in the environment makes NumPy's matrix products slower than they could be here.
+
+    Parameters
+    ----------
+    threads
+        How many the run sets itself, which goes before every variable; None where it leaves that to BLAS.
+    """
+    found = [
+        Throttle(f"{name}={environ[name]}", cost, f"unset {name}")
+        for name, cost in BLAS_CHOICES.items()
+        if environ.get(name)
+    ]
+    cores = physical_cores()
+    for name in THREAD_LIMITS if threads is None else ():
+        text = environ.get(name, "")
+        if text.isdecimal() and 0 < int(text) < cores:
+            cost = f"matrix products use {text} of {cores} cores"
+            found.append(Throttle(f"{name}={text}", cost, f"unset {name}, or name more with --threads"))
+    return found
+
+
+def note(environ: Mapping[str, str], threads: int | None = None) -> str | None:
+    """Say in one line what :func:`throttles` found; None where that is nothing."""
+    found = throttles(environ, threads)
+    if not found:
+        return None
+    return f"note: {'; '.join(f'{one.what}: {one.cost}' for one in found)} (refnet doctor)"

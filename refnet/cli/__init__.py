@@ -16,13 +16,17 @@ from refnet.errors import ConfigError, RefnetError
 COMMANDS = {
     "train": "train a network and test it",
     "summary": "describe a network: layers, columns, parameters, multiply-adds, and what crosses",
+    "bench": "time every layer and whole training steps, beside PyTorch where that is installed",
+    "compare": "hold backends to the textbook: every op, and every layer of a network",
+    "doctor": "tell what this machine computes with, and what holds it back",
+    "warmup": "compile what training needs, so that it starts at once",
     "backends": "list the backends, and why one cannot run here",
 }
 
 EXIT_CODES = """\
 exit codes:
   0  done
-  1  whoever read the output has gone
+  1  a backend disagrees with the textbook (compare), or whoever read the output has gone
   2  usage or configuration: a flag, key, network or run directory
   3  data: an image, a label, a folder
   4  checkpoint: a file of saved parameters
@@ -102,6 +106,28 @@ def within(flag: str, value: int, low: int, high: int | None = None) -> None:
     if value < low or (high is not None and value > high):
         most = "" if high is None else f" and at most {high}"
         raise ConfigError(f"{flag} {value} is not allowed; it must be a whole number of at least {low}{most}")
+
+
+def numbers(flag: str, text: str | None) -> list[int]:
+    """Read whole numbers of at least 1 with commas between them, each once; none where the flag was not given."""
+    found = []
+    for item in names(flag, text):
+        if not item.isascii() or not item.isdecimal() or int(item[:10]) < 1 or len(item) > 9:
+            raise ConfigError(
+                f"{flag} {item} is not allowed; it must be whole numbers of at least 1, with commas between"
+            )
+        found.append(int(item))
+    return found
+
+
+def names(flag: str, text: str | None) -> list[str]:
+    """Read names with commas between them, each once; none where the flag was not given."""
+    if text is None:
+        return []
+    found = [item.strip() for item in text.split(",")]
+    if not all(found):
+        raise ConfigError(f"{flag} '{text}' is not allowed; it must be names or numbers, with commas between")
+    return list(dict.fromkeys(found))
 
 
 def _refuse(unknown: list[str], command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from refnet import config, progress
+from refnet import config, environment, progress
 from refnet.nets import NETS
 from refnet.train import Result, train
 
@@ -31,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         recipes={name: write(inits[0]).recipe for name, (write, inits) in NETS.items()},
         inits={name: inits for name, (_, inits) in NETS.items()},
     )
+    if note := environment.note(os.environ, resolved.config.threads):
+        show.say(note)
     result = train(resolved.config, show)
     if arguments.json:
         print(json.dumps(result.figures()), flush=True)

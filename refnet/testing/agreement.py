@@ -90,8 +90,11 @@ def agree(backend: Any, case: Case, call: Call) -> None:
     hold(backend, problem, run(backend, problem))
 
 
-def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> None:
-    """Compare results with those of the reference, by the layers T0 and T1."""
+def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> dict[str, float]:
+    """Compare results with those of the reference, by the layers T0 and T1.
+
+    Returns, for each result, its largest error over what is allowed; 0 for one that had to be exact.
+    """
     case, call = problem.case, problem.call
     exactly = case.exact == "always"
     with quiet(call):
@@ -99,6 +102,7 @@ def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> None:
         given64 = {name: converted(value, np.float64) for name, value in problem.given.items()}
         precision = getattr(backend, "precision", "ieee")
         allowed = case.allowed(given64, call.options, problem.expected, precision) if case.allowed else ()
+    worst = dict.fromkeys(case.results, 0.0)
     for i, (name, y, y32, y64) in enumerate(zip(case.results, results, expected, problem.expected, strict=True)):
         where = problem.where(backend, name)
         if y is None or y32 is None:
@@ -110,6 +114,8 @@ def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> None:
         else:
             assert y.dtype == np.float32, f"float32 became {y.dtype}: {where}"
             bounds.within(y, y64, allowed[i], where)
+            worst[name] = float(bounds.share_of_bound(y, y64, allowed[i]).max(initial=0.0))
+    return worst
 
 
 def repeat(backend: Any, problem: Problem) -> None:

@@ -16,6 +16,14 @@ EPS = 2.0**-23
 TINY = 2.0**-126  # below it float32 loses precision, and a processor may flush to zero
 
 
+class DisagreementError(AssertionError):
+    """Numbers that are not as they have to be; `ratio` is the largest error over its bound, infinite without one."""
+
+    def __init__(self, message: str, ratio: float = np.inf) -> None:
+        super().__init__(message)
+        self.ratio = ratio
+
+
 def bit_equal(y: Array, expected: Array, where: str) -> None:
     """T0: the same bits, signed zeros included; one NaN is as good as another."""
     _same_form(y, expected, where)
@@ -38,12 +46,19 @@ def within(y: Array, y64: Array, allowed: Array, where: str) -> None:
     finite = np.isfinite(y64)
     alike = np.isfinite(y) & finite | (y == y64) | (np.isnan(y) & np.isnan(y64))
     _fail_at(~alike, y, y64, where, "NaN and infinity propagate otherwise")
+    ratio = share_of_bound(y, y64, allowed)
+    _fail_at(~(ratio <= 1), y, y64, where, "T1: the error is larger than its bound", ratio)
+
+
+def share_of_bound(y: Array, y64: Array, allowed: Array) -> Array:
+    """Divide each error by what is allowed there; 0 where y64 is not finite."""
+    finite = np.isfinite(y64)
     error = np.zeros(y64.shape)
     np.subtract(y, y64, out=error, where=finite, dtype=np.float64)
     ratio = np.zeros(y64.shape)
     bound = np.broadcast_to(allowed, y64.shape)
     np.divide(np.abs(error), np.maximum(bound, TINY), out=ratio, where=finite)
-    _fail_at(~(ratio <= 1), y, y64, where, "T1: the error is larger than its bound", ratio)
+    return ratio
 
 
 def within_data_bound(y: Array, y64: Array, bracket: Array, terms: int, where: str, precision: str = "ieee") -> None:
@@ -112,9 +127,9 @@ def _bits(a: Array) -> Array:
 
 def _same_form(y: Array, expected: Array, where: str, *, same_dtype: bool = True) -> None:
     if y.shape != expected.shape:
-        raise AssertionError(f"{where}: the shape is {y.shape}, it should be {expected.shape}")
+        raise DisagreementError(f"{where}: the shape is {y.shape}, it should be {expected.shape}")
     if same_dtype and y.dtype != expected.dtype:
-        raise AssertionError(f"{where}: the dtype is {y.dtype}, it should be {expected.dtype}")
+        raise DisagreementError(f"{where}: the dtype is {y.dtype}, it should be {expected.dtype}")
 
 
 def _fail_at(wrong: npt.NDArray[np.bool_], y: Array, expected: Array, where: str, why: str, ratio: Any = None) -> None:
@@ -125,7 +140,8 @@ def _fail_at(wrong: npt.NDArray[np.bool_], y: Array, expected: Array, where: str
     index = np.unravel_index(int(np.argmax(rank)), wrong.shape)
     size = "" if ratio is None else f", {ratio[index]:.3g} times the bound"
     at = [int(i) for i in index]
-    raise AssertionError(
+    raise DisagreementError(
         f"{why}{size}: element {at} of {y.shape} is {y[index]!r}, expected {expected[index]!r}; "
-        f"{int(wrong.sum())} of {wrong.size} are wrong. {where}"
+        f"{int(wrong.sum())} of {wrong.size} are wrong. {where}",
+        np.inf if ratio is None else float(rank[index]),
     )

@@ -1,0 +1,142 @@
+"""The figures of one run of ``refnet bench``, and the ratios between them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import refnet
+from refnet.bench.contender import PEERS
+from refnet.bench.machine import Peak
+from refnet.bench.ops import Row
+from refnet.bench.step import Entry
+from refnet.plan import IMAGE, Plan
+
+BASELINE = "numpy"  # what the others are so many times faster than, layer by layer
+PASSES = ("training", "forward")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that a run measured.
+
+    Attributes
+    ----------
+    net, columns, rounds
+        What was timed, and how often.
+    fingerprint
+        See :func:`refnet.bench.machine.fingerprint`.
+    layers_at
+        Batch and threads of `rows`.
+    """
+
+    net: str
+    plan: Plan
+    rounds: int
+    fingerprint: Mapping[str, Any]
+    peak: Peak
+    layers_at: tuple[int, int]
+    rows: Sequence[Row]
+    entries: Sequence[Entry]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as keys and values, ready for JSON."""
+        found: dict[str, Any] = {
+            "refnet": refnet.__version__,
+            "net": self.net,
+            "columns": self.plan.columns,
+            "rounds": self.rounds,
+            "fingerprint": dict(self.fingerprint),
+            "peak": self.peak.as_dict(),
+            "ops": [self._row(row) for row in self.rows],
+            "steps": [self._entry(entry) for entry in self.entries],
+        }
+        if len({(entry.spec.batch, entry.spec.threads) for entry in self.entries}) == 1:
+            found["images_per_second"] = {
+                name: {what: fastest(mine, what).images_per_second(what) for what in PASSES}
+                for name, mine in by_contender(self.entries).items()
+            }
+            found["times_best_torch"] = times_best_torch(self.entries)
+        return found
+
+    def flops(self, batch: int, what: str) -> int:
+        """Count the floating-point operations of a pass's products: three products a layer in training."""
+        passes = {"forward": (1, 1), "training": (2, 3)}[what]  # the gradient of the pixels is not computed
+        return 2 * batch * sum(step.macs() * passes[step.inputs != (IMAGE,)] for step in self.plan.steps)
+
+    def _row(self, row: Row) -> dict[str, Any]:
+        batch, threads = self.layers_at
+        return {
+            "layer": row.layer,
+            "op": row.op,
+            "direction": row.direction,
+            "batch": batch,
+            "threads": threads,
+            "flops": row.flops,
+            "bytes": row.nbytes,
+            "contenders": {
+                name: timing.as_dict()
+                | {
+                    "gflops_per_s": row.flops / timing.minimum / 1e9,
+                    "gbytes_per_s": row.nbytes / timing.minimum / 1e9,
+                    "share_of_peak": self.peak.seconds(row.flops, row.nbytes) / timing.minimum,
+                }
+                for name, timing in row.timings.items()
+            },
+            f"times_{BASELINE}": times_baseline(row),
+        }
+
+    def _entry(self, entry: Entry) -> dict[str, Any]:
+        spec = entry.spec
+        found: dict[str, Any] = {
+            "contender": spec.contender,
+            "layout": spec.layout or None,
+            "batch": spec.batch,
+            "threads": spec.threads,
+        }
+        for what in PASSES:
+            timing = entry.timing(what)
+            rate = self.flops(spec.batch, what) / timing.minimum
+            found[what] = timing.as_dict() | {
+                "images_per_second": entry.images_per_second(what),
+                "gflops_per_s": rate / 1e9,
+                "share_of_peak": rate / self.peak.flops,
+            }
+        return {**found, "peak_bytes": entry.peak_bytes}
+
+
+def by_contender(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Sort entries by the contender's name, in their order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.spec.contender, []).append(entry)
+    return found
+
+
+def fastest(entries: Sequence[Entry], what: str) -> Entry:
+    """Choose the entry of the highest rate."""
+    return max(entries, key=lambda entry: entry.images_per_second(what))
+
+
+def times_baseline(row: Row) -> dict[str, float]:
+    """Tell how many times faster than the baseline each contender is."""
+    slow = row.timings.get(BASELINE)
+    return {} if slow is None else {name: slow.minimum / timing.minimum for name, timing in row.timings.items()}
+
+
+def times_best_torch(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
+    """Compare each contender with the best PyTorch variant: rates, and the memory of the one that trains fastest.
+
+    A ratio of rates above 1 is faster, a ratio of memory below 1 smaller. Empty where PyTorch took no part.
+    """
+    peers = [entry for entry in entries if entry.spec.contender in PEERS]
+    if not peers:
+        return {}
+    memory = fastest(peers, "training").peak_bytes
+    return {
+        name: {
+            what: fastest(mine, what).images_per_second(what) / fastest(peers, what).images_per_second(what)
+            for what in PASSES
+        }
+        | {"memory": fastest(mine, "training").peak_bytes / memory}
+        for name, mine in by_contender(entries).items()
+    }

@@ -1,0 +1,197 @@
+"""Each layer of a network by itself, in this process: the layers of column 0, the loss, the update.
+
+A row is one direction of one layer: forward, backward, and where a chapter's backward can leave the gradient of its
+input out (``need_dx``), its two halves: the weight gradient is timed, the data gradient is what is left of backward.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import ops
+from refnet.backend import Backend, nbytes
+from refnet.bench.timing import Timing, Work, in_rounds
+from refnet.plan import IMAGE, Plan, Step
+from refnet.progress import Show
+from refnet.walk import RATES, Tapped, Visit, labels_of, walk
+
+Host = npt.NDArray[Any]
+Amounts = Mapping[str, tuple[int, int]]  # operations and bytes by direction
+DATA, WEIGHT = "data gradient", "weight gradient"
+
+
+class Layers(Protocol):
+    """A contender, layer by layer: each method returns what to time by direction."""
+
+    name: str
+
+    def layer(self, visit: Visit) -> dict[str, Work]:
+        """Write a layer; empty where the contender has none."""
+
+    def loss(self, z: Host, labels: Host) -> dict[str, Work]:
+        """Write the loss of scores (N,K)."""
+
+    def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
+        """Write the update of all parameters."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One direction of one layer.
+
+    Attributes
+    ----------
+    flops
+        Floating-point operations of its products, two for each multiply-add; 0 where there are none to speak of.
+    nbytes
+        Bytes of the arrays it reads and writes, each once.
+    timings
+        By contender.
+    """
+
+    layer: str
+    op: str
+    direction: str
+    flops: int
+    nbytes: int
+    timings: Mapping[str, Timing]
+
+
+class BackendLayers:
+    """A backend of refnet as a contender."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name = backend.name
+        self._backend = backend
+
+    def layer(self, visit: Visit) -> dict[str, Work]:
+        """Write a layer."""
+        forward = visit.run(self._backend)
+        dy = self._backend.asarray(visit.dy, visit.step.column)
+        works = {"forward": self._ended(forward), "backward": self._backprop(forward, dy)}
+        if has_halves(visit.step):
+            # What reads the image is asked for no gradient of it.
+            blind = visit.run(self._backend, step=replace(visit.step, inputs=(IMAGE,)))
+            works[WEIGHT] = self._backprop(blind, dy)
+        return works
+
+    def loss(self, z: Host, labels: Host) -> dict[str, Work]:
+        """Write the loss."""
+        op, scores, truth = self._backend.softmax_xent, self._backend.asarray(z), self._backend.asarray(labels)
+        _, p = op.forward(scores, truth)
+        return {
+            "forward": self._ended(lambda: op.forward(scores, truth)),
+            "backward": self._ended(lambda: op.backward(p, truth)),
+        }
+
+    def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
+        """Write the update."""
+        asarray, op = self._backend.asarray, self._backend.sgd
+        arrays = [(asarray(a), asarray(np.zeros_like(a)), asarray(np.ones_like(a))) for a in params.values()]
+
+        def update() -> None:
+            for w, v, g in arrays:
+                op.step_(w, v, g, **RATES)
+
+        return {"update": self._ended(update)}
+
+    def _backprop(self, forward: Callable[[], Any], dy: Any) -> Work:
+        _, backprop = forward()
+        return self._ended(lambda: backprop(dy))
+
+    def _ended(self, work: Work) -> Work:
+        def ended() -> None:
+            work()
+            self._backend.synchronize()
+
+        return ended
+
+
+def time_ops(
+    plan: Plan, batch: int, backend: Backend, contenders: Sequence[Layers], rounds: int, show: Show
+) -> list[Row]:
+    """Time every layer of column 0, the loss and the update; `backend` computes the activations.
+
+    Of contenders with one name (PyTorch in two memory layouts) the faster one counts in each row.
+    """
+    mine = [step for step in plan.steps if step.column == 0]
+    rows: list[Row] = []
+
+    def add(layer: str, op: str, counted: Amounts, works: Sequence[Mapping[str, Work]]) -> None:
+        timings = _timings(counted, [contender.name for contender in contenders], works, rounds)
+        rows.extend(Row(layer, op, name, *amount, timings[name]) for name, amount in counted.items())
+
+    with show.task("layers", len(mine) + 2) as advance:
+        done = 0
+        for visit in walk(plan, backend, batch):
+            if visit.step.column:
+                continue
+            layer, op = visit.step.name.partition("@")[0], visit.step.layer.op
+            add(layer, op, amounts(visit, backend), [contender.layer(visit) for contender in contenders])
+            done += 1
+            advance(done, remark=layer)
+        z = np.random.default_rng(3).standard_normal((batch, *plan.steps[-1].shape), np.float32)
+        labels, once = labels_of(plan, batch), (0, 2 * z.nbytes)
+        add("loss", "softmax_xent", {"forward": once, "backward": once}, [c.loss(z, labels) for c in contenders])
+        advance(done + 1, remark="loss")
+        params = {
+            f"{step.name}.{letter}": np.full(shape, 0.01, np.float32)
+            for step in mine
+            for letter, shape in step.params.items()
+        }
+        moved = 5 * sum(a.nbytes for a in params.values())  # w, v and g are read, w and v written
+        add("update", "sgd", {"update": (0, moved)}, [contender.update(params) for contender in contenders])
+    return rows
+
+
+def _timings(
+    directions: Iterable[str], names: Sequence[str], works: Sequence[Mapping[str, Work]], rounds: int
+) -> dict[str, dict[str, Timing]]:
+    """Time one direction after the other, all contenders of each in turn."""
+    found: dict[str, dict[str, Timing]] = {}
+    for direction in directions:
+        best = found[direction] = {}
+        if direction == DATA:
+            continue
+        timings = in_rounds({i: mine[direction] for i, mine in enumerate(works) if direction in mine}, rounds)
+        for i, timing in timings.items():
+            if names[i] not in best or timing.minimum < best[names[i]].minimum:
+                best[names[i]] = timing
+    if DATA in found:
+        rest = {name: found["backward"][name] - found[WEIGHT][name] for name in found[WEIGHT]}
+        found[DATA] = {name: timing for name, timing in rest.items() if timing}
+    return found
+
+
+def amounts(visit: Visit, backend: Backend) -> Amounts:
+    """Count each direction's operations, and the bytes of the arrays that its ops are given and return."""
+    tapped = Tapped(backend)
+    _, backprop = visit.run(cast("Backend", tapped))()
+    forward = _moved(tapped) or 2 * visit.dy.nbytes  # a gather calls no op: it reads what it writes
+    backprop(backend.asarray(visit.dy, visit.step.column))
+    backward = _moved(tapped) or 2 * visit.dy.nbytes
+    once = 2 * visit.step.macs() * len(visit.dy)
+    reads_image = visit.step.inputs == (IMAGE,)
+    found = {"forward": (once, forward), "backward": (once if reads_image else 2 * once, backward)}
+    if has_halves(visit.step):
+        x, w, dw = visit.inputs[0].nbytes, visit.params["w"].nbytes, sum(a.nbytes for a in visit.params.values())
+        # To the weights' gradient neither w nor dx belongs, to the data's neither x nor the gradients of w and b.
+        found |= {DATA: (once, backward - x - dw), WEIGHT: (once, backward - x - w)}
+    return found
+
+
+def _moved(tapped: Tapped) -> int:
+    """Sum the bytes of the arrays of all calls since the last time."""
+    arrays = [a for call in tapped.calls for a in (*call.arguments.values(), *call.results) if hasattr(a, "dtype")]
+    tapped.calls.clear()
+    return sum(nbytes(a) for a in arrays)
+
+
+def has_halves(step: Step) -> bool:
+    """Tell whether the layer's backward can leave the gradient of its input out."""
+    backward = getattr(getattr(ops, step.layer.op, None), "backward", None)
+    return step.inputs != (IMAGE,) and backward is not None and "need_dx" in signature(backward).parameters

@@ -1,0 +1,60 @@
+"""Timing by rounds: each contender once, then all again, so that a machine whose speed drifts is fair to all."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TypeVar
+
+K = TypeVar("K")
+Work = Callable[[], object]
+
+LEAST = 0.01  # seconds that a round takes at least, by repeating short work
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: the minimum and the median of the rounds."""
+
+    minimum: float
+    median: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Timing":
+        """Sum up rounds."""
+        return cls(min(seconds), median(seconds))
+
+    def __sub__(self, other: "Timing") -> "Timing | None":
+        """Take away what a part took; None where the part took longer, since then the difference is noise."""
+        rest = Timing(self.minimum - other.minimum, self.median - other.median)
+        return rest if min(rest.minimum, rest.median) > 0 else None
+
+    def as_dict(self) -> dict[str, float]:
+        """Give keys and values for JSON."""
+        return asdict(self)
+
+
+def timed(work: Work, least: float = LEAST) -> float:
+    """Call once, and if that was short as often as `least` seconds take; return the seconds of a call."""
+    began = time.perf_counter()
+    work()
+    once = time.perf_counter() - began
+    if once >= least:
+        return once
+    repeats = math.ceil(least / max(once, 1e-7))
+    began = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - began) / repeats
+
+
+def in_rounds(works: Mapping[K, Work], rounds: int) -> dict[K, Timing]:
+    """Call each once to warm up, then time all of them in turn, `rounds` times."""
+    for work in works.values():
+        work()
+    seconds: dict[K, list[float]] = {key: [] for key in works}
+    for _ in range(rounds):
+        for key, work in works.items():
+            seconds[key].append(timed(work))
+    return {key: Timing.of(times) for key, times in seconds.items()}

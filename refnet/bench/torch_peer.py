@@ -1,0 +1,200 @@
+"""The same networks and layers in PyTorch: the peer to compare speed with. Imported only where PyTorch is there.
+
+Columns are groups of channels: a convolution that reads its own column is a grouped one, one that reads all is not,
+and local response normalisation stays within each column's channels.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from refnet.bench.timing import Work
+from refnet.errors import BackendUnavailableError
+from refnet.initial import initialise
+from refnet.nets import Net
+from refnet.ops._rules import overhang
+from refnet.plan import IMAGE, Plan
+from refnet.walk import RATES, Visit, images_of, labels_of
+
+LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+
+Tensor = torch.Tensor
+Options = Mapping[str, Any]
+
+
+def _conv2d(x: Tensor, w: Tensor, b: Tensor, groups: int, *, stride: int, pad: int, ceil: bool = False) -> Tensor:
+    if ceil:
+        x = functional.pad(x, _missing(x, w.shape[2], stride, pad))
+    return functional.conv2d(x, w, b, stride, pad, groups=groups)
+
+
+def _missing(x: Tensor, window: int, stride: int, pad: int) -> tuple[int, int, int, int]:
+    """Zeros after the last column and row, so that PyTorch, which rounds down, counts the windows over the edge."""
+    right, bottom = (
+        overhang(n, window, stride, pad, 1 - (window - n - 2 * pad) // stride) for n in (x.shape[3], x.shape[2])
+    )
+    return (0, right, 0, bottom)
+
+
+def _linear(x: Tensor, w: Tensor, b: Tensor, _: int) -> Tensor:
+    return functional.linear(x.flatten(1), w, b)
+
+
+def _lrn(x: Tensor, groups: int, *, n: int, k: float, alpha: float, beta: float) -> Tensor:
+    # PyTorch divides alpha by the window's length.
+    parts = [functional.local_response_norm(part, n, alpha * n, beta, k) for part in x.chunk(groups, dim=1)]
+    return parts[0] if groups == 1 else torch.cat(parts, dim=1)
+
+
+def _dropout(x: Tensor, _: int, *, drop: float) -> Tensor:
+    return functional.dropout(x, drop)
+
+
+def _maxpool(x: Tensor, _: int, *, size: int, stride: int, ceil: bool = False) -> Tensor:
+    return functional.max_pool2d(x, size, stride, ceil_mode=ceil)
+
+
+OPS: Mapping[str, Callable[..., Tensor]] = {
+    "conv2d": _conv2d,
+    "relu": lambda x, _: functional.relu(x),
+    "conv2d_relu": lambda *args, **options: functional.relu(_conv2d(*args, **options)),
+    "tanh": lambda x, _: torch.tanh(x),
+    "lrn": _lrn,
+    "maxpool": _maxpool,
+    "linear": _linear,
+    "linear_relu": lambda *args: functional.relu(_linear(*args)),
+    "dropout": _dropout,
+}
+
+
+class Peer(nn.Module):
+    """A whole network.
+
+    Parameters
+    ----------
+    params
+        The parameters of the same network here, by name.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It has a layer that is not written here.
+    """
+
+    def __init__(self, net: Net, plan: Plan, params: Mapping[str, npt.NDArray[Any]]) -> None:
+        super().__init__()
+        self._layers: list[tuple[str, list[str], int, Options]] = []
+        for layer in net.layers:
+            steps = [step for step in plan.steps if step.layer is layer]
+            reads_all = layer.reads == "all" or steps[0].inputs == (IMAGE,)
+            groups = 1 if reads_all else len(steps)
+            if layer.op not in OPS or (groups > 1 and layer.op.startswith("linear")):
+                raise BackendUnavailableError(
+                    f"PyTorch has no {layer.op} in {groups} columns here; leave it out with --contenders"
+                )
+            names = [f"{layer.name}_{letter}" for letter in steps[0].params]
+            for name, letter in zip(names, steps[0].params, strict=True):
+                whole = np.concatenate([params[f"{step.name}.{letter}"] for step in steps])
+                self.register_parameter(name, nn.Parameter(torch.from_numpy(whole)))
+            self._layers.append((layer.op, names, groups, dict(layer.options)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the scores (N,K) of images (N,C,H,W)."""
+        for op, names, groups, options in self._layers:
+            if op == "dropout" and not self.training:
+                x = x * (1 - options["drop"])  # the paper's way; PyTorch's own scales in training instead
+            else:
+                x = OPS[op](x, *(getattr(self, name) for name in names), groups, **options)
+        return x
+
+
+class WholeNet:
+    """A network in training and in testing; see :class:`refnet.bench.contender.Contender`."""
+
+    def __init__(self, net: Net, columns: int, batch: int, threads: int, *, layout: str, compiled: bool) -> None:
+        torch.set_num_threads(threads)
+        plan = net.plan(columns)
+        self._peer = Peer(net, plan, initialise(plan, seed=0))
+        for parameter in self._peer.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[layout])
+        self._run = torch.compile(self._peer) if compiled else self._peer
+        self._optimiser = _optimiser(self._peer.parameters())
+        self._x = torch.from_numpy(images_of(plan, batch)).contiguous(memory_format=LAYOUTS[layout])
+        self._labels = torch.from_numpy(labels_of(plan, batch))
+
+    def train(self) -> None:
+        """Take a training step."""
+        self._peer.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        loss: Any = functional.cross_entropy(self._run(self._x), self._labels)
+        loss.backward()
+        self._optimiser.step()
+
+    def forward(self) -> npt.NDArray[np.float32]:
+        """Compute the scores (N,K) of a test pass."""
+        self._peer.eval()
+        with torch.inference_mode():
+            scores: npt.NDArray[np.float32] = self._run(self._x).numpy()
+        return scores
+
+
+class Layers:
+    """Single layers; see :class:`refnet.bench.ops.Layers`."""
+
+    name = "torch-eager"
+
+    def __init__(self, threads: int, layout: str) -> None:
+        torch.set_num_threads(threads)
+        self._layout = LAYOUTS[layout]
+
+    def layer(self, visit: Visit) -> dict[str, Work]:
+        """Write a layer; nothing for what is no op of its own in PyTorch."""
+        step = visit.step
+        if step.layer.op not in OPS:
+            return {}
+        x, *params = (self._tensor(a).requires_grad_() for a in (*visit.inputs, *visit.params.values()))
+        dy = self._tensor(visit.dy)
+
+        def forward() -> Tensor:
+            return OPS[step.layer.op](x, *params, 1, **step.layer.options)
+
+        y = forward()
+        sought = params if step.inputs == (IMAGE,) else [x, *params]
+        works: dict[str, Work] = {"forward": forward, "backward": lambda: _gradients(y, sought, dy)}
+        if params:
+            works["weight gradient"] = lambda: _gradients(y, params, dy)
+        return works
+
+    def loss(self, z: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, Work]:
+        """Write the loss."""
+        scores, truth = torch.from_numpy(z).requires_grad_(), torch.from_numpy(labels)
+        loss = functional.cross_entropy(scores, truth)
+        return {
+            "forward": lambda: functional.cross_entropy(scores, truth),
+            "backward": lambda: _gradients(loss, [scores], torch.ones(())),
+        }
+
+    def update(self, params: Mapping[str, npt.NDArray[Any]]) -> dict[str, Work]:
+        """Write the update of all parameters."""
+        tensors = [nn.Parameter(self._tensor(a)) for a in params.values()]
+        for tensor in tensors:
+            tensor.grad = torch.ones_like(tensor)
+        return {"update": _optimiser(tensors).step}
+
+    def _tensor(self, a: npt.NDArray[Any]) -> Tensor:
+        tensor = torch.tensor(a)
+        return tensor.contiguous(memory_format=self._layout) if tensor.ndim == 4 else tensor
+
+
+def _gradients(y: Tensor, sought: Sequence[Tensor], dy: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(y, sought, dy, retain_graph=True)
+
+
+def _optimiser(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, **RATES, fused=True)

@@ -1,0 +1,129 @@
+"""``refnet bench``: how fast each layer and the whole network are, by several contenders in one run."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from refnet import environment, progress
+from refnet.backend import Backend, load
+from refnet.bench import figures, machine, report, saved, step
+from refnet.bench.contender import LAYOUTS, PEERS
+from refnet.bench.ops import BackendLayers, Layers, Row, time_ops
+from refnet.cli import names, numbers, within
+from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.fuse import fuse
+from refnet.nets import NETS, get
+from refnet.plan import Plan
+
+WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
+BACKENDS = ("numba", "numpy")
+
+EXPLANATION = """\
+--ops times each layer of column 0 by itself, --step the whole network: training and
+testing, each contender in a process of its own, in turn. Without either, both.
+Contenders are backends, torch-eager and torch-compiled (--step alone); of PyTorch's
+memory layouts both are timed. Layers are those of training, in which a ReLU is joined
+with the layer before it (--unfused: apart). Several values, as in --threads 1,2 or
+--batch 16,32,64,128,256, show with --step how it scales."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = f"{parser.description}\n\n{EXPLANATION}"
+    parser.add_argument("--net", default="paper", metavar="NET", help=f"one of {', '.join(NETS)} (default: paper)")
+    parser.add_argument("--columns", type=int, help="how many columns to split it into (default: the net's recipe)")
+    parser.add_argument("--batch", metavar="N,...", help="images in a step (default: the net's recipe)")
+    parser.add_argument(
+        "--threads", metavar="N,...", help="threads that compute (default: the net's recipe, or one for each core)"
+    )
+    parser.add_argument("--ops", action="store_true", help="time single layers")
+    parser.add_argument("--step", action="store_true", help="time the whole network")
+    parser.add_argument("--unfused", action="store_true", help="time single layers as the net is written, ReLUs apart")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--backends", metavar="NAME,...", help=f"backends (default: {','.join(BACKENDS)}), and PyTorch if installed"
+    )
+    chosen.add_argument("--contenders", metavar="NAME,...", help=f"exactly these: backends, {', '.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed (default: 3)")
+    parser.add_argument("--against", metavar="FILE", type=Path, help="compare with a table saved by --json")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Time, and print the tables."""
+    net = get(arguments.net)
+    columns = net.recipe["columns"] if arguments.columns is None else arguments.columns
+    within("--columns", columns, 1, 2)
+    within("--rounds", arguments.rounds, 1)
+    batches = numbers("--batch", arguments.batch) or [net.recipe["batch"]]
+    threads = numbers("--threads", arguments.threads) or [net.recipe.get("threads", environment.physical_cores())]
+    ops, steps = arguments.ops or not arguments.step, arguments.step or not arguments.ops
+    if ops and len(batches) * len(threads) > 1:
+        raise ConfigError("single layers are timed at one --batch and with one number of --threads; add --step")
+
+    fingerprint = machine.fingerprint(threads, dict(os.environ))
+    then = saved.read(arguments.against) if arguments.against else None
+    if then:
+        saved.require_comparable(then, fingerprint, net.name, columns)
+    contenders = _contenders(arguments, columns, threads)
+    show = progress.on(sys.stderr if arguments.json else sys.stdout)
+    if note := environment.note(os.environ, threads[0]):
+        show.say(note)
+
+    peak = machine.measure(max(threads))
+    at = (batches[0], threads[0])
+    plan = net.plan(columns) if arguments.unfused else fuse(net.plan(columns))
+    rows = _time_ops(plan, at, contenders, arguments.rounds, show) if ops else []
+    wanted = step.specs(net.name, columns, contenders, batches, threads)
+    entries = step.time_steps(wanted, arguments.rounds, show) if steps else []
+    found = figures.Figures(net.name, plan, arguments.rounds, fingerprint, peak, at, rows, entries)
+
+    changes = saved.against(then, found.as_dict()) if then else []
+    if arguments.json:
+        print(json.dumps(found.as_dict() | ({"against": changes} if then else {})))
+        return 0
+    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
+    for piece in (*report.tables(found), *([report.compared(changes)] if then else [])):
+        console.print(piece)
+    return 0
+
+
+def _contenders(arguments: argparse.Namespace, columns: int, threads: Sequence[int]) -> list[str]:
+    """List the contenders, each known to run here: before the long work, not in the middle of it."""
+    chosen = names("--contenders", arguments.contenders)
+    if not chosen:
+        backends = names("--backends", arguments.backends) or list(BACKENDS)
+        chosen = backends + (list(PEERS) if machine.has_torch() else [])
+    for name in chosen:
+        if name not in PEERS:
+            load(name, columns=columns, threads=max(threads))
+        elif not machine.has_torch():
+            raise BackendUnavailableError(f"{name} needs PyTorch, which is not installed here; pip install torch")
+    return chosen
+
+
+def _time_ops(
+    plan: Plan, at: tuple[int, int], contenders: Sequence[str], rounds: int, show: progress.Show
+) -> list[Row]:
+    batch, threads = at
+    with _backends(contenders, plan.columns, threads) as backends:
+        layers: list[Layers] = [BackendLayers(backend) for backend in backends]
+        if "torch-eager" in contenders:
+            from refnet.bench import torch_peer  # noqa: PLC0415 - PyTorch is there, but nobody else needs it
+
+            layers += [torch_peer.Layers(threads, layout) for layout in LAYOUTS]
+        walker = backends[0] if backends else load("auto", columns=plan.columns, threads=threads)
+        return time_ops(plan, batch, walker, layers, rounds, show)
+
+
+@contextmanager
+def _backends(contenders: Sequence[str], columns: int, threads: int) -> Iterator[list[Backend]]:
+    with threadpool_limits(threads, "blas"):
+        yield [load(name, columns=columns, threads=threads) for name in contenders if name not in PEERS]

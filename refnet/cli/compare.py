@@ -1,0 +1,96 @@
+"""``refnet compare``: hold backends to the textbook."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from refnet import progress
+from refnet.backend import load
+from refnet.cli import names, within
+from refnet.errors import ConfigError
+from refnet.nets import NETS, get
+
+if TYPE_CHECKING:
+    from refnet.compare import Row
+
+WIDTH = 120
+BREACH = 1  # the exit code
+
+EXPLANATION = """\
+Each op on drawn calls, and each layer of a network on its own activations, forward and
+backward, dropout on: the largest error over what the conformance suite allows for these
+numbers, so that more than 1 is a breach (exit code 1), as is any difference where the
+bits must be the same. The activations are those of the first backend."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = f"{parser.description}\n\n{EXPLANATION}"
+    parser.add_argument(
+        "--backends", default="numpy,numba", metavar="NAME,...", help="backends to compare (default: numpy,numba)"
+    )
+    parser.add_argument("--net", default="digits", metavar="NET", help=f"one of {', '.join(NETS)} (default: digits)")
+    parser.add_argument("--columns", type=int, help="how many columns to split it into (default: the net's recipe)")
+    parser.add_argument("--batch", type=int, default=8, help="images that go through the network (default: 8)")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=20,
+        help="calls drawn for each function of an op, in equal parts with each kind of values (default: 20)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, print the table, and tell by the exit code whether there was a breach."""
+    net = get(arguments.net)
+    columns = net.recipe["columns"] if arguments.columns is None else arguments.columns
+    within("--columns", columns, 1, 2)
+    within("--batch", arguments.batch, 1)
+    within("--examples", arguments.examples, 1)
+    backends = [load(name, columns=columns) for name in names("--backends", arguments.backends)]
+    if not find_spec("hypothesis"):
+        raise ConfigError("refnet compare draws with hypothesis, which is not installed; pip install 'refnet[testing]'")
+    from refnet.compare import compare_layers, compare_ops  # noqa: PLC0415 - they need hypothesis
+
+    show = progress.on(sys.stderr if arguments.json else sys.stdout)
+    rows = compare_ops(backends, arguments.examples, show)
+    rows += compare_layers(net, columns, arguments.batch, backends, show)
+    breached = any(row.breaches for row in rows)
+    if arguments.json:
+        settings = {"net": net.name, "columns": columns, "batch": arguments.batch, "examples": arguments.examples}
+        print(json.dumps({**settings, "agree": not breached, "rows": [row.as_dict() for row in rows]}))
+    else:
+        _print(rows, [backend.name for backend in backends], f"{net.name}, batch {arguments.batch}")
+    return BREACH if breached else 0
+
+
+def _print(rows: Sequence["Row"], backends: Sequence[str], title: str) -> None:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
+    for part, what in (("op", "ops, on drawn calls"), ("layer", f"layers of {title}")):
+        table = Table(title=f"{what}: largest error over its bound", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in (part, "function"):
+            table.add_column(heading, no_wrap=True)
+        for name in backends:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            if row.part == part:
+                table.add_row(row.name, row.function, *(_worst(row, name) for name in backends))
+        console.print(table)
+    breaches = [(name, message) for row in rows for name, message in row.breaches.items()]
+    for _, message in breaches:
+        console.print(f"breach: {message}", markup=False)
+    console.print(f"{len(breaches)} breaches" if breaches else "No breach: all agree with the textbook.")
+
+
+def _worst(row: "Row", name: str) -> str:
+    """Write a share of the bound; an op without one is exact or a breach."""
+    worst = f"{row.worst[name]:.3f}" if row.worst[name] else "exact"
+    return f"{worst} BREACH" if name in row.breaches else worst

@@ -1,0 +1,84 @@
+"""Have everything compiled that training and testing need, by doing a little of each."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from refnet import network
+from refnet.backend import load
+from refnet.config import Config
+from refnet.doctor import module_of
+from refnet.fuse import fuse
+from refnet.nets import Net
+from refnet.progress import Show
+from refnet.train import Model, train_step
+from refnet.walk import images_of, labels_of
+
+BATCH = 1
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """How a warm-up went.
+
+    Attributes
+    ----------
+    seconds
+        That it took, from loading the backend on.
+    compiled
+        Functions that the cache did not hold before, and holds now.
+    held
+        Functions that it holds now.
+    directory
+        Where the cache is; None where the backend cannot or does not keep machine code.
+    keeps
+        Whether the backend keeps machine code at all, where it can.
+    """
+
+    backend: str
+    seconds: float
+    compiled: int
+    held: int
+    directory: str | None
+    keeps: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON."""
+        return asdict(self)
+
+
+def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
+    """Take one training step and one test pass of each net, in its recipe's columns.
+
+    What is compiled depends on the kinds of arrays and not on their lengths, so one image is enough.
+    """
+    began = time.monotonic()
+    backend = load(name, columns=max(net.recipe["columns"] for net in nets))
+    module = module_of(backend)
+    before = module.fullness() if module else None
+    with show.task("warming up", 2 * len(nets)) as advance:
+        for done, net in enumerate(nets):
+            plan = fuse(net.plan(net.recipe["columns"]))
+            zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
+            # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
+            model = Model(plan, backend, *(network.place_params(plan, zeros, backend) for _ in range(2)))
+            images, labels = images_of(plan, BATCH), labels_of(plan, BATCH)
+            advance(2 * done, remark=f"{net.name}, training")
+            train_step(model, images, labels, Config(net=net.name), 0.01, 1)
+            advance(2 * done + 1, remark=f"{net.name}, testing")
+            tape = network.forward(plan, model.params, network.place(plan, images, backend), backend, record=False)
+            backend.softmax_xent.forward(tape.output, backend.asarray(labels))
+            backend.synchronize()
+    after = module.fullness() if module else None
+    held = after["functions"] if after else 0
+    return Warmth(
+        backend.name,
+        time.monotonic() - began,
+        held - before["functions"] if before else 0,
+        held,
+        str(module.cache()) if module and after else None,
+        module is not None,
+    )
