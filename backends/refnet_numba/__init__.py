@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend import require_cpu
+from refnet.environment import physical_cores
 from refnet.errors import ConfigError
 from refnet_numba import (
     _memory,
@@ -44,8 +45,8 @@ class NumbaBackend:
     devices
         Empty, or "cpu" for each column. Raises ``BackendUnavailableError`` for anything else.
     threads
-        How many threads run kernels, in the whole process; None for one on each core. More than there are cores is
-        refused with ``ConfigError``.
+        How many threads run kernels, in the whole process; None for one on each physical core. More than there are
+        processors is refused with ``ConfigError``.
     """
 
     name = "numba"
@@ -68,7 +69,7 @@ class NumbaBackend:
         most: int = settings.NUMBA_NUM_THREADS
         if threads is not None and threads > most:
             raise ConfigError(f"--threads {threads} is more than backend numba has here; it must be at most {most}")
-        numba.set_num_threads(threads or most)
+        numba.set_num_threads(threads or min(physical_cores(), most))
         self.columns = columns
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
