@@ -156,11 +156,15 @@ class TestMemory:
         assert not _memory._kept
 
     def test_a_larger_buffer_serves_too_but_not_one_of_twice_the_size(self):
-        sizes = [self.SHAPE[0] * factor for factor in (1, 3, 2)]
-        places = {array.ctypes.data: array.size for array in [_memory.empty((size,)) for size in sizes]}
-        assert places[_memory.empty((sizes[0] + 1,)).ctypes.data] == sizes[2]
-        assert places[_memory.empty((sizes[0],)).ctypes.data] == sizes[0]
-        assert _memory.empty((sizes[1] + 1,)).ctypes.data not in places
+        size = _memory.KEEP
+        arrays = [_memory.empty((size * factor,), np.uint8) for factor in (1, 3, 2)]
+        del arrays
+        taken = []
+        for asked in (size + 1, size, 3 * size + 1):
+            array = _memory.empty((asked,), np.uint8)
+            taken.append(_memory._kept[-1].nbytes)
+            assert array.size == asked
+        assert taken == [2 * size, size, 3 * size + 1]
 
     def test_new_sizes_do_not_pile_up(self):
         for factor in range(1, 50):
