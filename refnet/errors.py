@@ -42,3 +42,23 @@ class BackendUnavailableError(RefnetError):
     """A backend that is unknown, cannot run here, or differs from the interface (exit code 6)."""
 
     exit_code = 6
+
+
+class DeviceMemoryError(BackendUnavailableError):
+    """A device that has no room for an array (exit code 6).
+
+    Parameters
+    ----------
+    device
+        Its name.
+    total
+        Bytes that it has; None where that is not known.
+    remedy
+        What to do, in words.
+    """
+
+    def __init__(self, device: str, total: int | None, remedy: str = "a smaller --batch needs less") -> None:
+        size = "" if total is None else f" of {total / 1e9:.1f} GB"
+        super().__init__(f"device {device} is out of its memory{size}; {remedy}")
+        self.device = device
+        self.total = total

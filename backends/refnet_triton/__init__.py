@@ -1,1 +1,182 @@
-"""The Triton GPU backend: the same ops as :mod:`refnet.ops`, as GPU kernels."""
+"""The Triton GPU backend: the same ops as :mod:`refnet.ops`, as GPU kernels.
+
+Torch gives memory, streams and copies; all arithmetic is Triton's. Importing this module imports neither.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.ops import OPS
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TritonBackend:
+    """Runs each op as Triton kernels, column c on the c-th device.
+
+    Arrays are contiguous torch tensors; their real numbers are float32.
+
+    Parameters
+    ----------
+    columns
+        How many columns the network is split into (1 or 2).
+    devices
+        Where they live: one device for all, or one for each. ``cuda:0``, ``cuda:1``, or ``cpu``, on which Triton's
+        interpreter runs the kernels, to check them and not to be fast. Empty for ``cuda:0``, or for the CPU where
+        ``TRITON_INTERPRET=1`` is set.
+    threads
+        Taken for the sake of the interface: the work is done elsewhere.
+    precision
+        How matrix products round their factors: ``ieee`` (not at all), ``tf32x3`` or ``tf32`` (to 10 bits). None for
+        tf32 on NVIDIA and ieee elsewhere. Sums are float32 always.
+    exchange
+        How arrays travel from column to column: ``fp32`` (as they are) or ``fp16`` (rounded).
+
+    Raises
+    ------
+    BackendUnavailableError
+        Torch, Triton or a device is missing, or kernels have been loaded for another kind of device.
+    ConfigError
+        The devices cannot compute in that precision.
+    """
+
+    name = "triton"
+
+    def __init__(
+        self,
+        columns: int = 1,
+        devices: Sequence[str] = (),
+        threads: int | None = None,  # noqa: ARG002
+        *,
+        precision: str | None = None,
+        exchange: str = "fp32",
+    ) -> None:
+        try:
+            self._torch = import_module("torch")
+        except ImportError as error:
+            raise BackendUnavailableError(
+                f"backend triton needs torch, which cannot be imported ({error}); pip install 'refnet[triton]'"
+            ) from error
+        places = import_module("refnet_triton._devices")
+        found = places.find(devices)
+        self.columns = columns
+        self.devices: list[torch.device] = found if len(found) == columns else found[:1] * columns
+        self.precision: str = places.precision(precision, self.devices)
+        self.memory = import_module("refnet_triton._memory")
+        self.exchange = exchange
+        self._elementwise = import_module("refnet_triton._elementwise")
+        self._streams: dict[tuple[torch.device, torch.device], tuple[Any, Any]] = {}
+        for op in OPS:
+            module = import_module(f"refnet_triton.{op}")
+            setattr(self, op, _bound(module, {"precision": self.precision, "device": self.devices[0]}))
+
+    @property
+    def exchange_itemsize(self) -> int:
+        """Bytes that a number takes on its way from column to column."""
+        return 2 if self.exchange == "fp16" else 4
+
+    def asarray(self, a: npt.NDArray[Any], column: int = 0) -> "torch.Tensor":
+        """Copy a host array. Raises ``ConfigError`` for real numbers that are not float32."""
+        if a.dtype.kind == "f" and a.dtype != np.float32:
+            raise ConfigError(f"backend triton computes in float32, not {a.dtype}; convert first or take backend numpy")
+        host = self._torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape))
+        there: torch.Tensor = self.memory.empty(a.shape, host.dtype, self.devices[column])
+        return there.copy_(host)
+
+    def to_numpy(self, a: "torch.Tensor") -> npt.NDArray[Any]:
+        """Bring an array to the host, when it has been computed."""
+        self.memory.arrive(a)
+        array: npt.NDArray[Any] = a.cpu().numpy()
+        return array
+
+    def move(self, a: "torch.Tensor", column: int) -> "torch.Tensor":
+        """Bring an array to another column: rounded to half precision on the way, if the exchange is, and back."""
+        self.memory.arrive(a)
+        target, torch = self.devices[column], self._torch
+        sent = a if self.exchange == "fp32" else self._converted(a, torch.float16)
+        if a.device != target:
+            sent = self._across(sent, target)
+        return sent if self.exchange == "fp32" else self._converted(sent, torch.float32)
+
+    def concat(self, parts: Sequence["torch.Tensor"]) -> "torch.Tensor":
+        """Join arrays of one column along their channels (axis 1)."""
+        self.memory.arrive(*parts)
+        first = parts[0]
+        shape = (first.shape[0], sum(part.shape[1] for part in parts), *first.shape[2:])
+        joined = self.memory.empty(shape, first.dtype, first.device)
+        whole: torch.Tensor = self._torch.cat(list(parts), dim=1, out=joined)
+        return whole
+
+    def split(self, a: "torch.Tensor", widths: Sequence[int]) -> list["torch.Tensor"]:
+        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        self.memory.arrive(a)
+        return [
+            self.memory.empty(tuple(view.shape), a.dtype, a.device).copy_(view) for view in a.split(list(widths), dim=1)
+        ]
+
+    def add(self, a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
+        """Add two gradients that meet."""
+        self.memory.require(a, b)
+        total: torch.Tensor = self.memory.empty(tuple(a.shape), device=a.device)
+        self._elementwise.run(self._elementwise.add, a, b, total)
+        return total
+
+    def synchronize(self) -> None:
+        """Wait until everything asked for has been computed."""
+        for device in self.devices:
+            if device.type == "cuda":
+                self._torch.cuda.synchronize(device)
+
+    def _converted(self, a: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+        self.memory.arrive(a)
+        converted: torch.Tensor = self.memory.empty(tuple(a.shape), dtype, a.device)
+        return converted.copy_(a)
+
+    def _across(self, a: "torch.Tensor", target: "torch.device") -> "torch.Tensor":
+        """Copy to another device without making its work wait: whoever reads the copy waits for it (``arrive``).
+
+        The copy has a stream on each side, since torch lets the current streams of both devices wait for one. It
+        begins when `a` has been computed; its memory belongs to the target's copies, so that it need not wait until
+        the target has done with whatever that memory held before.
+        """
+        cuda = self._torch.cuda
+        pair = (a.device, target)
+        if pair not in self._streams:
+            self._streams[pair] = cuda.Stream(a.device), cuda.Stream(target)
+        leaving, coming = self._streams[pair]
+        leaving.wait_stream(cuda.current_stream(a.device))
+        reader = cuda.current_stream(target)
+        with cuda.stream(leaving), cuda.stream(coming):
+            there: torch.Tensor = self.memory.empty(tuple(a.shape), a.dtype, target)
+            there.copy_(a, non_blocking=True)
+            setattr(there, self.memory.ARRIVAL, coming.record_event())
+        a.record_stream(leaving)
+        there.record_stream(reader)
+        return there
+
+
+def _bound(module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
+    """Give a chapter's functions with some arguments settled, which then are no parameters any more."""
+    chapter = import_module(f"refnet.ops.{module.__name__.rpartition('.')[2]}")
+    return SimpleNamespace(**{name: _settled(getattr(module, name), settings) for name in chapter.INTERFACE})
+
+
+def _settled(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    signature = inspect.signature(function)
+    mine = {name: value for name, value in settings.items() if name in signature.parameters}
+    if not mine:
+        return function
+    settled: Any = partial(function, **mine)
+    settled.__signature__ = signature.replace(
+        parameters=[p for p in signature.parameters.values() if p.name not in mine]
+    )
+    return settled  # type: ignore[no-any-return]

@@ -1,0 +1,98 @@
+"""Which devices there are, and what they can do. Triton is imported here, for GPUs or as its own interpreter."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from refnet.errors import BackendUnavailableError, ConfigError
+from refnet_triton._configs import PRECISIONS
+
+INTERPRET = "TRITON_INTERPRET"
+
+
+def find(names: Sequence[str]) -> list[torch.device]:
+    """Find the devices of those names, and load Triton for their kind; without names, for the process's own kind.
+
+    Raises
+    ------
+    BackendUnavailableError
+        There is no such device, they are of two kinds, or Triton has been loaded for another kind.
+    """
+    places = [_find(name) for name in names or (("cpu",) if _interprets() else ("cuda:0",))]
+    kinds = {place.type for place in places}
+    if len(kinds) > 1:
+        raise BackendUnavailableError("backend triton runs on GPUs or on the CPU, not on both; name one kind of device")
+    _load_triton(interpreted="cpu" in kinds)
+    return places
+
+
+def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
+    """Choose the precision of products: what is asked for, or the devices' own.
+
+    Raises
+    ------
+    ConfigError
+        It is unknown, or a device does not have it.
+    """
+    kind = devices[0].type
+    if kind == "cpu" and asked not in {None, "ieee"}:
+        raise ConfigError(f"--precision {asked} needs a GPU; the interpreter (--devices cpu) computes in ieee alone")
+    chosen = asked or ("ieee" if kind == "cpu" or torch.version.hip else "tf32")
+    if chosen not in PRECISIONS:
+        raise ConfigError(f"--precision {chosen} is not known; there are {', '.join(PRECISIONS)}")
+    launch: Any = import_module("refnet_triton._launch")
+    for device in devices:
+        if f"multiply/{chosen}" not in launch.table(device).configs:
+            raise ConfigError(f"--precision {chosen} is not for {launch.architecture(device)}; take ieee")
+    return chosen
+
+
+def _find(name: str) -> torch.device:
+    if name in {"cpu", "meta"}:  # meta has no memory: it is for traces (see _launch)
+        return torch.device(name)
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise BackendUnavailableError(
+            f"backend triton has no device {name}; name cuda:0, cuda:1, ... (AMD's GPUs too), or cpu"
+        )
+    if not torch.cuda.is_available():
+        raise BackendUnavailableError(
+            "backend triton finds no GPU here; --devices cpu runs its kernels in the interpreter, to check them, and "
+            "--backend auto computes on the CPU"
+        )
+    index, count = int(number or 0), torch.cuda.device_count()
+    if index >= count:
+        raise BackendUnavailableError(
+            f"--devices names cuda:{index}, but the last one here is cuda:{count - 1}; "
+            "one device can hold both columns: --devices cuda:0"
+        )
+    return torch.device("cuda", index)
+
+
+def _interprets() -> bool:
+    return os.environ.get(INTERPRET, "").lower() in {"1", "true", "yes", "on", "y"}
+
+
+def _load_triton(*, interpreted: bool) -> None:
+    """Import Triton. A process has it for GPUs or as an interpreter, one of the two, from its import on."""
+    if interpreted and "triton.language" not in sys.modules:
+        os.environ[INTERPRET] = "1"
+    try:
+        standard = import_module("triton.language.standard")
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"backend triton needs triton, which cannot be imported ({error}); pip install 'refnet[triton]'"
+        ) from error
+    is_interpreter = type(standard.zeros).__name__ == "InterpretedFunction"
+    if interpreted and not is_interpreter:
+        raise BackendUnavailableError(
+            f"Triton has been imported for GPUs in this process; for --devices cpu set {INTERPRET}=1 before it starts"
+        )
+    if not interpreted and (is_interpreter or _interprets()):
+        raise BackendUnavailableError(
+            f"Triton is the interpreter in this process ({INTERPRET}=1); unset it for a GPU, or take --devices cpu"
+        )

@@ -1,0 +1,25 @@
+"""Kernels that treat every number alone, or beside those at the same place of other arrays."""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from refnet_triton._launch import cdiv, launch, table
+
+
+def run(kernel: Any, *arrays: torch.Tensor, **rates: float) -> None:
+    """Run a kernel over arrays of one shape; the kernel takes them, their size, and the rates in its own order."""
+    size = arrays[0].numel()
+    config = table(arrays[0]).configs["elementwise"]
+    blocks = config.fit(I=size)
+    launch(kernel, (cdiv(size, blocks["BLOCK_I"]),), *arrays, size, *rates.values(), config=config, **blocks)
+
+
+@triton.jit
+def add(a, b, total, SIZE, BLOCK_I: tl.constexpr):
+    """total = a + b: two gradients that meet."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    some = i < SIZE
+    tl.store(total + i, tl.load(a + i, mask=some, other=0.0) + tl.load(b + i, mask=some, other=0.0), mask=some)

@@ -1,0 +1,49 @@
+"""The one place where this backend takes memory, and what it asks of the memory that it is given."""
+
+import torch
+
+from refnet.errors import DeviceMemoryError, ShapeError
+
+# An array on its way from another device: who reads it waits for this event first (see TritonBackend.move).
+ARRIVAL = "refnet_arrival"
+
+
+def empty(
+    shape: tuple[int, ...], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Return an array whose numbers have no meaning yet; whoever asks for it writes all of them.
+
+    Raises
+    ------
+    DeviceMemoryError
+        The device has no room for it.
+    """
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(str(device), torch.cuda.mem_get_info(device)[1]) from error
+
+
+def arrive(*arrays: torch.Tensor) -> None:
+    """Make the work that follows wait for arrays that are on their way."""
+    for a in arrays:
+        if (arrival := a.__dict__.pop(ARRIVAL, None)) is not None:
+            torch.cuda.current_stream(a.device).wait_event(arrival)
+
+
+def require(*arrays: torch.Tensor) -> None:
+    """Refuse what kernels do not take, and wait for what is on its way. Every op begins with it.
+
+    Raises
+    ------
+    ShapeError
+        An array is not contiguous, or its real numbers are not float32.
+    """
+    arrive(*arrays)
+    for a in arrays:
+        if not a.is_contiguous():
+            raise ShapeError(
+                f"backend triton takes contiguous arrays; this one, {tuple(a.shape)}, has strides {a.stride()}"
+            )
+        if a.dtype.is_floating_point and a.dtype != torch.float32:
+            raise ShapeError(f"backend triton computes in float32, not in {a.dtype}; convert or take backend numpy")

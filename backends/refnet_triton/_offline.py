@@ -1,0 +1,53 @@
+"""Kernels without the chip they are for: every launch of a training step there, and each one compiled.
+
+Nothing here needs a GPU. Kernels must have been loaded for GPUs, not for the interpreter.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refnet import network
+from refnet.layers import Draw
+from refnet.plan import Plan
+from refnet_triton import TritonBackend, _launch
+from refnet_triton._launch import Launch
+
+
+def step_launches(plan: Plan, batch: int, architecture: str, precision: str) -> list[Launch]:
+    """List the launches of one training step, in order. No array has memory, so it takes no time at any size."""
+    with _launch.trace(architecture) as launches:
+        backend: Any = TritonBackend(plan.columns, ("meta",), precision=precision)
+        params, velocities = (
+            {name: backend.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
+            for _ in range(2)
+        )
+        images = [backend.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
+        labels = backend.asarray(np.zeros(batch, np.int64))
+        tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
+        _, p = backend.softmax_xent.forward(tape.output, labels)
+        for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
+            backend.sgd.step_(params[name], velocities[name], gradient, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    return launches
+
+
+def different(launches: list[Launch]) -> list[Launch]:
+    """Keep one of all launches that need the same compiled kernel."""
+    kernels = {
+        (launch.kernel.__name__, str(launch.signature()), str(launch.constants), str(launch.attributes())): launch
+        for launch in launches
+    }
+    return list(kernels.values())
+
+
+def compiled(launch: Launch, architecture: str) -> Any:
+    """Compile the kernel of a launch for an architecture: Triton's ``CompiledKernel``, with its ``asm``."""
+    from triton.backends.compiler import GPUTarget  # noqa: PLC0415
+    from triton.compiler import ASTSource, compile  # noqa: A004, PLC0415
+
+    amd = architecture.startswith("gfx")
+    target = GPUTarget("hip", architecture, 64) if amd else GPUTarget("cuda", int(architecture[3:]), 32)
+    source = ASTSource(launch.kernel, launch.signature(), launch.constants, launch.attributes())
+    return compile(
+        source, target=target, options={"num_warps": launch.config.warps, "num_stages": launch.config.stages}
+    )

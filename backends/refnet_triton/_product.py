@@ -1,0 +1,355 @@
+"""Products of matrices that convolutions and fully connected layers are made of. No window is ever copied.
+
+Laid out pixel by pixel, with the channels of a pixel side by side, a row of a window is one run of neighbouring
+numbers: S pixels of all channels. A window is R such runs, ROW apart. So windows are the rows of a matrix,
+(N*P*Q, R*RUN), that is read where the image lies, and three kernels are all there is:
+
+    multiply    windows (M, D) times filters (D, K)            y, and dx from the windows of dy
+    correlate   gradients (K, M) times windows (M, D)          dw
+    add_parts   sums that were made in parts, in fixed order   dw, db, and y where M is small
+
+A fully connected layer is the convolution of an image of one pixel.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+from refnet_triton import _memory
+from refnet_triton._launch import cdiv, launch, table
+
+Tensor = torch.Tensor
+
+FEW = 128  # parts; more than that are rows of a matrix, of which the columns are summed
+QUAD = 4  # channels are filled up to a multiple of it: 16 bytes, what one instruction loads
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a laid out array stand, in numbers.
+
+    Attributes
+    ----------
+    P, Q
+        Windows of an image.
+    R, RUN
+        Rows of a window, and the length of each.
+    IMAGE, ROW
+        From one image to the next, and from one row of a window to the next.
+    DOWN, RIGHT
+        From a window to the one below, and to the one on its right.
+    """
+
+    P: int
+    Q: int
+    R: int
+    RUN: int
+    IMAGE: int
+    ROW: int
+    DOWN: int
+    RIGHT: int
+
+
+def one_pixel(features: int) -> Windows:
+    """Describe rows of numbers as images of one pixel with one window each."""
+    return Windows(P=1, Q=1, R=1, RUN=features, IMAGE=features, ROW=features, DOWN=features, RIGHT=features)
+
+
+@dataclass(frozen=True)
+class Laid:
+    """An array laid out pixel by pixel: (N, HEIGHT, WIDTH, DEPTH), with zeros where its source has nothing."""
+
+    a: Tensor
+
+    def windows(self, P: int, Q: int, R: int, S: int, stride: int = 1) -> Windows:
+        """Describe P x Q windows of R x S pixels, the first at the first pixel."""
+        _, height, width, depth = self.a.shape
+        row = width * depth
+        return Windows(P, Q, R, S * depth, height * row, row, stride * row, stride * depth)
+
+
+# Laying out ----------------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def lay(
+    source, y, target, sums, M,
+    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
+    BY_N: tl.constexpr, BY_C: tl.constexpr, BY_H: tl.constexpr, BY_W: tl.constexpr, START: tl.constexpr,
+    TOP: tl.constexpr, LEFT: tl.constexpr, STEP: tl.constexpr,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr,
+    RELU: tl.constexpr, SUMS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Write some pixels, with some of their channels, of the laid out array."""
+    # 1. The pixels (BLOCK_M,) of the target and its channels (BLOCK_C,).
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    n, i, j = m // (HEIGHT * WIDTH), m // WIDTH % HEIGHT - TOP, m % WIDTH - LEFT
+    # 2. The source has a number for every STEP-th pixel inside its borders.
+    inside = (m < M) & (i >= 0) & (j >= 0) & (i < H * STEP) & (j < W * STEP) & (i % STEP == 0) & (j % STEP == 0)
+    at = START + n.to(tl.int64) * BY_N + (i // STEP) * BY_H + (j // STEP) * BY_W
+    at = at[:, None] + (c * BY_C)[None, :]
+    some = inside[:, None] & (c < C)[None, :]
+    numbers = tl.load(source + at, mask=some, other=0.0)  # (BLOCK_M, BLOCK_C)
+    # 3. Back through ReLU on the way, see refnet.ops.relu.
+    if RELU:
+        numbers = tl.where(tl.load(y + at, mask=some, other=0.0) <= 0, 0.0, numbers)
+    tl.store(
+        target + m.to(tl.int64)[:, None] * DEPTH + c[None, :],
+        numbers,
+        mask=(m < M)[:, None] & (c < DEPTH)[None, :],
+    )
+    # 4. The sum of these pixels, of which add_parts makes the bias's gradient: of 16 at a time, then of those sums.
+    if SUMS:
+        total = tl.sum(tl.sum(tl.reshape(numbers, (BLOCK_M // 16, 16, BLOCK_C)), axis=1), axis=0)
+        tl.store(sums + tl.program_id(0).to(tl.int64) * C + c, total, mask=c < C)
+
+
+def lay_out(
+    source: Tensor, height: int, width: int, *, top: int = 0, left: int = 0, step: int = 1, turned: bool = False
+) -> Laid:
+    """Lay out x (N,C,H,W) with its first pixel at (top, left) and the next ones `step` apart.
+
+    Filters that are `turned` about change the places of their first two axes, and both others run backwards.
+    """
+    return _lay_out(source, None, height, width, top, left, step, turned=turned, sums=False)[0]
+
+
+def lay_out_gradient(
+    dy: Tensor, y: Tensor | None, height: int, width: int, *, top: int = 0, left: int = 0, step: int = 1
+) -> tuple[Laid, Tensor]:
+    """Lay out dy (N,K,P,Q), taken back through ReLU where its output y is given; and db (K,), the sum of its maps."""
+    laid, sums = _lay_out(dy, y, height, width, top, left, step, turned=False, sums=True)
+    return laid, sum_rows(sums)
+
+
+def _lay_out(
+    source: Tensor,
+    y: Tensor | None,
+    height: int,
+    width: int,
+    top: int,
+    left: int,
+    step: int,
+    *,
+    turned: bool,
+    sums: bool,
+) -> tuple[Laid, Tensor]:
+    N, C, H, W = source.shape
+    by = {"BY_N": C * H * W, "BY_C": H * W, "BY_H": W, "BY_W": 1, "START": 0}
+    if turned:
+        N, C = C, N
+        by = {"BY_N": H * W, "BY_C": N * H * W, "BY_H": -W, "BY_W": -1, "START": H * W - 1}
+    depth = cdiv(C, QUAD) * QUAD
+    config = table(source).configs["lay"]
+    M = N * height * width
+    blocks = config.fit(M=M, C=depth)
+    target = _memory.empty((N, height, width, depth), device=source.device)
+    parts = _memory.empty((cdiv(M, blocks["BLOCK_M"]) if sums else 1, C), device=source.device)
+    launch(
+        lay,
+        (cdiv(M, blocks["BLOCK_M"]), cdiv(depth, blocks["BLOCK_C"])),
+        source, source if y is None else y, target, parts, M,
+        config=config,
+        C=C, H=H, W=W, **by, TOP=top, LEFT=left, STEP=step, HEIGHT=height, WIDTH=width, DEPTH=depth,
+        RELU=y is not None, SUMS=sums, **blocks,
+    )  # fmt: skip
+    return Laid(target), parts
+
+
+# Windows times filters -----------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def multiply(
+    x, w, b, y, M, K: tl.constexpr,
+    P: tl.constexpr, Q: tl.constexpr, R: tl.constexpr, RUN: tl.constexpr,
+    IMAGE: tl.constexpr, ROW: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
+    BY_K: tl.constexpr, BY_D: tl.constexpr,
+    PARTS: tl.constexpr, BIAS: tl.constexpr, RELU: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """y[n,k,p,q] = b[k] + the sum over d of window (n,p,q)[d] * w[k,d]; or one of PARTS of this sum."""
+    # 1. The windows (BLOCK_M,) and filters (BLOCK_K,) of this program. Neighbours share windows, which stay in cache.
+    m = tl.program_id(0) // tl.cdiv(K, BLOCK_K) * BLOCK_M + tl.arange(0, BLOCK_M)
+    k = tl.program_id(0) % tl.cdiv(K, BLOCK_K) * BLOCK_K + tl.arange(0, BLOCK_K)
+    part = tl.program_id(1)
+    # 2. Where they begin. Those that do not exist read the last one's numbers, and are not stored.
+    window = tl.minimum(m, M - 1)
+    begin = (window // (P * Q)).to(tl.int64) * IMAGE + window // Q % P * DOWN + window % Q * RIGHT
+    column = k if K % BLOCK_K == 0 else tl.minimum(k, K - 1)
+    filters = column.to(tl.int64) * BY_K
+    # 3. Multiply run after run, BLOCK_D numbers at a time. Only a last block that a run does not fill needs a mask.
+    BLOCKS: tl.constexpr = tl.cdiv(RUN, BLOCK_D)
+    sums = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
+    for step in range(part * (R * BLOCKS) // PARTS, (part + 1) * (R * BLOCKS) // PARTS):
+        d = step % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
+        r = step // BLOCKS
+        xs = x + begin[:, None] + (r * ROW + d)[None, :]  # (BLOCK_M, BLOCK_D)
+        ws = w + filters[None, :] + ((r * RUN + d).to(tl.int64) * BY_D)[:, None]  # (BLOCK_D, BLOCK_K)
+        if RUN % BLOCK_D == 0:
+            left, right = tl.load(xs), tl.load(ws)
+        else:
+            left = tl.load(xs, mask=(d < RUN)[None, :], other=0.0)
+            right = tl.load(ws, mask=(d < RUN)[:, None], other=0.0)
+        sums = tl.dot(left, right, sums, input_precision=PRECISION)
+    # 4. What follows a sum that is whole.
+    if BIAS:
+        sums += tl.load(b + column)[None, :]
+    if RELU:
+        sums = tl.where(sums <= 0, 0.0, sums)
+    at = part.to(tl.int64) * M * K + (m // (P * Q)).to(tl.int64) * (K * P * Q) + m % (P * Q)
+    tl.store(y + at[:, None] + (k * (P * Q))[None, :], sums, mask=(m < M)[:, None] & (k < K)[None, :])
+
+
+def times_filters(
+    x: Tensor, windows: Windows, w: Tensor, by: tuple[int, int], b: Tensor | None, y: Tensor, *,
+    relu: bool = False, precision: str,
+) -> None:  # fmt: skip
+    """Fill y (N,K,P,Q) with sums of windows times filters; w[k,d] stands at ``k * by[0] + d * by[1]``."""
+    K = y.shape[1]
+    M = y.numel() // K
+    tab = table(x)
+    config = tab.configs[f"multiply/{precision}"]
+    blocks = config.fit(M=M, K=K, D=windows.RUN)
+    tiles = cdiv(M, blocks["BLOCK_M"]) * cdiv(K, blocks["BLOCK_K"])
+    parts = 1
+    if windows.P * windows.Q == 1:  # few windows and long sums: the layers after the last convolution
+        parts = max(1, min(tab.programs // max(1, tiles), windows.R * cdiv(windows.RUN, blocks["BLOCK_D"])))
+    whole = parts == 1
+    out = y if whole else _memory.empty((parts, *y.shape), device=y.device)
+    launch(
+        multiply,
+        (tiles, parts),
+        x, w, w if b is None else b, out, M,
+        config=config,
+        K=K, **asdict(windows), BY_K=by[0], BY_D=by[1],
+        PARTS=parts, BIAS=whole and b is not None, RELU=whole and relu, PRECISION=precision, **blocks,
+    )  # fmt: skip
+    if not whole:
+        _add(out, y, K, b=b, relu=relu)
+
+
+# Gradients times windows ---------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def correlate(
+    dy, x, dw, M, K: tl.constexpr,
+    DY_IMAGE: tl.constexpr, DY_DOWN: tl.constexpr, DY_RIGHT: tl.constexpr, DY_START: tl.constexpr,
+    P: tl.constexpr, Q: tl.constexpr, R: tl.constexpr, RUN: tl.constexpr,
+    IMAGE: tl.constexpr, ROW: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
+    PARTS: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """dw[part,k,d] = the sum, over one part of the windows m, of dy[m,k] * window m[d]."""
+    # 1. The filters (BLOCK_K,) of this program, and the numbers (BLOCK_D,) of each in one run.
+    BLOCKS: tl.constexpr = tl.cdiv(RUN, BLOCK_D)
+    k = tl.program_id(0) // (R * BLOCKS) * BLOCK_K + tl.arange(0, BLOCK_K)
+    r = tl.program_id(0) % (R * BLOCKS) // BLOCKS
+    d = tl.program_id(0) % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
+    part = tl.program_id(1)
+    # 2. Sum over this part's windows, BLOCK_M at a time.
+    sums = tl.zeros((BLOCK_K, BLOCK_D), tl.float32)
+    steps = tl.cdiv(M, BLOCK_M)
+    for step in range(part * steps // PARTS, (part + 1) * steps // PARTS):
+        m = step * BLOCK_M + tl.arange(0, BLOCK_M)
+        n, p, q = (m // (P * Q)).to(tl.int64), m // Q % P, m % Q
+        gradients = dy + (DY_START + n * DY_IMAGE + p * DY_DOWN + q * DY_RIGHT)[:, None] + k[None, :]
+        windows = x + (n * IMAGE + p * DOWN + q * RIGHT)[:, None] + (r * ROW + d)[None, :]
+        if EVEN:
+            left, right = tl.load(gradients), tl.load(windows)
+        else:
+            left = tl.load(gradients, mask=(m < M)[:, None] & (k < K)[None, :], other=0.0)  # (BLOCK_M, BLOCK_K)
+            right = tl.load(windows, mask=(m < M)[:, None] & (d < RUN)[None, :], other=0.0)  # (BLOCK_M, BLOCK_D)
+        sums = tl.dot(tl.trans(left), right, sums, input_precision=PRECISION)
+    # 3. The sums of this part.
+    at = (part * K + k).to(tl.int64) * (R * RUN)
+    tl.store(dw + at[:, None] + (r * RUN + d)[None, :], sums, mask=(k < K)[:, None] & (d < RUN)[None, :])
+
+
+def times_windows(
+    dy: Tensor, gradients: Windows, start: int, x: Tensor, windows: Windows, N: int, dw: Tensor, *, precision: str
+) -> None:
+    """Fill dw (K,C,R,S), or (K,D), with sums of gradients times windows.
+
+    The gradient of the first window stands at `start`, the others where the pixels of `gradients` say.
+    """
+    K, C, R, S = (*dw.shape, 1, 1)[:4]
+    tab = table(x)
+    config = tab.configs[f"correlate/{precision}"]
+    M = N * windows.P * windows.Q
+    blocks = config.fit(M=M, K=K, D=windows.RUN)
+    tiles = cdiv(K, blocks["BLOCK_K"]) * windows.R * cdiv(windows.RUN, blocks["BLOCK_D"])
+    steps = cdiv(M, blocks["BLOCK_M"])
+    parts = max(1, min(tab.programs // tiles, steps))
+    one_pixel_each = R == S == 1 and windows.RUN == C  # then dw is laid out as it is summed
+    out = dw if parts == 1 and one_pixel_each else _memory.empty((parts, K, windows.R * windows.RUN), device=dw.device)
+    launch(
+        correlate,
+        (tiles, parts),
+        dy, x, out, M,
+        config=config,
+        K=K, DY_IMAGE=gradients.IMAGE, DY_DOWN=gradients.DOWN, DY_RIGHT=gradients.RIGHT, DY_START=start,
+        **asdict(windows), PARTS=parts,
+        EVEN=not (M % blocks["BLOCK_M"] or K % blocks["BLOCK_K"] or windows.RUN % blocks["BLOCK_D"]),
+        PRECISION=precision, **blocks,
+    )  # fmt: skip
+    if out is not dw:
+        _add(out, dw, C, depth=windows.RUN // S, R=R, S=S)
+
+
+# Sums in parts -------------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def add_parts(
+    parts, b, y, COUNT, SIZE,
+    C: tl.constexpr, DEPTH: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
+    BIAS: tl.constexpr, RELU: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """y[k,c,r,s] = the sum over parts of parts[part,k,r,s,c], and what follows a sum (b[c], ReLU)."""
+    # 1. Numbers (BLOCK_I,) of each part, added BLOCK_P parts at a time.
+    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    sums = tl.zeros((BLOCK_P, BLOCK_I), tl.float32)
+    for first in range(0, COUNT, BLOCK_P):
+        part = first + tl.arange(0, BLOCK_P)
+        some = (part < COUNT)[:, None] & (i < SIZE)[None, :]
+        sums += tl.load(parts + part.to(tl.int64)[:, None] * SIZE + i[None, :], mask=some, other=0.0)
+    total = tl.sum(sums, axis=0)
+    # 2. Their places: the parts have channels last, and up to DEPTH of them.
+    c = (i % DEPTH).to(tl.int32)
+    s, r, k = i // DEPTH % S, i // (DEPTH * S) % R, i // (DEPTH * S * R)
+    some = (i < SIZE) & (c < C)
+    if BIAS:
+        total += tl.load(b + c, mask=some, other=0.0)
+    if RELU:
+        total = tl.where(total <= 0, 0.0, total)
+    tl.store(y + ((k * C + c) * R + r) * S + s, total, mask=some)
+
+
+def sum_rows(a: Tensor) -> Tensor:
+    """Add up the rows of a (rows, K): (K,)."""
+    total = _memory.empty((a.shape[1],), device=a.device)
+    _add(a, total, a.shape[1])
+    return total
+
+
+def _add(
+    parts: Tensor, y: Tensor, C: int, *, depth: int = 0, R: int = 1, S: int = 1, b: Tensor | None = None,
+    relu: bool = False,
+) -> None:  # fmt: skip
+    depth = depth or C
+    size = y.numel() // C * depth
+    config = table(y).configs["add_parts" if parts.shape[0] < FEW else "add_rows"]
+    blocks = config.fit(I=size, P=parts.shape[0])
+    launch(
+        add_parts,
+        (cdiv(size, blocks["BLOCK_I"]),),
+        parts, y if b is None else b, y, parts.shape[0], size,
+        config=config,
+        C=C, DEPTH=depth, R=R, S=S, BIAS=b is not None, RELU=relu, **blocks,
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Convolution; see :mod:`refnet.ops.conv2d`. Products of matrices that are never laid out (:mod:`._product`).
+
+1. x is laid out pixel by pixel inside its border of zeros, the filters tap by tap: no product needs to ask what
+   lies inside the image.
+2. y is the windows of x times the filters.
+3. dy is laid out the same way, `stride` apart; dx is the windows of dy times the filters turned about.
+4. dw is dy times the windows of x, a long sum that is made in parts, and db the sum of dy's maps.
+"""
+
+import torch
+
+from refnet.ops.conv2d import forward_shapes
+from refnet_triton import _memory, _product
+
+Tensor = torch.Tensor
+
+
+def forward(x: Tensor, w: Tensor, b: Tensor, *, stride: int, pad: int, ceil: bool = False, precision: str) -> Tensor:
+    """Convolve."""
+    return convolve(x, w, b, stride, pad, ceil=ceil, relu=False, precision=precision)
+
+
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    w: Tensor,
+    *,
+    stride: int,
+    pad: int,
+    ceil: bool = False,
+    need_dx: bool = True,
+    precision: str,
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of x (None unless asked for), w and b."""
+    del ceil  # the shape of dy says it all
+    return gradients(dy, None, x, w, stride, pad, need_dx=need_dx, precision=precision)
+
+
+def convolve(
+    x: Tensor, w: Tensor, b: Tensor, stride: int, pad: int, *, ceil: bool, relu: bool, precision: str
+) -> Tensor:
+    """Convolve and, if asked to, rectify."""
+    _memory.require(x, w, b)
+    (shape,) = forward_shapes(tuple(x.shape), tuple(w.shape), tuple(b.shape), stride=stride, pad=pad, ceil=ceil)
+    y = _memory.empty(shape, device=x.device)
+    _, _, P, Q = shape
+    R, S = w.shape[2:]
+    laid = _bordered(x, P, Q, R, S, stride, pad)
+    filters = _product.lay_out(w, R, S).a
+    windows = laid.windows(P, Q, R, S, stride)
+    by = (R * windows.RUN, 1)
+    _product.times_filters(laid.a, windows, filters, by, b, y, relu=relu, precision=precision)
+    return y
+
+
+def gradients(
+    dy: Tensor, y: Tensor | None, x: Tensor, w: Tensor, stride: int, pad: int, *, need_dx: bool, precision: str
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of x, w and b; through ReLU first where its output y is given."""
+    _memory.require(dy, x, w, *([] if y is None else [y]))
+    N, _, P, Q = dy.shape
+    R, S = w.shape[2:]
+    H, W = x.shape[2:]
+    # For dx, each dy stands where its window began: the windows of dx's pixels reach R - 1 rows up from there.
+    top, left = (R - 1 - pad, S - 1 - pad) if need_dx else (0, 0)
+    step = stride if need_dx else 1
+    height, width = (H + R - 1, W + S - 1) if need_dx else (P, Q)
+    # A far border of x that no window reads leaves dx's windows short of nothing, but dw needs every dy.
+    height, width = max(height, top + (P - 1) * step + 1), max(width, left + (Q - 1) * step + 1)
+    up, shift = max(0, -top), max(0, -left)  # a border wider than the filter: dy would begin before the first pixel
+    laid, db = _product.lay_out_gradient(dy, y, height + up, width + shift, top=top + up, left=left + shift, step=step)
+    dx, dw = None, _memory.empty(tuple(w.shape), device=w.device)
+    bordered = _bordered(x, P, Q, R, S, stride, pad)
+    pixels = laid.windows(P, Q, 1, 1, step)
+    start = (top + up) * pixels.ROW + (left + shift) * laid.a.shape[3]
+    _product.times_windows(
+        laid.a, pixels, start, bordered.a, bordered.windows(P, Q, R, S, stride), N, dw, precision=precision
+    )
+    if need_dx:
+        dx = _memory.empty(tuple(x.shape), device=x.device)
+        windows = laid.windows(H, W, R, S)
+        turned = _product.lay_out(w, R, S, turned=True).a
+        by = (R * windows.RUN, 1)
+        _product.times_filters(laid.a, windows, turned, by, None, dx, precision=precision)
+    return dx, dw, db
+
+
+def _bordered(x: Tensor, P: int, Q: int, R: int, S: int, stride: int, pad: int) -> _product.Laid:
+    """Lay out an image with its border, just large enough for all windows."""
+    return _product.lay_out(x, (P - 1) * stride + R, (Q - 1) * stride + S, top=pad, left=pad)

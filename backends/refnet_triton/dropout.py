@@ -1,0 +1,58 @@
+"""Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored."""
+
+from math import prod
+
+import torch
+import triton
+import triton.language as tl
+
+from refnet.ops.philox import Counter, Key
+from refnet_triton import _elementwise, _memory
+from refnet_triton._launch import launch
+from refnet_triton.philox import arguments, draw, grid
+
+Tensor = torch.Tensor
+
+
+def forward(x: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
+    """Silence units at random."""
+    _memory.require(x)
+    y = _memory.empty(tuple(x.shape), device=x.device)
+    N, F = x.shape[0], prod(x.shape[1:])
+    programs, config, blocks = grid(N, F, counter, x.device)
+    threshold = (int(drop * 2**32) + 2**31) % 2**32 - 2**31
+    launch(dropout_forward, programs, x, y, N, F, threshold, *arguments(key, counter), config=config, **blocks)
+    return y
+
+
+def backward(dy: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
+    """Gradient of x: the same mask, drawn again."""
+    return forward(dy, drop=drop, key=key, counter=counter)
+
+
+def expected(x: Tensor, *, drop: float) -> Tensor:
+    """Return the mean of ``forward`` over all masks."""
+    _memory.require(x)
+    y = _memory.empty(tuple(x.shape), device=x.device)
+    _elementwise.run(dropout_expected, x, y, factor=1 - drop)
+    return y
+
+
+@triton.jit(do_not_specialize=["threshold", "k0", "k1", "step", "layer", "sample", "first"])
+def dropout_forward(
+    x, y, N, F, threshold, k0, k1, step, layer, sample, first,
+    SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
+):  # fmt: skip
+    """y = x where its word is at least the threshold, otherwise 0."""
+    words, n, f = draw(k0, k1, step, layer, sample, first, SKIP, BLOCK_N, BLOCK_B)
+    some = (n < N) & (f >= 0) & (f < F)
+    numbers = tl.load(x + n * F + f, mask=some, other=0.0)
+    tl.store(y + n * F + f, tl.where(words >= threshold.to(tl.uint32), numbers, 0.0), mask=some)
+
+
+@triton.jit(do_not_specialize=["factor"])
+def dropout_expected(x, y, SIZE, factor, BLOCK_I: tl.constexpr):
+    """y = factor * x."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    some = i < SIZE
+    tl.store(y + i, tl.load(x + i, mask=some, other=0.0) * factor, mask=some)

@@ -1,0 +1,33 @@
+"""Fully connected layer; see :mod:`refnet.ops.linear`. The products of :mod:`._product` on images of one pixel."""
+
+import torch
+
+from refnet_triton import _memory, _product
+from refnet_triton._product import one_pixel
+
+Tensor = torch.Tensor
+
+
+def forward(x: Tensor, w: Tensor, b: Tensor, *, precision: str) -> Tensor:
+    """Weigh and sum."""
+    return connect(x, w, b, relu=False, precision=precision)
+
+
+def connect(x: Tensor, w: Tensor, b: Tensor, *, relu: bool, precision: str) -> Tensor:
+    """Weigh, sum and, if asked to, rectify."""
+    _memory.require(x, w, b)
+    K, D = w.shape
+    y = _memory.empty((x.shape[0], K), device=x.device)
+    _product.times_filters(x, one_pixel(D), w, (D, 1), b, y, relu=relu, precision=precision)
+    return y
+
+
+def backward(dy: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, w and b."""
+    _memory.require(dy, x, w)
+    K, D = w.shape
+    N = x.shape[0]
+    dx, dw = _memory.empty(tuple(x.shape), device=x.device), _memory.empty((K, D), device=w.device)
+    _product.times_filters(dy, one_pixel(K), w, (1, D), None, dx.view(N, D), precision=precision)
+    _product.times_windows(dy, one_pixel(K), 0, x, one_pixel(D), N, dw, precision=precision)
+    return dx, dw, _product.sum_rows(dy)

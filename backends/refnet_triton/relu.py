@@ -1,0 +1,43 @@
+"""Rectified linear unit; see :mod:`refnet.ops.relu`. One pass over memory."""
+
+import torch
+import triton
+import triton.language as tl
+
+from refnet_triton import _elementwise, _memory
+
+Tensor = torch.Tensor
+
+
+def forward(x: Tensor) -> Tensor:
+    """Rectify."""
+    _memory.require(x)
+    y = _memory.empty(tuple(x.shape), device=x.device)
+    _elementwise.run(relu_forward, x, y)
+    return y
+
+
+def backward(dy: Tensor, y: Tensor) -> Tensor:
+    """Gradient of x."""
+    _memory.require(dy, y)
+    dx = _memory.empty(tuple(y.shape), device=y.device)
+    _elementwise.run(relu_backward, dy, y, dx)
+    return dx
+
+
+@triton.jit
+def relu_forward(x, y, SIZE, BLOCK_I: tl.constexpr):
+    """y = 0 where x <= 0, otherwise x."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    some = i < SIZE
+    numbers = tl.load(x + i, mask=some, other=0.0)
+    tl.store(y + i, tl.where(numbers <= 0, 0.0, numbers), mask=some)
+
+
+@triton.jit
+def relu_backward(dy, y, dx, SIZE, BLOCK_I: tl.constexpr):
+    """dx = 0 where y <= 0, otherwise dy."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    some = i < SIZE
+    up, out = tl.load(dy + i, mask=some, other=0.0), tl.load(y + i, mask=some, other=0.0)
+    tl.store(dx + i, tl.where(out <= 0, 0.0, up), mask=some)
