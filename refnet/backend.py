@@ -3,10 +3,11 @@
 A backend is an object with the methods of :class:`Backend` and, as attributes, modules (or anything with the same
 functions) named like the chapters in :mod:`refnet.ops`. There is no class to inherit: a package registers a factory,
 ``factory(columns=..., devices=..., threads=...)``, under the entry-point group ``refnet.backends`` and that is all.
+Further parameters of the factory are options of its own, which ``load`` passes on where they are given.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
@@ -87,6 +88,7 @@ def load(
     devices: Sequence[str] = (),
     threads: int | None = None,
     checked: bool = False,
+    **options: Any,
 ) -> Backend:
     """Load the backend registered under `name`.
 
@@ -102,11 +104,14 @@ def load(
         How many threads its ops may use in this process; None for one on each core.
     checked
         Wrap the backend so that every call is held to its chapter's rules (see :class:`Checked`).
+    options
+        What only some backends have, such as ``precision``: a factory lists its own as parameters. None leaves the
+        choice to the backend.
 
     Raises
     ------
     ConfigError
-        There are neither one device nor as many as columns.
+        There are neither one device nor as many as columns, or the backend does not have such an option.
     BackendUnavailableError
         The name is unknown, the backend cannot run here, or it differs from the interface. Nothing is ever
         replaced by another backend in silence.
@@ -125,7 +130,10 @@ def load(
             f"backend {name} is not known; there are auto, {', '.join(sorted(found))}; {hint}"
         )
     try:
-        backend = found[name].load()(columns=columns, devices=devices, threads=threads)
+        factory = found[name].load()
+        chosen = {option: value for option, value in options.items() if value is not None}
+        _check_options(name, factory, chosen)
+        backend = factory(columns=columns, devices=devices, threads=threads, **chosen)
     except RefnetError:
         raise
     except Exception as error:  # whatever a foreign package does when it cannot be loaded
@@ -134,6 +142,14 @@ def load(
     if differences:
         raise BackendUnavailableError(f"backend {name} differs from the reference: {'; '.join(differences)}")
     return cast("Backend", Checked(backend)) if checked else cast("Backend", backend)
+
+
+def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters if options else {}
+    for option, value in options.items():
+        if option not in parameters:
+            shown = f"--{option}" if value is True else f"--{option} {value}"
+            raise ConfigError(f"backend {name} has no {shown}; leave it out, or name a --backend that has it")
 
 
 def available() -> dict[str, str | None]:
@@ -229,9 +245,12 @@ def require_cpu(name: str, devices: Sequence[str]) -> None:
         )
 
 
-def nbytes(a: Array) -> int:
-    """Bytes that the numbers of an array take."""
-    return prod(a.shape) * int(a.dtype.itemsize)
+def nbytes(a: Array, sent_by: Any = None) -> int:
+    """Bytes that the numbers of an array take; or that they take on their way between columns, if a backend sends them.
+
+    A backend that sends them in another form than it keeps them has ``exchange_itemsize``, the bytes of one number.
+    """
+    return prod(a.shape) * int(getattr(sent_by, "exchange_itemsize", a.dtype.itemsize))
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -154,6 +154,18 @@ class Config:
         "where each column computes",
         "the backend's choice",
     )
+    precision: Literal["ieee", "tf32x3", "tf32"] | None = _key(
+        None,
+        _one_of(("ieee", "tf32x3", "tf32")),
+        "how products round their factors: not, or to tf32, as three products or one",
+        "the backend's choice",
+    )
+    exchange: Literal["fp32", "fp16", "none"] = _key(
+        "fp32",
+        _one_of(("fp32", "fp16", "none")),
+        "how arrays travel between columns; none: no convolution reads the other column",
+    )
+    graph: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "record a GPU's steps as graphs")
     checked: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "check every op's arrays")
     threads: int | None = _key(None, _whole(1), "threads that compute", "one for each core")
     seed: int = _key(0, _whole(0, 2**32 - 1), "the seed of all that is random")

@@ -141,14 +141,17 @@ def gather(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
     backend, here = run.backend, step.column
     for name, x, column in zip(step.inputs, inputs, step.sources, strict=True):
         if column != here:
-            run.crossings.append(Crossing(step.layer.name, name, column, here, nbytes(x)))
+            run.crossings.append(Crossing(step.layer.name, name, column, here, nbytes(x, sent_by=backend)))
     widths = [x.shape[1] for x in inputs]
+
+    def moved(a: Array, source: int, target: int) -> Array:
+        return a if source == target else backend.move(a, target)
 
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
         slices = backend.split(dy, widths)
-        return [backend.move(part, column) for part, column in zip(slices, step.sources, strict=True)], {}
+        return [moved(part, here, column) for part, column in zip(slices, step.sources, strict=True)], {}
 
-    return backend.concat([backend.move(x, here) for x in inputs]), backprop
+    return backend.concat([moved(x, column, here) for x, column in zip(inputs, step.sources, strict=True)]), backprop
 
 
 LAYERED = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather

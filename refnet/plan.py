@@ -6,7 +6,7 @@ what the network computes (paper, section 3.2 and figure 2); on which device a c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
@@ -226,6 +226,11 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
         steps += [source for source in sources if source.layer.op == "gather"]
         steps += latest
     return Plan(columns, input_shape, tuple(steps))
+
+
+def apart(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Let every convolution read its own column alone: the columns first meet in the fully connected layers."""
+    return tuple(replace(layer, reads="own") if layer.op == "conv2d" else layer for layer in layers)
 
 
 def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:

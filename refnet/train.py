@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import isfinite, prod
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -17,7 +18,7 @@ from refnet.data import Dataset, check_fits, describe, open_dataset
 from refnet.data.crops import Crops, random_crops
 from refnet.data.dataset import Labels
 from refnet.data.order import epoch_order
-from refnet.errors import ConfigError, NumericError
+from refnet.errors import ConfigError, DeviceMemoryError, NumericError
 from refnet.evaluate import Score, score
 from refnet.fuse import fuse
 from refnet.initial import initialise
@@ -64,14 +65,21 @@ class Result:
         }
 
 
+Halves: TypeAlias = tuple[
+    Callable[[Sequence[Array], Array, int], tuple[Array, Any]],  # images, labels, step -> loss, what the second needs
+    Callable[[Any, float], None],  # that, lr
+]
+
+
 @dataclass
 class Model:
-    """A network in training: its plan, and what the steps change in place."""
+    """A network in training: its plan, what the steps change in place, and the two halves of a step."""
 
     plan: Plan
     backend: Backend
     params: dict[str, Array]
     velocities: dict[str, Array]
+    halves: Halves
 
 
 def train(config: Config, show: Show) -> Result:
@@ -87,14 +95,24 @@ def train(config: Config, show: Show) -> Result:
     began = time.monotonic()
     net = get(config.net, config.init)
     RunDirectory.check(config)
+    if config.graph and config.checked:
+        raise ConfigError("--graph repeats a step as one, so --checked cannot look into it; take one of the two")
     backend = load(
-        config.backend, columns=config.columns, devices=config.devices, threads=config.threads, checked=config.checked
+        config.backend,
+        columns=config.columns,
+        devices=config.devices,
+        threads=config.threads,
+        checked=config.checked,
+        precision=config.precision,
+        exchange="fp16" if config.exchange == "fp16" else None,  # that none do is the network's business
+        graph=config.graph or None,
     )
+    plan = fuse(net.plan(config.columns, exchange=config.exchange != "none"))
     dataset = _open(net, config, show)
     with show.task("drawing the first weights"):
-        model = begin(fuse(net.plan(config.columns)), config, backend)
+        model = begin(plan, config, backend)
 
-    with RunDirectory.create(config) as run, _surroundings(config, run):
+    with RunDirectory.create(config) as run, _surroundings(config, plan, run):
         form = "one column" if config.columns == 1 else f"{config.columns} columns"
         show.say(f"net {net.name} in {form} on backend {backend.name}; run in {run.path}")
         rate = Rate(config.lr)
@@ -129,7 +147,34 @@ def begin(plan: Plan, config: Config, backend: Backend) -> Model:
     host = initialise(plan, config.seed)
     params = network.place_params(plan, host, backend)
     velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
-    return Model(plan, backend, params, velocities)
+    halves = _halves(plan, config, backend, params, velocities)
+    if config.graph:
+        halves = cast("Any", backend).graphed(*halves)
+    return Model(plan, backend, params, velocities, halves)
+
+
+def _halves(
+    plan: Plan, config: Config, backend: Backend, params: dict[str, Array], velocities: dict[str, Array]
+) -> Halves:
+    """Write a step as two functions that touch arrays through the backend alone, and never bring one to the host.
+
+    Between them the loss is looked at: a step whose loss is not finite changes nothing.
+    """
+
+    def forward(images: Sequence[Array], labels: Array, step: int) -> tuple[Array, Any]:
+        tape = network.forward(plan, params, images, backend, draw=Draw(config.seed, step))
+        loss, p = backend.softmax_xent.forward(tape.output, labels)
+        return loss, (tape, p, labels)
+
+    def backward(kept: Any, lr: float) -> None:
+        tape, p, labels = kept
+        for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
+            decay = config.weight_decay if name.endswith(".w") else 0.0  # paper: weights decay, biases do not
+            backend.sgd.step_(
+                params[name], velocities[name], gradient, lr=lr, momentum=config.momentum, weight_decay=decay
+            )
+
+    return forward, backward
 
 
 def train_epoch(
@@ -165,7 +210,7 @@ def train_epoch(
             )
             step += 1
             with _at(step):
-                loss = train_step(model, crops, dataset.train.labels[indices], config, rate.lr, step)
+                loss = train_step(model, crops, dataset.train.labels[indices], rate.lr, step)
             seconds = time.monotonic() - began
             total += loss * len(indices)
             run.log("step", step=step, epoch=epoch, loss=loss, lr=rate.lr, images=len(indices), seconds=seconds)
@@ -176,7 +221,7 @@ def train_epoch(
     return step, total / seen
 
 
-def train_step(model: Model, crops: Crops, labels: Labels, config: Config, lr: float, step: int) -> float:
+def train_step(model: Model, crops: Crops, labels: Labels, lr: float, step: int) -> float:
     """Forward, backward, update; returns the batch's mean loss.
 
     Raises
@@ -185,24 +230,12 @@ def train_step(model: Model, crops: Crops, labels: Labels, config: Config, lr: f
         The loss is NaN or infinite. The parameters are those before the step.
     """
     backend = model.backend
-    images = network.place(model.plan, crops, backend)
-    truth = backend.asarray(labels)
-    tape = network.forward(model.plan, model.params, images, backend, draw=Draw(config.seed, step))
-    batch_loss, p = backend.softmax_xent.forward(tape.output, truth)
+    forward, backward = model.halves
+    batch_loss, kept = forward(network.place(model.plan, crops, backend), backend.asarray(labels), step)
     loss = float(backend.to_numpy(batch_loss))
     if not isfinite(loss):
         raise NumericError(f"the loss is {loss}; a lower --lr than {lr:g} may keep it finite")
-    gradients = network.backward(tape, backend.softmax_xent.backward(p, truth))
-    for name, gradient in gradients.items():
-        decay = config.weight_decay if name.endswith(".w") else 0.0  # paper: weights decay, biases do not
-        backend.sgd.step_(
-            model.params[name],
-            model.velocities[name],
-            gradient,
-            lr=lr,
-            momentum=config.momentum,
-            weight_decay=decay,
-        )
+    backward(kept, lr)
     return loss
 
 
@@ -230,7 +263,7 @@ def _open(net: Net, config: Config, show: Show) -> Dataset:
 
 
 @contextmanager
-def _surroundings(config: Config, run: RunDirectory) -> Iterator[None]:
+def _surroundings(config: Config, plan: Plan, run: RunDirectory) -> Iterator[None]:
     """Set what holds for the whole process while a run lasts, and say where it lies if it breaks off."""
     # NumPy's warnings are silenced because every loss is checked.
     with threadpool_limits(config.threads, "blas"), np.errstate(over="ignore", invalid="ignore"):
@@ -238,8 +271,25 @@ def _surroundings(config: Config, run: RunDirectory) -> Iterator[None]:
             yield
         except NumericError as error:
             raise NumericError(f"{error}; the figures so far are in {run.path}") from error
+        except DeviceMemoryError as error:
+            fits = batch_that_fits(plan, error.total, config)
+            remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
+            raise DeviceMemoryError(error.device, error.total, remedy) from error
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(f"; the figures so far are in {run.path}") from error
+
+
+def batch_that_fits(plan: Plan, total: int | None, config: Config) -> int:
+    """Estimate the largest batch for which a device has room, below the one for which it has none; 0 for none.
+
+    A parameter has a velocity and a gradient beside it, and a step holds every activation, and as much again for
+    gradients and what ops lay out for themselves. The columns share the device or have one each.
+    """
+    devices = len(set(config.devices)) or 1
+    fixed = 3 * 4 * sum(prod(shape) for shape in plan.param_shapes().values())
+    image = 2 * 4 * sum(prod(step.shape) for step in plan.steps)
+    room = config.batch - 1 if total is None else int((0.9 * total * devices - fixed) // image)
+    return max(0, min(room, config.batch // 2))
 
 
 @contextmanager

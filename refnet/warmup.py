@@ -67,7 +67,7 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             model = Model(plan, backend, *(network.place_params(plan, zeros, backend) for _ in range(2)))
             images, labels = images_of(plan, BATCH), labels_of(plan, BATCH)
             advance(2 * done, remark=f"{net.name}, training")
-            train_step(model, images, labels, Config(net=net.name), 0.01, 1)
+            train_step(model, images, labels, 0.01, 1)
             advance(2 * done + 1, remark=f"{net.name}, testing")
             tape = network.forward(plan, model.params, network.place(plan, images, backend), backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))

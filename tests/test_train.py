@@ -324,7 +324,7 @@ def test_weights_decay_and_biases_do_not():
             if name.endswith(".b"):
                 param[...] = 1
         before = {name: param.copy() for name, param in model.params.items()}
-        train.train_step(model, crops, digits.train.labels[:8], config, lr, 1)
+        train.train_step(model, crops, digits.train.labels[:8], lr, 1)
         after[weight_decay] = model.params
     for name, start in before.items():
         difference = after[decay][name] - after[0.0][name]

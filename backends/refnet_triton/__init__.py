@@ -40,13 +40,15 @@ class TritonBackend:
         tf32 on NVIDIA and ieee elsewhere. Sums are float32 always.
     exchange
         How arrays travel from column to column: ``fp32`` (as they are) or ``fp16`` (rounded).
+    graph
+        Say that steps will be recorded (``graphed``), so that devices which cannot do so are refused at once.
 
     Raises
     ------
     BackendUnavailableError
         Torch, Triton or a device is missing, or kernels have been loaded for another kind of device.
     ConfigError
-        The devices cannot compute in that precision.
+        The devices cannot compute in that precision, or not record steps.
     """
 
     name = "triton"
@@ -59,6 +61,7 @@ class TritonBackend:
         *,
         precision: str | None = None,
         exchange: str = "fp32",
+        graph: bool = False,
     ) -> None:
         try:
             self._torch = import_module("torch")
@@ -72,6 +75,8 @@ class TritonBackend:
         self.devices: list[torch.device] = found if len(found) == columns else found[:1] * columns
         self.precision: str = places.precision(precision, self.devices)
         self.memory = import_module("refnet_triton._memory")
+        if graph and (self.devices[0].type == "cpu" or len(set(self.devices)) > 1):
+            raise ConfigError("--graph records the steps of one GPU; leave it out on two, and on the CPU")
         self.exchange = exchange
         self._elementwise = import_module("refnet_triton._elementwise")
         self._streams: dict[tuple[torch.device, torch.device], tuple[Any, Any]] = {}
@@ -129,6 +134,11 @@ class TritonBackend:
         total: torch.Tensor = self.memory.empty(tuple(a.shape), device=a.device)
         self._elementwise.run(self._elementwise.add, a, b, total)
         return total
+
+    def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
+        """Give the two halves of a training step as functions that record them once and then repeat the record."""
+        step = import_module("refnet_triton._graph").GraphedStep(forward, backward)
+        return step.forward, step.backward
 
     def synchronize(self) -> None:
         """Wait until everything asked for has been computed."""

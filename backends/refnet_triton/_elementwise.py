@@ -1,5 +1,6 @@
 """Kernels that treat every number alone, or beside those at the same place of other arrays."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,12 +10,12 @@ import triton.language as tl
 from refnet_triton._launch import cdiv, launch, table
 
 
-def run(kernel: Any, *arrays: torch.Tensor, **rates: float) -> None:
-    """Run a kernel over arrays of one shape; the kernel takes them, their size, and the rates in its own order."""
+def run(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> None:
+    """Run a kernel over arrays of one shape; the kernel takes them, their size, and then the others."""
     size = arrays[0].numel()
     config = table(arrays[0]).configs["elementwise"]
     blocks = config.fit(I=size)
-    launch(kernel, (cdiv(size, blocks["BLOCK_I"]),), *arrays, size, *rates.values(), config=config, **blocks)
+    launch(kernel, (cdiv(size, blocks["BLOCK_I"]),), *arrays, size, *others, config=config, **blocks)
 
 
 @triton.jit

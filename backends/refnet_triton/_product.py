@@ -174,8 +174,9 @@ def multiply(
 ):  # fmt: skip
     """y[n,k,p,q] = b[k] + the sum over d of window (n,p,q)[d] * w[k,d]; or one of PARTS of this sum."""
     # 1. The windows (BLOCK_M,) and filters (BLOCK_K,) of this program. Neighbours share windows, which stay in cache.
-    m = tl.program_id(0) // tl.cdiv(K, BLOCK_K) * BLOCK_M + tl.arange(0, BLOCK_M)
-    k = tl.program_id(0) % tl.cdiv(K, BLOCK_K) * BLOCK_K + tl.arange(0, BLOCK_K)
+    ABREAST: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    m = tl.program_id(0) // ABREAST * BLOCK_M + tl.arange(0, BLOCK_M)
+    k = tl.program_id(0) % ABREAST * BLOCK_K + tl.arange(0, BLOCK_K)
     part = tl.program_id(1)
     # 2. Where they begin. Those that do not exist read the last one's numbers, and are not stored.
     window = tl.minimum(m, M - 1)
@@ -183,7 +184,7 @@ def multiply(
     column = k if K % BLOCK_K == 0 else tl.minimum(k, K - 1)
     filters = column.to(tl.int64) * BY_K
     # 3. Multiply run after run, BLOCK_D numbers at a time. Only a last block that a run does not fill needs a mask.
-    BLOCKS: tl.constexpr = tl.cdiv(RUN, BLOCK_D)
+    BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     sums = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
     for step in range(part * (R * BLOCKS) // PARTS, (part + 1) * (R * BLOCKS) // PARTS):
         d = step % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -247,7 +248,7 @@ def correlate(
 ):  # fmt: skip
     """dw[part,k,d] = the sum, over one part of the windows m, of dy[m,k] * window m[d]."""
     # 1. The filters (BLOCK_K,) of this program, and the numbers (BLOCK_D,) of each in one run.
-    BLOCKS: tl.constexpr = tl.cdiv(RUN, BLOCK_D)
+    BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     k = tl.program_id(0) // (R * BLOCKS) * BLOCK_K + tl.arange(0, BLOCK_K)
     r = tl.program_id(0) % (R * BLOCKS) // BLOCKS
     d = tl.program_id(0) % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)

@@ -9,6 +9,7 @@ import triton.language as tl
 from refnet.ops.philox import Counter, Key
 from refnet_triton import _elementwise, _memory
 from refnet_triton._launch import launch
+from refnet_triton._scalars import signed
 from refnet_triton.philox import arguments, draw, grid
 
 Tensor = torch.Tensor
@@ -20,8 +21,9 @@ def forward(x: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
     y = _memory.empty(tuple(x.shape), device=x.device)
     N, F = x.shape[0], prod(x.shape[1:])
     programs, config, blocks = grid(N, F, counter, x.device)
-    threshold = (int(drop * 2**32) + 2**31) % 2**32 - 2**31
-    launch(dropout_forward, programs, x, y, N, F, threshold, *arguments(key, counter), config=config, **blocks)
+    threshold = signed(int(drop * 2**32))
+    words = arguments(key, counter, x.device)
+    launch(dropout_forward, programs, x, y, N, F, threshold, *words, config=config, **blocks)
     return y
 
 
@@ -34,11 +36,11 @@ def expected(x: Tensor, *, drop: float) -> Tensor:
     """Return the mean of ``forward`` over all masks."""
     _memory.require(x)
     y = _memory.empty(tuple(x.shape), device=x.device)
-    _elementwise.run(dropout_expected, x, y, factor=1 - drop)
+    _elementwise.run(dropout_expected, x, y, others=(float(1 - drop),))
     return y
 
 
-@triton.jit(do_not_specialize=["threshold", "k0", "k1", "step", "layer", "sample", "first"])
+@triton.jit(do_not_specialize=["threshold", "k0", "k1", "layer", "sample", "first"])
 def dropout_forward(
     x, y, N, F, threshold, k0, k1, step, layer, sample, first,
     SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,

@@ -1,14 +1,17 @@
 """Random numbers as a pure function; see :mod:`refnet.ops.philox`."""
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 
 from refnet.ops.philox import MULTIPLIERS, ROUNDS, WEYL, Counter, Key
 from refnet_triton import _memory
+from refnet_triton._configs import Config
 from refnet_triton._launch import cdiv, launch, table
+from refnet_triton._scalars import STEP, hold, signed
 
-WORDS = ("k0", "k1", "step", "layer", "sample", "first")
 M0, M1 = (tl.constexpr(m) for m in MULTIPLIERS)
 W0, W1 = (tl.constexpr(w) for w in WEYL)
 TIMES = tl.constexpr(ROUNDS)
@@ -18,11 +21,13 @@ def bits(samples: int, features: int, *, key: Key, counter: Counter, device: tor
     """Draw one random word for each feature of each sample."""
     words = _memory.empty((samples, features), torch.uint32, device)
     programs, config, blocks = grid(samples, features, counter, device)
-    launch(philox_bits, programs, words, samples, features, *arguments(key, counter), config=config, **blocks)
+    launch(philox_bits, programs, words, samples, features, *arguments(key, counter, device), config=config, **blocks)
     return words
 
 
-def grid(samples: int, features: int, counter: Counter, device: torch.device):
+def grid(
+    samples: int, features: int, counter: Counter, device: torch.device
+) -> tuple[tuple[int, int], Config, dict[str, int]]:
     """Cut samples, and the blocks of four features that hold theirs, into programs."""
     config = table(device).configs["philox"]
     blocks = cdiv(counter[3] % 4 + features, 4)
@@ -31,10 +36,11 @@ def grid(samples: int, features: int, counter: Counter, device: torch.device):
     return (cdiv(samples, fitted["BLOCK_N"]), cdiv(blocks, fitted["BLOCK_B"])), config, {**skip, **fitted}
 
 
-def arguments(key: Key, counter: Counter) -> list[int]:
-    """Give key and counter as kernels take them: 32 bits each, as signed numbers; the feature counted in blocks."""
+def arguments(key: Key, counter: Counter, device: torch.device) -> list[Any]:
+    """Give key and counter as kernels take them: signed numbers of 32 bits, the step in memory, features in blocks."""
     step, layer, sample, feature = counter
-    return [(word + 2**31) % 2**32 - 2**31 for word in (*key, step, layer, sample, feature // 4)]
+    k0, k1, layer, sample, first = (signed(word) for word in (*key, layer, sample, feature // 4))
+    return [k0, k1, hold(STEP, signed(step), device), layer, sample, first]
 
 
 @triton.jit
@@ -45,7 +51,7 @@ def draw(k0, k1, step, layer, sample, first, SKIP: tl.constexpr, BLOCK_N: tl.con
     block = (tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B))[None, :]
     nothing = tl.zeros((BLOCK_N, BLOCK_B), tl.uint32)
     c0, c1 = nothing + (first + block).to(tl.uint32), nothing + (sample + n).to(tl.uint32)
-    c2, c3 = nothing + layer.to(tl.uint32), nothing + step.to(tl.uint32)
+    c2, c3 = nothing + layer.to(tl.uint32), nothing + tl.load(step).to(tl.uint32)
     k0, k1 = nothing + k0.to(tl.uint32), nothing + k1.to(tl.uint32)
     m0, m1 = nothing + M0, nothing + M1
     # 2. Ten rounds.
@@ -58,7 +64,7 @@ def draw(k0, k1, step, layer, sample, first, SKIP: tl.constexpr, BLOCK_N: tl.con
     return words, n.to(tl.int64), f[None, :]
 
 
-@triton.jit(do_not_specialize=["k0", "k1", "step", "layer", "sample", "first"])
+@triton.jit(do_not_specialize=["k0", "k1", "layer", "sample", "first"])
 def philox_bits(
     words, N, F, k0, k1, step, layer, sample, first, SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr
 ):

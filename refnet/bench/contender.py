@@ -96,7 +96,7 @@ class BackendNet:
         """Take a training step."""
         from refnet.train import train_step  # noqa: PLC0415
 
-        train_step(self._model, self._images, self._labels, self._config, self._config.lr, 1)
+        train_step(self._model, self._images, self._labels, self._config.lr, 1)
         self._backend.synchronize()
 
     def forward(self) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.plan import Layer, Plan, split
+from refnet.plan import Layer, Plan, apart, split
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,6 @@ class Net:
         """How many classes it can tell apart."""
         return self.layers[-1].width
 
-    def plan(self, columns: int) -> Plan:
-        """Split it into columns."""
-        return split(self.layers, columns, self.input_shape)
+    def plan(self, columns: int, *, exchange: bool = True) -> Plan:
+        """Split it into columns; without exchange, no convolution reads the other column."""
+        return split(self.layers if exchange else apart(self.layers), columns, self.input_shape)
