@@ -1,9 +1,14 @@
 """What every test shares: the conformance suite's plugin, with its options and its backend fixtures."""
 
+import os
+
 import pytest
 from hypothesis import Phase, given, settings
 
 pytest_plugins = ["refnet.testing.plugin"]
+
+# A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
+collect_ignore = [] if "TRITON_INTERPRET" in os.environ else ["test_triton.py"]
 
 
 @pytest.fixture(scope="session")

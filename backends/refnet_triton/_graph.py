@@ -44,13 +44,14 @@ class GraphedStep:
             self._shape = self._shape or images[0].shape
             return self._eager[0](images, labels, step)
         _scalars.set_step(step)
-        if self._output is None:
+        if not self._inputs:
             self._inputs = [_memory.empty(tuple(a.shape), a.dtype, a.device) for a in (*images, labels)]
+        for place, a in zip(self._inputs, (*images, labels), strict=True):
+            place.copy_(a)
+        if self._output is None:
             self._graphs = [torch.cuda.CUDAGraph()]
             with torch.cuda.graph(self._graphs[0]):
                 self._output = self._eager[0](self._inputs[:-1], self._inputs[-1], step)
-        for place, a in zip(self._inputs, (*images, labels), strict=True):
-            place.copy_(a)
         self._graphs[0].replay()
         return self._output[0], self
 

@@ -63,6 +63,11 @@ class Laid:
 
     a: Tensor
 
+    def start(self, row: int, column: int) -> Tensor:
+        """View it from one pixel of the first image on."""
+        _, _, width, depth = self.a.shape
+        return self.a.view(-1)[(row * width + column) * depth :]
+
     def windows(self, P: int, Q: int, R: int, S: int, stride: int = 1) -> Windows:
         """Describe P x Q windows of R x S pixels, the first at the first pixel."""
         _, height, width, depth = self.a.shape
@@ -240,7 +245,7 @@ def times_filters(
 @triton.jit
 def correlate(
     dy, x, dw, M, K: tl.constexpr,
-    DY_IMAGE: tl.constexpr, DY_DOWN: tl.constexpr, DY_RIGHT: tl.constexpr, DY_START: tl.constexpr,
+    DY_IMAGE: tl.constexpr, DY_DOWN: tl.constexpr, DY_RIGHT: tl.constexpr,
     P: tl.constexpr, Q: tl.constexpr, R: tl.constexpr, RUN: tl.constexpr,
     IMAGE: tl.constexpr, ROW: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
     PARTS: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
@@ -259,7 +264,7 @@ def correlate(
     for step in range(part * steps // PARTS, (part + 1) * steps // PARTS):
         m = step * BLOCK_M + tl.arange(0, BLOCK_M)
         n, p, q = (m // (P * Q)).to(tl.int64), m // Q % P, m % Q
-        gradients = dy + (DY_START + n * DY_IMAGE + p * DY_DOWN + q * DY_RIGHT)[:, None] + k[None, :]
+        gradients = dy + (n * DY_IMAGE + p * DY_DOWN + q * DY_RIGHT)[:, None] + k[None, :]
         windows = x + (n * IMAGE + p * DOWN + q * RIGHT)[:, None] + (r * ROW + d)[None, :]
         if EVEN:
             left, right = tl.load(gradients), tl.load(windows)
@@ -273,12 +278,9 @@ def correlate(
 
 
 def times_windows(
-    dy: Tensor, gradients: Windows, start: int, x: Tensor, windows: Windows, N: int, dw: Tensor, *, precision: str
+    dy: Tensor, gradients: Windows, x: Tensor, windows: Windows, dw: Tensor, N: int, *, precision: str
 ) -> None:
-    """Fill dw (K,C,R,S), or (K,D), with sums of gradients times windows.
-
-    The gradient of the first window stands at `start`, the others where the pixels of `gradients` say.
-    """
+    """Fill dw (K,C,R,S), or (K,D), with sums over N images of gradients (windows of one pixel) times windows."""
     K, C, R, S = (*dw.shape, 1, 1)[:4]
     tab = table(x)
     config = tab.configs[f"correlate/{precision}"]
@@ -294,7 +296,7 @@ def times_windows(
         (tiles, parts),
         dy, x, out, M,
         config=config,
-        K=K, DY_IMAGE=gradients.IMAGE, DY_DOWN=gradients.DOWN, DY_RIGHT=gradients.RIGHT, DY_START=start,
+        K=K, DY_IMAGE=gradients.IMAGE, DY_DOWN=gradients.DOWN, DY_RIGHT=gradients.RIGHT,
         **asdict(windows), PARTS=parts,
         EVEN=not (M % blocks["BLOCK_M"] or K % blocks["BLOCK_K"] or windows.RUN % blocks["BLOCK_D"]),
         PRECISION=precision, **blocks,

@@ -61,27 +61,31 @@ def gradients(
     N, _, P, Q = dy.shape
     R, S = w.shape[2:]
     H, W = x.shape[2:]
-    # For dx, each dy stands where its window began: the windows of dx's pixels reach R - 1 rows up from there.
-    top, left = (R - 1 - pad, S - 1 - pad) if need_dx else (0, 0)
-    step = stride if need_dx else 1
-    height, width = (H + R - 1, W + S - 1) if need_dx else (P, Q)
-    # A far border of x that no window reads leaves dx's windows short of nothing, but dw needs every dy.
-    height, width = max(height, top + (P - 1) * step + 1), max(width, left + (Q - 1) * step + 1)
-    up, shift = max(0, -top), max(0, -left)  # a border wider than the filter: dy would begin before the first pixel
-    laid, db = _product.lay_out_gradient(dy, y, height + up, width + shift, top=top + up, left=left + shift, step=step)
-    dx, dw = None, _memory.empty(tuple(w.shape), device=w.device)
-    bordered = _bordered(x, P, Q, R, S, stride, pad)
-    pixels = laid.windows(P, Q, 1, 1, step)
-    start = (top + up) * pixels.ROW + (left + shift) * laid.a.shape[3]
+    # For dx, each dy stands where its window began: the windows of dx's pixels reach R - 1 rows up from there. A border
+    # wider than that has outputs above them, which only dw needs.
+    top, left, step = (R - 1 - pad, S - 1 - pad, stride) if need_dx else (0, 0, 1)
+    up, shift = max(0, -top), max(0, -left)
+    height = max(up + (H + R - 1 if need_dx else 0), top + up + (P - 1) * step + 1)
+    width = max(shift + (W + S - 1 if need_dx else 0), left + shift + (Q - 1) * step + 1)
+    laid, db = _product.lay_out_gradient(dy, y, height, width, top=top + up, left=left + shift, step=step)
+    pixels, bordered = laid.windows(P, Q, 1, 1, step), _bordered(x, P, Q, R, S, stride, pad)
+    dw = _memory.empty(tuple(w.shape), device=w.device)
     _product.times_windows(
-        laid.a, pixels, start, bordered.a, bordered.windows(P, Q, R, S, stride), N, dw, precision=precision
+        laid.start(top + up, left + shift),
+        pixels,
+        bordered.a,
+        bordered.windows(P, Q, R, S, stride),
+        dw,
+        N,
+        precision=precision,
     )
-    if need_dx:
-        dx = _memory.empty(tuple(x.shape), device=x.device)
-        windows = laid.windows(H, W, R, S)
-        turned = _product.lay_out(w, R, S, turned=True).a
-        by = (R * windows.RUN, 1)
-        _product.times_filters(laid.a, windows, turned, by, None, dx, precision=precision)
+    if not need_dx:
+        return None, dw, db
+    dx = _memory.empty(tuple(x.shape), device=x.device)
+    windows = laid.windows(H, W, R, S)
+    turned = _product.lay_out(w, R, S, turned=True).a
+    by = (R * windows.RUN, 1)
+    _product.times_filters(laid.start(up, shift), windows, turned, by, None, dx, precision=precision)
     return dx, dw, db
 
 

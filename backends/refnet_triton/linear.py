@@ -29,5 +29,5 @@ def backward(dy: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tenso
     N = x.shape[0]
     dx, dw = _memory.empty(tuple(x.shape), device=x.device), _memory.empty((K, D), device=w.device)
     _product.times_filters(dy, one_pixel(K), w, (1, D), None, dx.view(N, D), precision=precision)
-    _product.times_windows(dy, one_pixel(K), 0, x, one_pixel(D), N, dw, precision=precision)
+    _product.times_windows(dy, one_pixel(K), x, one_pixel(D), dw, N, precision=precision)
     return dx, dw, _product.sum_rows(dy)

@@ -1,0 +1,422 @@
+"""What the conformance suite does not ask of the Triton backend; its kernels run in Triton's interpreter.
+
+Collected only where ``TRITON_INTERPRET`` is set, by ``nox -s tests-triton``.
+"""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from refnet_triton import _configs, _launch, _memory, _scalars
+from refnet_triton._configs import Config
+from threadpoolctl import threadpool_limits
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from refnet import backend as backends
+from refnet import nets, network, ops
+from refnet.config import Config as TrainConfig
+from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
+from refnet.fuse import fuse
+from refnet.initial import initialise
+from refnet.layers import Draw
+from refnet.plan import crossings
+from refnet.reference import NumpyBackend
+from refnet.train import begin, train_step
+
+SEED = 11
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+# Configurations ------------------------------------------------------------------------------------------------------
+
+
+def test_every_table_has_every_kernel():
+    kernels = {name.partition("/")[0] for name in _configs.TABLES["sm_90"].configs}
+    for table in _configs.TABLES.values():
+        assert {name.partition("/")[0] for name in table.configs} == kernels
+
+
+@pytest.mark.parametrize(
+    ("block", "size", "fitted"),
+    [(128, 1000, 128), (128, 100, 128), (128, 64, 64), (128, 3, 16), (128, 192, 64), (32, 44, 16), (128, 240, 128)],
+)
+def test_blocks_are_fitted_to_what_they_cut(block, size, fitted):
+    assert Config({"BLOCK_K": block}).fit(K=size) == {"BLOCK_K": fitted}
+
+
+def test_a_newer_chip_takes_the_newest_table_before_it():
+    assert _configs.find("sm_100") is _configs.TABLES["sm_90"]
+    assert _configs.find("sm_89") is _configs.TABLES["sm_80"]
+
+
+@pytest.mark.parametrize("architecture", ["sm_70", "gfx90a"])
+def test_an_architecture_without_a_table(architecture):
+    with pytest.raises(BackendUnavailableError, match=f"no kernel configurations for {architecture}, only for"):
+        _configs.find(architecture)
+
+
+# Odd arguments -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def triton():
+    return backends.load("triton", columns=2)
+
+
+def test_it_agrees_with_its_chapters_on_an_empty_batch(triton):
+    x, w, b = normal(0, 3, 7, 7), normal(4, 3, 3, 3), normal(4)
+    options = {"stride": 1, "pad": 1}
+    y = triton.conv2d.forward(*map(triton.asarray, (x, w, b)), **options)
+    assert tuple(y.shape) == (0, 4, 7, 7)
+    found = triton.conv2d.backward(y, *map(triton.asarray, (x, w)), **options)
+    for ours, right in zip(found, ops.conv2d.backward(normal(0, 4, 7, 7), x, w, **options), strict=True):
+        np.testing.assert_array_equal(triton.to_numpy(ours), right)
+
+
+def test_arrays_that_are_not_contiguous_or_not_float32(triton):
+    x = triton.asarray(normal(4, 6))
+    with pytest.raises(ShapeError, match="contiguous"):
+        triton.relu.forward(x[:, ::2])
+    with pytest.raises(ShapeError, match=r"float32, not in torch\.float64"):
+        triton.relu.forward(x.double())
+    with pytest.raises(ConfigError, match="float32, not float64"):
+        triton.asarray(np.ones(2))
+
+
+def test_a_pad_wider_than_the_filter(triton):
+    x, w = normal(2, 3, 4, 5), normal(6, 3, 2, 1)
+    options = {"stride": 2, "pad": 3}
+    (shape,) = ops.conv2d.forward_shapes(x.shape, w.shape, (6,), **options)
+    dy = normal(*shape)
+    found = triton.conv2d.backward(*map(triton.asarray, (dy, x, w)), **options)
+    for ours, right in zip(found, ops.conv2d.backward(dy, x, w, **options), strict=True):
+        np.testing.assert_allclose(triton.to_numpy(ours), right, rtol=1e-5, atol=1e-5)
+
+
+# Failures ------------------------------------------------------------------------------------------------------------
+
+
+class Stubborn:
+    """A kernel that cannot be compiled."""
+
+    __name__ = "stubborn"
+
+    def __getitem__(self, _):
+        from triton.runtime.errors import OutOfResources
+
+        def run(*_, **__):
+            raise OutOfResources(300_000, 232_448, "shared memory")
+
+        return run
+
+
+def test_a_kernel_that_does_not_compile():
+    with pytest.raises(
+        BackendUnavailableError, match=r"kernel stubborn cannot be compiled for interpreter .*shared mem"
+    ):
+        _launch.launch(Stubborn(), (1,), torch.empty(3), config=Config())
+
+
+def test_precision_is_for_gpus():
+    with pytest.raises(ConfigError, match="tf32 needs a GPU"):
+        backends.load("triton", devices=["cpu"], precision="tf32")
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
+def test_steps_are_recorded_on_one_gpu(devices):
+    with pytest.raises(ConfigError, match="--graph records the steps of one GPU"):
+        backends.load("triton", columns=2, devices=devices, graph=True)
+
+
+def test_the_interpreter_does_not_run_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(BackendUnavailableError, match="Triton is the interpreter in this process"):
+        backends.load("triton", devices=["cuda:0"])
+
+
+# Networks ------------------------------------------------------------------------------------------------------------
+
+
+class BackwardsOrder(NumpyBackend):
+    """NumPy, with every sum over channels or features taken from the last to the first."""
+
+    conv2d_relu = SimpleNamespace(
+        forward=lambda x, w, b, **o: ops.conv2d_relu.forward(turned(x), turned(w), b, **o),
+        backward=ops.conv2d_relu.backward,
+    )
+    linear_relu = SimpleNamespace(
+        forward=lambda x, w, b: ops.linear_relu.forward(turned(x.reshape(len(x), -1)), turned(w), b),
+        backward=ops.linear_relu.backward,
+    )
+
+
+def turned(a):
+    return np.ascontiguousarray(a[:, ::-1])
+
+
+def losses(backend, steps, *, columns=2, batch=16):
+    """Train digits for some steps, with dropout, momentum and decay."""
+    plan = fuse(nets.get("digits").plan(columns))
+    model = begin(plan, TrainConfig(net="digits", seed=SEED, columns=columns), backend)
+    rng = np.random.default_rng(1)
+    images, labels = rng.integers(-8, 9, (batch, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, batch)
+    return np.array([train_step(model, images, labels, 0.02, step) for step in range(1, steps + 1)])
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_twenty_steps_of_training(columns):
+    """|dloss| <= 4 times the divergence of two NumPy runs that only differ in the order of their sums (testing.md)."""
+    with threadpool_limits(1):
+        reference, other_order, found = (
+            losses(backend, 20, columns=columns)
+            for backend in (NumpyBackend(columns), BackwardsOrder(columns), backends.load("triton", columns=columns))
+        )
+    divergence = np.maximum.accumulate(np.abs(other_order - reference))
+    assert 0 < divergence.max() < 1e-2
+    off = np.abs(found - reference)
+    assert (off <= 4 * divergence).all(), f"off by {off}, allowed {4 * divergence}"
+    assert reference[-5:].mean() < 0.85 * reference[:5].mean()
+
+
+def moved(monkeypatch, **options):
+    """Bytes that `move` carried in each direction in the forward and in the backward pass, and what was recorded."""
+    backend = backends.load("triton", columns=2, **options)
+    plan, batch = nets.get("digits").plan(2), 3
+    params = network.place_params(plan, initialise(plan, SEED), backend)
+    images = network.place(plan, normal(batch, 1, 8, 8), backend)
+    carried, move = [], backend.move
+    size = backend.exchange_itemsize
+
+    def counting(a, column):
+        carried.append((column, a.numel() * size))
+        return move(a, column)
+
+    monkeypatch.setattr(backend, "move", counting)
+    tape = network.forward(plan, params, images, backend, draw=Draw(SEED, 1))
+    forward = list(carried)
+    carried.clear()
+    network.backward(tape, backend.asarray(normal(batch, 10)))
+    return plan, batch, forward, list(carried), tape.crossings
+
+
+@pytest.mark.parametrize(("exchange", "size"), [("fp32", 4), ("fp16", 2)])
+def test_what_crosses_is_what_the_plan_says_to_the_byte(monkeypatch, exchange, size):
+    plan, batch, forward, backward, recorded = moved(monkeypatch, exchange=exchange)
+    expected = crossings(plan, batch, itemsize=size)
+    assert recorded == expected
+    assert sorted(forward) == sorted((crossing.target, crossing.nbytes) for crossing in expected)
+    assert sorted(backward) == sorted((crossing.source, crossing.nbytes) for crossing in expected)
+
+
+def test_without_exchange_only_the_fully_connected_layers_read_the_other_column():
+    net = nets.get("paper")
+    into = {crossing.into for crossing in crossings(net.plan(2, exchange=False), 128)}
+    assert into == {"fc6", "fc7", "fc8"}
+    assert {crossing.into for crossing in crossings(net.plan(2), 128)} == {"conv3", *into}
+
+
+def test_half_precision_rounds_what_crosses():
+    backend = backends.load("triton", columns=2, exchange="fp16")
+    a = normal(3, 4)
+    with np.errstate(all="ignore"):
+        expected = a.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(backend.to_numpy(backend.move(backend.asarray(a), 1)), expected)
+    assert (expected != a).any()
+
+
+# Streams -------------------------------------------------------------------------------------------------------------
+
+
+class FakeStream:
+    """A stream that writes down what it is told."""
+
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def wait_stream(self, other):
+        self.log.append(f"{self.name} waits for {other.name}")
+
+    def wait_event(self, event):
+        self.log.append(f"{self.name} waits for {event}")
+
+    def record_event(self):
+        self.log.append(f"{self.name} records")
+        return f"the copy on {self.name}"
+
+
+class FakeArray:
+    """An array of a device that is not here."""
+
+    dtype, shape = torch.float32, (2, 3)
+
+    def __init__(self, device, log):
+        self.device, self.log = device, log
+
+    def copy_(self, other, *, non_blocking):
+        assert non_blocking
+        self.log.append(f"{other.device} to {self.device}")
+
+    def record_stream(self, stream):
+        self.log.append(f"{self.device} array is used on {stream.name}")
+
+
+def test_a_move_between_devices_makes_only_its_reader_wait(monkeypatch):
+    log, backend = [], backends.load("triton", columns=2)
+    here, there = torch.device("cuda:0"), torch.device("cuda:1")
+    backend.devices = [here, there]
+
+    @contextmanager
+    def current(stream):
+        log.append(f"on {stream.name}")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(f"copies of {device}", log))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream(f"work of {device}", log))
+    monkeypatch.setattr(torch.cuda, "stream", current)
+    monkeypatch.setattr(_memory, "empty", lambda _shape, _dtype, device: FakeArray(device, log))
+    moved = backend.move(FakeArray(here, log), 1)
+    assert log == [
+        "copies of cuda:0 waits for work of cuda:0",
+        "on copies of cuda:0",
+        "on copies of cuda:1",
+        "cuda:0 to cuda:1",
+        "copies of cuda:1 records",
+        "cuda:0 array is used on copies of cuda:0",
+        "cuda:1 array is used on work of cuda:1",
+    ]
+    log.clear()
+    _memory.arrive(moved)
+    _memory.arrive(moved)
+    assert log == ["work of cuda:1 waits for the copy on copies of cuda:1"]
+    assert backend.move(moved, 1) is moved
+
+
+def test_every_op_waits_for_what_is_on_its_way(monkeypatch):
+    log, backend = [], backends.load("triton")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: FakeStream("work", log))
+    a = backend.asarray(normal(2, 3))
+    setattr(a, _memory.ARRIVAL, "the copy")
+    backend.relu.forward(a)
+    backend.relu.forward(a)
+    assert log == ["work waits for the copy"]
+
+
+# Recorded steps ------------------------------------------------------------------------------------------------------
+
+
+class Recording(TorchDispatchMode):
+    """Stands in for a CUDA graph: notes launches and copies with their very arrays, runs none, and repeats."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def pool(self):
+        return None
+
+    def replay(self):
+        for call in self.calls:
+            call()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function not in {torch.ops.aten.copy_.default, torch.ops.aten.cat.out}:
+            return function(*args, **kwargs)  # what makes arrays and views, and no work
+        self.calls.append(lambda: function(*args, **kwargs))
+        return kwargs.get("out", args[0])
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    made = []
+
+    @contextmanager
+    def record(graph, pool=None):  # noqa: ARG001
+        made.append(graph)
+        launch = _launch.launch
+
+        def noted(*args, **kwargs):
+            graph.calls.append(lambda: launch(*args, **kwargs))
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, module in list(sys.modules.items()):
+                if name.startswith("refnet_triton.") and getattr(module, "launch", None) is launch:
+                    patch.setattr(module, "launch", noted)
+            with graph:
+                yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    return made
+
+
+def stepped(batches, *, graph):
+    """Train on batches with a rate that falls; return losses and parameters."""
+    backend = backends.load("triton", columns=2)
+    model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", seed=SEED, graph=graph), backend)
+    found = [
+        train_step(model, images, labels, 0.02 / step, step) for step, (images, labels) in enumerate(batches, start=1)
+    ]
+    return found, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
+
+
+def test_a_recorded_step_has_the_bits_of_the_eager_one(recordings):
+    """Steps, rates and images change, and the last batch is short; the record's arguments never do."""
+    rng = np.random.default_rng(2)
+    sizes = (4, 4, 4, 4, 3)
+    batches = [(rng.integers(-8, 9, (n, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, n)) for n in sizes]
+    eager, graphed = stepped(batches, graph=False), stepped(batches, graph=True)
+    assert len(recordings) == 2
+    assert all(len(graph.calls) > 20 for graph in recordings)
+    assert graphed == eager
+
+
+def test_a_record_with_the_step_in_its_arguments_would_be_seen(recordings, monkeypatch):
+    """If numbers did not stand in memory, the comparison above would fail."""
+    monkeypatch.setattr(_scalars, "set_step", lambda _: None)
+    rng = np.random.default_rng(2)
+    batches = [(rng.integers(-8, 9, (4, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 4)) for _ in range(4)]
+    eager, graphed = stepped(batches, graph=False), stepped(batches, graph=True)
+    assert len(recordings) == 2
+    assert graphed != eager
+
+
+# Without the chip ----------------------------------------------------------------------------------------------------
+
+COMPILE = """
+from refnet import nets
+from refnet.fuse import fuse
+from refnet_triton import _offline
+for architecture, instruction in (("sm_80", "mma.sync"), ("sm_90", "wgmma"), ("gfx942", "v_mfma")):
+    launches = _offline.different(_offline.step_launches(fuse(nets.get("digits").plan(2)), 32, architecture, "tf32"))
+    launch = next(launch for launch in launches if launch.kernel.__name__ == "multiply")
+    kernel = _offline.compiled(launch, architecture)
+    assert instruction in (kernel.asm.get("ptx") or kernel.asm["amdgcn"]), architecture
+    print(architecture, len(launches))
+"""
+
+
+def test_kernels_compile_for_chips_that_are_not_here(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    done = subprocess.run([sys.executable, "-c", COMPILE], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_memory_that_runs_out(monkeypatch):
+    def refuse(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 8 * 10**9))
+    with pytest.raises(DeviceMemoryError, match=r"device cuda:0 is out of its memory of 8\.0 GB; a smaller --batch"):
+        _memory.empty((3,), torch.float32, "cuda:0")

@@ -1,0 +1,123 @@
+"""What the Triton backend says where it cannot run. Needs torch alone."""
+
+import sys
+
+import pytest
+import refnet_triton
+import torch
+from refnet_triton import _devices
+
+from refnet import backend as backends
+from refnet import nets, train
+from refnet.cli import main
+from refnet.config import Config
+from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
+
+
+@pytest.fixture(autouse=True)
+def triton_is_as_it_would_be(monkeypatch):
+    """No Triton is imported: whether it is for GPUs is not what is tested here."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(_devices, "_load_triton", lambda **_: None)
+
+
+def test_no_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BackendUnavailableError, match=r"needs torch, .*pip install 'refnet\[triton\]'"):
+        backends.load("triton")
+
+
+def test_no_triton(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setitem(sys.modules, "triton.language", None)
+    monkeypatch.setitem(sys.modules, "triton.language.standard", None)
+    with pytest.raises(BackendUnavailableError, match=r"needs triton, .*pip install 'refnet\[triton\]'"):
+        backends.load("triton", devices=["cpu"])
+
+
+def test_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailableError, match=r"finds no GPU here; --devices cpu .*--backend auto"):
+        backends.load("triton")
+
+
+@pytest.mark.parametrize("name", ["gpu0", "cuda:x", "mps", "cuda:-1"])
+def test_a_device_that_is_none(name):
+    with pytest.raises(BackendUnavailableError, match=f"has no device {name}; name cuda:0"):
+        backends.load("triton", devices=[name])
+
+
+def test_too_few_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(BackendUnavailableError, match="cuda:1, but the last one here is cuda:0; one device can hold"):
+        backends.load("triton", columns=2, devices=["cuda:0", "cuda:1"])
+
+
+def test_two_kinds_of_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(BackendUnavailableError, match="not on both"):
+        backends.load("triton", columns=2, devices=["cuda:0", "cpu"])
+
+
+def test_loading_is_all_that_needs_torch():
+    assert "torch" not in vars(refnet_triton)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "said"),
+    [
+        ("numpy", {"precision": "tf32"}, "backend numpy has no --precision tf32"),
+        ("numba", {"exchange": "fp16"}, "backend numba has no --exchange fp16"),
+        ("auto", {"graph": True}, "backend numba has no --graph;"),
+    ],
+)
+def test_options_of_another_backend(name, option, said):
+    with pytest.raises(ConfigError, match=said):
+        backends.load(name, **option)
+
+
+def test_options_that_were_not_given():
+    assert backends.load("numpy", precision=None, graph=None).name == "numpy"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--backend", "triton"], 6, "finds no GPU here"),
+        (["--backend", "numpy", "--precision", "tf32"], 2, "has no --precision tf32"),
+        (["--precision", "double"], 2, "must be one of ieee, tf32x3, tf32"),
+        (["--graph", "--checked"], 2, "take one of the two"),
+    ],
+)
+def test_the_command_ends_with_one_line(capsys, monkeypatch, tmp_path, flags, code, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["train", *flags]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise DeviceMemoryError("cuda:0", 10**9)
+
+    monkeypatch.setattr(train, "train_step", refuse)
+    assert main(["train", "--backend", "numpy", "--batch", "1000", "--run-dir", str(tmp_path / "run")]) == 6
+    assert "cuda:0 is out of its memory of 1.0 GB; --batch 500 would fit" in capsys.readouterr().err
+
+
+def test_the_batch_that_fits_grows_with_the_memory():
+    plan = nets.get("paper").plan(2)
+    config = Config(net="paper", batch=4096, devices=("cuda:0",))
+    fits = [train.batch_that_fits(plan, total * 10**9, config) for total in (0, 4, 16, 80)]
+    assert fits[0] == 0
+    assert fits == sorted(set(fits))
+    two = Config(net="paper", batch=4096, devices=("cuda:0", "cuda:1"))
+    assert train.batch_that_fits(plan, 4 * 10**9, two) > fits[1]
+    assert train.batch_that_fits(plan, None, config) < config.batch
+    assert train.batch_that_fits(plan, 10**15, config) == config.batch // 2
