@@ -3,7 +3,7 @@
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.sessions = ["lint", "typing", "tests", "tests-triton"]
 nox.options.default_venv_backend = "venv"
 
 GROUPS = nox.project.load_toml("pyproject.toml")
@@ -34,6 +34,39 @@ def tests(session: nox.Session) -> None:
     """Run the tests on two workers, against the installed wheel."""
     session.install(".", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session(name="tests-triton")
+def tests_triton(session: nox.Session) -> None:
+    """Hold the Triton backend to the conformance suite, in Triton's interpreter."""
+    session.install(".", *group("triton"))
+    suite = ["tests/test_agreement.py", "tests/test_laws.py", "tests/test_triton.py", "--backend", "triton"]
+    # The interpreter's products are small: threads would wait for each other.
+    environment = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"}
+    session.run("pytest", "-n", "2", *suite, *session.posargs, env=environment)
+
+
+@nox.session(venv_params=["--system-site-packages"])
+def gpu(session: nox.Session) -> None:
+    """On a machine with a GPU: the suite on the card in every precision, then the training step beside PyTorch."""
+    # Torch and Triton are kept where they are there; numba is left out, since it lags behind new releases of NumPy.
+    needed = [name for name in GROUPS["project"]["dependencies"] if not name.startswith("numba")]
+    extras = GROUPS["project"]["optional-dependencies"]
+    session.install(*needed, *extras["triton"], *extras["testing"], "pytest-benchmark>=5.0")
+    session.install("--no-deps", ".")
+    environment = {"TRITON_INTERPRET": None}
+    for precision in ("ieee", "tf32x3", "tf32"):
+        suite = ["tests/test_agreement.py", "--backend", "triton", "--precision", precision, "--max-examples", "8"]
+        session.run("pytest", "-p", "no:xdist", *suite, *session.posargs, env=environment)
+    for precision in ("tf32", "ieee"):
+        step = [
+            "benchmarks/gpu_step.py",
+            "--backend",
+            "triton",
+            "--precision",
+            precision,
+        ]
+        session.run("pytest", *step, "--batch", "128", *session.posargs, env=environment)
 
 
 @nox.session(name="property")

@@ -147,6 +147,13 @@ def begin(plan: Plan, config: Config, backend: Backend) -> Model:
     host = initialise(plan, config.seed)
     params = network.place_params(plan, host, backend)
     velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
+    return model_of(plan, config, backend, params, velocities)
+
+
+def model_of(
+    plan: Plan, config: Config, backend: Backend, params: dict[str, Array], velocities: dict[str, Array]
+) -> Model:
+    """Put a network together from parameters and velocities that are in their places."""
     halves = _halves(plan, config, backend, params, velocities)
     if config.graph:
         halves = cast("Any", backend).graphed(*halves)

@@ -14,7 +14,7 @@ from refnet.doctor import module_of
 from refnet.fuse import fuse
 from refnet.nets import Net
 from refnet.progress import Show
-from refnet.train import Model, train_step
+from refnet.train import model_of, train_step
 from refnet.walk import images_of, labels_of
 
 BATCH = 1
@@ -64,7 +64,8 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             plan = fuse(net.plan(net.recipe["columns"]))
             zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
-            model = Model(plan, backend, *(network.place_params(plan, zeros, backend) for _ in range(2)))
+            params, velocities = (network.place_params(plan, zeros, backend) for _ in range(2))
+            model = model_of(plan, Config(net=net.name), backend, params, velocities)
             images, labels = images_of(plan, BATCH), labels_of(plan, BATCH)
             advance(2 * done, remark=f"{net.name}, training")
             train_step(model, images, labels, 0.01, 1)

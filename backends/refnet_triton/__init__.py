@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,25 @@ class TritonBackend:
         """Give the two halves of a training step as functions that record them once and then repeat the record."""
         step = import_module("refnet_triton._graph").GraphedStep(forward, backward)
         return step.forward, step.backward
+
+    def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
+        """Choose the best kernel configurations for a training step, and write them where they are read from then on.
+
+        Raises
+        ------
+        BackendUnavailableError
+            There is no GPU to tune for.
+        """
+        if self.devices[0].type == "cpu":
+            raise BackendUnavailableError("there is nothing to tune in the interpreter; name a GPU, --devices cuda:0")
+        architecture = import_module("refnet_triton._launch").architecture(self.devices[0])
+
+        def waited_for() -> None:
+            step()
+            self.synchronize()
+
+        path: Path = import_module("refnet_triton._tune").tune(waited_for, architecture, self.precision, say)
+        return path
 
     def synchronize(self) -> None:
         """Wait until everything asked for has been computed."""

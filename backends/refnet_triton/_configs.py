@@ -1,15 +1,21 @@
 """How kernels are cut up: one table for each architecture, as data. Nothing here is chosen at run time.
 
+``refnet tune`` writes a table of the card at hand to :func:`place`, which then goes before the one here.
+
 A block is a power of two; one that is larger than what it cuts, or would leave much of itself unused, is halved.
 Only the blocks along a sum (``BLOCK_D`` of ``multiply``, ``BLOCK_M`` of ``correlate``, ``BLOCK_P`` of ``add_parts``)
 and ``PROGRAMS``, from which follows into how many parts a long sum is split, decide in what order numbers are added.
 So the same table and the same shapes give the same bits.
 """
 
+import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
 
-from refnet.errors import BackendUnavailableError
+from refnet.errors import BackendUnavailableError, ConfigError
 
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 INTERPRETER = "interpreter"
@@ -31,6 +37,13 @@ class Config:
     blocks: Mapping[str, int] = field(default_factory=dict)
     warps: int = 4
     stages: int = 2
+
+    def __hash__(self) -> int:
+        return hash((*self.blocks.items(), self.warps, self.stages))
+
+    def __str__(self) -> str:
+        blocks = "x".join(str(size) for size in self.blocks.values())
+        return f"{blocks}, {self.warps} warps, {self.stages} stages"
 
     def fit(self, **sizes: int) -> dict[str, int]:
         """Give each block fitted to what it cuts: ``fit(M=rows)`` is about ``BLOCK_M``."""
@@ -64,7 +77,7 @@ class Table:
     configs: Mapping[str, Config]
 
 
-def _product(m: int, k: int, d: int, warps: int, stages: int) -> Config:
+def product(m: int, k: int, d: int, warps: int, stages: int) -> Config:
     return Config({"BLOCK_M": m, "BLOCK_K": k, "BLOCK_D": d}, warps, stages)
 
 
@@ -86,8 +99,8 @@ TABLES: Mapping[str, Table] = {
     INTERPRETER: Table(
         2,
         {
-            "multiply/ieee": _product(4096, 128, 256, 1, 1),
-            "correlate/ieee": _product(4096, 128, 128, 1, 1),
+            "multiply/ieee": product(4096, 128, 256, 1, 1),
+            "correlate/ieee": product(4096, 128, 128, 1, 1),
             "lay": Config({"BLOCK_M": 8192, "BLOCK_C": 32}),
             "add_parts": Config({"BLOCK_I": 4096, "BLOCK_P": 16}),
             "add_rows": Config({"BLOCK_I": 128, "BLOCK_P": 1024}),
@@ -102,38 +115,90 @@ TABLES: Mapping[str, Table] = {
     "sm_80": Table(
         216,
         {
-            "multiply/tf32": _product(128, 64, 32, 4, 3),
-            "multiply/tf32x3": _product(64, 64, 32, 4, 3),
-            "multiply/ieee": _product(64, 64, 16, 4, 3),
-            "correlate/tf32": _product(32, 64, 128, 4, 3),
-            "correlate/tf32x3": _product(32, 64, 64, 4, 3),
-            "correlate/ieee": _product(16, 64, 64, 4, 3),
+            "multiply/tf32": product(128, 64, 32, 4, 3),
+            "multiply/tf32x3": product(64, 64, 32, 4, 3),
+            "multiply/ieee": product(64, 64, 16, 4, 3),
+            "correlate/tf32": product(32, 64, 128, 4, 3),
+            "correlate/tf32x3": product(32, 64, 64, 4, 3),
+            "correlate/ieee": product(16, 64, 64, 4, 3),
             **_MOVING,
         },
     ),
     "sm_90": Table(
         264,
         {
-            "multiply/tf32": _product(128, 128, 32, 8, 3),
-            "multiply/tf32x3": _product(64, 64, 32, 4, 3),
-            "multiply/ieee": _product(64, 64, 16, 4, 3),
-            "correlate/tf32": _product(32, 128, 128, 8, 3),
-            "correlate/tf32x3": _product(32, 64, 64, 4, 3),
-            "correlate/ieee": _product(16, 64, 64, 4, 3),
+            "multiply/tf32": product(128, 128, 32, 8, 3),
+            "multiply/tf32x3": product(64, 64, 32, 4, 3),
+            "multiply/ieee": product(64, 64, 16, 4, 3),
+            "correlate/tf32": product(32, 128, 128, 8, 3),
+            "correlate/tf32x3": product(32, 64, 64, 4, 3),
+            "correlate/ieee": product(16, 64, 64, 4, 3),
             **_MOVING,
         },
     ),
     "gfx942": Table(
         608,
         {
-            "multiply/tf32": _product(128, 64, 32, 4, 2),
-            "multiply/ieee": _product(128, 64, 16, 4, 2),
-            "correlate/tf32": _product(32, 64, 64, 4, 2),
-            "correlate/ieee": _product(16, 64, 64, 4, 2),
+            "multiply/tf32": product(128, 64, 32, 4, 2),
+            "multiply/ieee": product(128, 64, 16, 4, 2),
+            "correlate/tf32": product(32, 64, 64, 4, 2),
+            "correlate/ieee": product(16, 64, 64, 4, 2),
             **_MOVING,
         },
     ),
 }
+
+
+_used: dict[str, Table] = {}
+
+
+def use(architecture: str, table: Table) -> None:
+    """Let a table go before all others, in this process."""
+    _used[architecture] = table
+
+
+def place(architecture: str) -> Path:
+    """Say where ``refnet tune`` leaves its table."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "refnet" / f"triton-{architecture}.json"
+
+
+def write(architecture: str, table: Table) -> Path:
+    """Save a table where ``find`` looks for it.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be written there.
+    """
+    path = place(architecture)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(table), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; set XDG_CONFIG_HOME") from error
+    read.cache_clear()
+    return path
+
+
+@cache
+def read(architecture: str) -> Table | None:
+    """Read a saved table; None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        The file is not such a table.
+    """
+    path = place(architecture)
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        configs = {name: Config(**config) for name, config in saved["configs"].items()}
+        return Table(int(saved["programs"]), configs)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a table of configurations ({error}); delete it, or tune again") from error
 
 
 def find(architecture: str) -> Table:
@@ -144,6 +209,8 @@ def find(architecture: str) -> Table:
     BackendUnavailableError
         There is no table that its kernels could follow.
     """
+    if tuned := _used.get(architecture) or read(architecture):
+        return tuned
     older = [name for name in TABLES if name.startswith("sm_") and architecture.startswith("sm_") and
              int(name[3:]) <= int(architecture[3:])]  # fmt: skip
     if architecture in TABLES or older:

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "hold backends to the textbook: every op, and every layer of a network",
     "doctor": "tell what this machine computes with, and what holds it back",
     "warmup": "compile what training needs, so that it starts at once",
+    "tune": "fit a backend's kernels to the machine at hand",
     "backends": "list the backends, and why one cannot run here",
 }
 

@@ -1,6 +1,7 @@
-"""The pytest plugin of the conformance suite: ``--backend``, ``--max-examples`` and the fixtures that give backends.
+"""The pytest plugin of the conformance suite: its options, and the fixtures that give backends.
 
-The word after ``--backend`` means what it means in ``refnet train --backend``: a registered name. A backend that
+``--backend`` and ``--precision`` mean what they mean in ``refnet train``: a registered name, and an option that only
+some backends have. A backend that
 cannot be loaded ends the run with a usage error; it is never skipped.
 """
 
@@ -29,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="hold this backend to the suite, as in refnet train; repeatable (default: numpy, loopback and numba)",
     )
+    group.addoption(
+        "--precision", metavar="NAME", help="how it rounds the factors of products (default: its own choice)"
+    )
     group.addoption("--max-examples", type=int, metavar="N", help="draw N cases in each test")
 
 
@@ -42,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("asked")
     for name in names(config):
         try:
-            load(name)
+            load(name, precision=config.getoption("precision"))
         except RefnetError as error:
             raise pytest.UsageError(f"--backend {name}: {error}") from error
 
@@ -62,10 +66,10 @@ def names(config: pytest.Config) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest) -> Any:
     """Give a backend, with one column."""
-    return load(request.param)
+    return load(request.param, precision=request.config.getoption("precision"))
 
 
 @pytest.fixture(scope="session")
 def two_columns(request: pytest.FixtureRequest) -> Any:
     """Give the same backend with two columns."""
-    return load(request.param, columns=2)
+    return load(request.param, columns=2, precision=request.config.getoption("precision"))

@@ -1,0 +1,44 @@
+"""``refnet tune``: fit a backend's kernels to the machine at hand."""
+
+import argparse
+import sys
+from typing import Any, cast
+
+import numpy as np
+
+from refnet import nets, progress
+from refnet.backend import load
+from refnet.cli import within
+from refnet.config import Config
+from refnet.errors import ConfigError
+from refnet.fuse import fuse
+from refnet.train import begin, train_step
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("--backend", default="triton", help="whose kernels (default: triton)")
+    parser.add_argument("--devices", default="", help="the device to tune for (default: the backend's choice)")
+    parser.add_argument("--precision", help="ieee, tf32x3 or tf32 (default: the backend's choice)")
+    parser.add_argument("--net", default="paper", help="the network whose training step is timed (default: paper)")
+    parser.add_argument("--batch", type=int, default=128, help="images in a step (default: 128)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Time training steps with one configuration after the other, and write down the best."""
+    within("--batch", arguments.batch, 1)
+    show = progress.on(sys.stdout)
+    net = nets.get(arguments.net)
+    devices = tuple(arguments.devices.split(",")) if arguments.devices else ()
+    backend: Any = load(arguments.backend, columns=2, devices=devices, precision=arguments.precision)
+    if not hasattr(backend, "tune"):
+        raise ConfigError(f"backend {arguments.backend} has nothing to tune; --backend triton has")
+    config = Config(net=net.name, batch=arguments.batch)
+    model = begin(fuse(net.plan(2)), config, backend)
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
+    labels = rng.integers(0, net.outputs, arguments.batch)
+    # At a rate of zero the parameters stay as they are, however many steps are timed.
+    path = backend.tune(lambda: cast("None", train_step(model, images, labels, 0.0, 1)), show.say)
+    show.say(f"written to {path}, which is read from now on; delete it to go back to the table of this version")
+    return 0
