@@ -420,3 +420,59 @@ def test_memory_that_runs_out(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 8 * 10**9))
     with pytest.raises(DeviceMemoryError, match=r"device cuda:0 is out of its memory of 8\.0 GB; a smaller --batch"):
         _memory.empty((3,), torch.float32, "cuda:0")
+
+
+# Tuning --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables(monkeypatch, tmp_path):
+    """A place for tuned tables, and a process that has none."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(_configs, "_used", {})
+    _configs.read.cache_clear()
+    yield _configs.place("sm_90")
+    _configs.read.cache_clear()
+
+
+def test_tuning_keeps_the_fastest_of_each_kernel(tables, monkeypatch):
+    """Steps are as long as told here; one candidate does not run at all."""
+    from refnet_triton import _tune
+
+    fastest = {kernel: candidates[2] for kernel, candidates in _tune.CANDIDATES.items()}
+
+    def seconds(step):
+        step()
+        configs = _configs.find("sm_90").configs
+        if configs["multiply/tf32"] == _tune.CANDIDATES["multiply"][5]:
+            raise BackendUnavailableError("too large")
+        return 1 - 0.1 * sum(configs[f"{kernel}/tf32"] == config for kernel, config in fastest.items())
+
+    said, steps, built_in = [], [], _configs.TABLES["sm_90"]
+    path = _tune.tune(lambda: steps.append(1), "sm_90", "tf32", said.append, seconds)
+    assert path == tables
+    assert (
+        len(steps)
+        == len(said)
+        == len({*_tune.CANDIDATES["multiply"], built_in.configs["multiply/tf32"]})
+        + len({*_tune.CANDIDATES["correlate"], built_in.configs["correlate/tf32"]})
+    )
+    assert any("passed over (too large)" in line for line in said)
+    monkeypatch.setattr(_configs, "_used", {})  # as in another process
+    found = _configs.find("sm_90").configs
+    changed = {f"{kernel}/tf32": config for kernel, config in fastest.items()}
+    assert found == {**built_in.configs, **changed}
+    assert _configs.find("sm_80") is _configs.TABLES["sm_80"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"programs": 1, "configs": {"lay": {"bricks": 3}}}'])
+def test_a_tuned_table_that_is_none(tables, content):
+    tables.parent.mkdir()
+    tables.write_text(content)
+    with pytest.raises(ConfigError, match=r"triton-sm_90\.json is not a table of configurations .*tune again"):
+        _configs.find("sm_90")
+
+
+def test_there_is_nothing_to_tune_in_the_interpreter(triton):
+    with pytest.raises(BackendUnavailableError, match="nothing to tune in the interpreter"):
+        triton.tune(lambda: None, print)

@@ -102,6 +102,23 @@ def test_the_command_ends_with_one_line(capsys, monkeypatch, tmp_path, flags, co
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        ([], 6, "finds no GPU here"),
+        (["--backend", "numba"], 2, "backend numba has nothing to tune"),
+        (["--batch", "0"], 2, "--batch 0 is not allowed"),
+        (["--net", "digit"], 2, "did you mean digits"),
+    ],
+)
+def test_tune_ends_with_one_line(capsys, monkeypatch, flags, code, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["tune", *flags]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
 def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
     def refuse(*_):
         raise DeviceMemoryError("cuda:0", 10**9)
