@@ -412,6 +412,56 @@ def test_kernels_compile_for_chips_that_are_not_here(monkeypatch):
     assert len(done.stdout.splitlines()) == 3
 
 
+DRESS_REHEARSAL = """
+import numpy as np
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from refnet import nets, network
+from refnet.config import Config
+from refnet.fuse import fuse
+from refnet.train import begin
+from refnet_triton import TritonBackend, _devices, _launch
+
+
+class H100:
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device: 0)
+
+
+driver.set_active(H100())
+run, compiled = JITFunction.run, set()
+
+
+def compile_only(self, *arguments, grid, warmup, **options):
+    compiled.add(run(self, *arguments, grid=grid, warmup=True, **options).hash)
+
+
+JITFunction.run = compile_only
+_devices.find = lambda names: [torch.device("cpu")]
+_devices.precision = lambda asked, devices: "tf32"
+_launch.architecture = lambda device: "sm_90"
+for columns, batch, kind in ((2, 1, np.int32), (1, 13, np.int64)):
+    backend, plan = TritonBackend(columns), fuse(nets.get("digits").plan(columns))
+    forward, backward = begin(plan, Config(net="digits", columns=columns), backend).halves
+    images = network.place(plan, np.zeros((batch, 1, 8, 8), np.float32), backend)
+    _, kept = forward(images, backend.asarray(np.zeros(batch, kind)), 1)
+    backward(kept, 0.01)
+print(len(compiled))
+"""
+
+
+def test_a_step_compiles_as_a_gpu_would_be_given_it(monkeypatch):
+    """All but the launch itself: Triton looks at the arguments, of which it treats 1 and multiples of 16 apart."""
+    monkeypatch.delenv("TRITON_INTERPRET")
+    done = subprocess.run([sys.executable, "-c", DRESS_REHEARSAL], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 80
+
+
 def test_memory_that_runs_out(monkeypatch):
     def refuse(*_, **__):
         raise torch.OutOfMemoryError
