@@ -14,6 +14,19 @@ from refnet.state import DataFacts, Facts, State, Validated
 pytest_plugins = ["refnet.testing.plugin"]
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have counted (`record_property`), which must also reach the terminal from other processes."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "when")]
+    for line in [line for report in reports for name, line in report.user_properties if name == "counted"]:
+        terminalreporter.write_line(line)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--faults", choices=["few", "all"], default="few", help="how many faults: for every day, or for a release"
+    )
+
+
 @pytest.fixture(scope="session")
 def falsified():
     """Give a function that runs a check on draws until one fails, and returns what the failure says."""

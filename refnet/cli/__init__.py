@@ -22,6 +22,8 @@ COMMANDS = {
     "compare": "hold backends to the textbook: every op, and every layer of a network",
     "doctor": "tell what this machine computes with, and what holds it back",
     "warmup": "compile what training needs, so that it starts at once",
+    "runs": "list the runs: net, data, backend, progress, best error",
+    "show": "describe one run or checkpoint, and say whether it is whole",
     "backends": "list the backends, and why one cannot run here",
 }
 
