@@ -132,7 +132,7 @@ def test_the_best_of_the_one_before_is_kept_in_case_the_newest_is_damaged(saver,
     assert steps(run) == [3, 2, 1]
 
 
-def test_nothing_is_removed_before_the_new_one_is_on_the_disk(saver, save, run, monkeypatch):
+def test_nothing_is_removed_before_the_new_one_is_on_the_disk(saver, save, monkeypatch):
     """Every call that makes something last, or go, in its order."""
     for step in (1, 2):
         save(step)
