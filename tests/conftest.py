@@ -16,7 +16,7 @@ pytest_plugins = ["refnet.testing.plugin"]
 
 def pytest_terminal_summary(terminalreporter):
     """Print what tests have counted (`record_property`), which must also reach the terminal from other processes."""
-    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "when")]
+    reports = [r for kind in terminalreporter.stats.values() for r in kind if getattr(r, "when", None) == "call"]
     for line in [line for report in reports for name, line in report.user_properties if name == "counted"]:
         terminalreporter.write_line(line)
 
