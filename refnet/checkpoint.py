@@ -37,6 +37,7 @@ FORMAT = "refnet checkpoint 1"
 MEAN = "data/mean"
 COLUMNS = (1, 2)
 READERS = 2  # threads: one reads while the other hashes
+CHUNK = 1 << 24  # bytes that are read and then hashed, few enough to be still in the processor's cache
 _UNSEALED = "0" * 64
 _PICKLES = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # a zip archive, or a pickle itself
 
@@ -238,13 +239,14 @@ def _require(path: Path, header: _Header, name: str, shape: tuple[int, ...] | No
 
 def _read(descriptor: int, offset: int, a: Array) -> str:
     """Fill an array from a place in a file, and hash it. Raises ``OSError``."""
-    rest = _bytes(a)
+    rest, digest = _bytes(a), hashlib.sha256()
     while rest:
-        count = os.preadv(descriptor, [rest], offset)
+        count = os.preadv(descriptor, [rest[:CHUNK]], offset)
         if not count:
             raise OSError(0, "it has become shorter")
+        digest.update(rest[:count])
         rest, offset = rest[count:], offset + count
-    return hashlib.sha256(_bytes(a)).hexdigest()
+    return digest.hexdigest()
 
 
 def _bytes(a: Array) -> memoryview:

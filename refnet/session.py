@@ -127,6 +127,7 @@ def open_session(config: Config, show: Show, resume: Resume | None, stack: ExitS
     lasting = Lasting(show)
     minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
     saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
+    saver.reserve(model.params, model.velocities)
     return Session(config, net, dataset, model, state, run, saver, stop, lasting, facts, began - state.seconds)
 
 

@@ -295,6 +295,35 @@ def test_64_file_descriptors(start):
     assert (process.returncode, err) == (0, "")
 
 
+STARVED = """
+import resource, sys
+from pathlib import Path
+from refnet import session
+from refnet.cli import main
+spare, real = int(sys.argv.pop(1)), session.Lasting
+def starve(show):
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + spare, size + spare))
+    return real(show)
+session.Lasting = starve  # it is made when all is read and training is about to begin
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("spare", "batch", "code"), [(4 * MB, "1297", 2), (64 * MB, "16", 0)])
+def test_little_memory(start, cwd, spare, batch, code):
+    """Too little ends in one line; just enough for the steps, with less than saving beside them would take, does."""
+    argv = ["train", "--backend", "numpy", "--threads", "1", "--run-dir", "run", "--max-steps", "9", "--batch", batch]
+    process = start(sys.executable, "-c", STARVED, spare, *argv, "--checkpoint-steps", "3")
+    _, err = process.communicate()
+    assert process.returncode == code, err
+    if code:
+        assert err.splitlines()[-1].startswith("refnet: out of memory (")
+        assert "Traceback" not in err
+    else:
+        assert generations.load(cwd / "run", "newest").facts.state.step == 9
+
+
 def test_the_first_trainer_keeps_the_directory(start, cwd):
     first = start(*TRAIN, "--epochs", "100", "--run-dir", "run", "--backend", "numpy", "--threads", "1")
     wait_for(lambda: steps_done(cwd / "run") > 3)

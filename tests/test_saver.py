@@ -78,6 +78,25 @@ def test_the_copy_takes_the_same_memory_each_time(saver, save):
     assert {name: a.ctypes.data for name, a in saver._buffers.items()} == held
 
 
+def test_the_memory_is_taken_before_the_first_save(saver, save, checkpoint_of):
+    whole = checkpoint_of(1)
+    saver.reserve(whole.params, whole.velocities)
+    held = {name: a.ctypes.data for name, a in saver._buffers.items()}
+    save(1)
+    saver.wait()
+    assert {name: a.ctypes.data for name, a in saver._buffers.items()} == held
+
+
+def test_without_so_much_memory_none_is_taken(saver, checkpoint_of, monkeypatch):
+    def none(*_):
+        raise MemoryError
+
+    whole = checkpoint_of(1)
+    monkeypatch.setattr("refnet.saver.np.full", none)
+    saver.reserve(whole.params, whole.velocities)
+    assert not saver._buffers
+
+
 def test_it_writes_in_a_thread_and_one_at_a_time(saver, save, run, monkeypatch):
     written, writing = [], []
     real = generations.save
