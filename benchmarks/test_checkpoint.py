@@ -83,7 +83,7 @@ def test_write(benchmark, paper, tmp_path):
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_load(benchmark, written, where):
-    """Loading, which checks every number. Before each round the file's bytes are read and nothing else, for the ratio."""
+    """Loading, which checks every number; before each round the bytes alone are read, for the ratio."""
     reading = []
 
     def read():
