@@ -18,7 +18,7 @@ from refnet.metrics import Metrics, truncate
 
 DEFAULT = Path("runs")
 CONFIG, METRICS, RESULT, LOCK = "config.toml", "metrics.jsonl", "result.json", ".lock"
-GLANCES = 5  # how often a lock is tried
+GLANCES = 25  # how often a lock is tried, in half a second
 
 
 @dataclass(frozen=True)
