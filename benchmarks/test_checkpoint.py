@@ -97,6 +97,6 @@ def test_load(benchmark, written, where, capsys):
     benchmark.pedantic(lambda: checkpoint.read(written), setup=read, rounds=2 * ROUNDS)
     times = benchmark.stats["min"] / min(reading), benchmark.stats["median"] / median(reading)
     with capsys.disabled():
-        print(f"\nfrom the {where}: {times[0]:.2f} (minima), {times[1]:.2f} (medians) times reading the bytes")  # noqa: T201
+        print(f"\nfrom the {where}: {times[0]:.2f} (minima), {times[1]:.2f} (medians) times reading the bytes")
     benchmark.extra_info["times_reading"] = times
     record(benchmark, written.stat().st_size)

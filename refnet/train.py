@@ -13,15 +13,13 @@ from refnet.data.dataset import Indices
 from refnet.data.order import epoch_order
 from refnet.errors import CheckpointError, NumericError
 from refnet.evaluate import Score
-from refnet.model import begin, train_step
+from refnet.model import train_step
 from refnet.progress import Show
 from refnet.resume import Resume
 from refnet.schedule import after_epoch
 from refnet.session import Session, open_session
 from refnet.signals import Interrupted
 from refnet.state import State, Validated
-
-__all__ = ["Result", "begin", "train", "train_step"]
 
 SKIPS = 10  # steps in a row that may be left out
 
