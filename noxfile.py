@@ -86,6 +86,13 @@ def numba_checks(session: nox.Session, setting: str) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, stop, starve and soak training runs at full length (half an hour), and print the counts."""
+    session.install(".", *group("test"))
+    session.run("pytest", "tests/test_faults.py", "--faults", "all", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time the ops and the training step of the paper's network, beside PyTorch."""
     session.install(".", *group("bench"))

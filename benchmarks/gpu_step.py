@@ -13,7 +13,7 @@ from torch.nn import functional
 from refnet import environment, nets, network
 from refnet.config import Config
 from refnet.fuse import fuse
-from refnet.train import begin
+from refnet.model import begin
 
 PLAN = fuse(nets.get("paper").plan(2))
 

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import tomli_w
 
 from refnet.errors import ConfigError
+from refnet.printable import printable
 
 _PREFIX = "REFNET_"
 # What people bring from other trainers and spelling alone would not lead to the right key.
@@ -194,6 +195,11 @@ class Config:
         "fixed: the epochs at which lr drops",
         "none, a constant lr",
     )
+    checkpoint_minutes: float = _key(30.0, _number("above 0", lambda v: v > 0), "minutes between checkpoints at most")
+    checkpoint_steps: int | None = _key(None, _whole(1), "steps between checkpoints at most", "minutes alone count")
+    non_finite: Literal["stop", "skip"] = _key(
+        "stop", _one_of(("stop", "skip")), "when a loss or gradient is NaN or infinite: stop, or leave the step out"
+    )
     run_dir: str | None = _key(None, _text("the path of a folder"), "where to write", "a fresh folder under ./runs")
 
 
@@ -265,7 +271,7 @@ def resolve(
         try:
             stated.insert(0, _from_file(file))
         except ConfigError as error:
-            problems.append(_one_line(str(error)))
+            problems.append(printable(str(error)))
             base = []  # the file may name a net: to go on with the default would report what is not wrong
 
     rules = {name: key.allowed for name, key in KEYS.items()}
@@ -288,7 +294,7 @@ def resolve(
                 values[name] = source.read(name, value, rules_of_init if source is naming_init else rules)
                 origin[name] = source.where or source.spell(name)
             except ConfigError as error:
-                problems.append(_one_line(str(error)))
+                problems.append(printable(str(error)))
     if problems:
         raise ConfigError("\n".join(problems))
     return Resolved(Config(**values), origin)
@@ -391,8 +397,3 @@ def _shown(value: object, *, text: bool) -> str:
     else:
         shown = str(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
-
-
-def _one_line(message: str) -> str:
-    """Escape what would break the line or could not be printed: names and values are whatever the user wrote."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)

@@ -20,6 +20,8 @@ BLAS_CHOICES = {
     "OPENBLAS_L2_SIZE": "matrix products are cut for a cache of that size, whatever this processor has",
 }
 
+PACKAGES = ("numba", "llvmlite", "triton", "torch")  # what may compute beside NumPy
+
 
 @dataclass(frozen=True)
 class Throttle:
@@ -44,6 +46,7 @@ def describe() -> dict[str, Any]:
         "refnet": refnet.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "system": platform.platform(),
         "processor": processor(),
         "cores": len(cpus()),

@@ -1,6 +1,6 @@
 """How often a network is wrong: top-1 and top-5 error and loss over a set of images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -33,8 +33,9 @@ def score(
     backend: Backend,
     *,
     batch: int,
+    between: Callable[[], None] = lambda: None,
 ) -> Score:
-    """Classify the centre crop of every image of a split, `batch` at a time.
+    """Classify the centre crop of every image of a split, `batch` at a time. `between` is called before each batch.
 
     Raises
     ------
@@ -44,6 +45,7 @@ def score(
     _, height, width = plan.input_shape
     loss = top1 = top5 = 0.0
     for start in range(0, len(split), batch):
+        between()
         indices = np.arange(start, min(start + batch, len(split)))
         labels = split.labels[indices]
         crops = centre_crops(split.images(indices), mean, (height, width))

@@ -1,6 +1,6 @@
 """Run a plan forward, writing a tape, and the tape backward. The only code that knows the chain rule runs backwards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ def forward(
     *,
     draw: Draw | None = None,
     record: bool = True,
+    watch: Callable[[Step, Array], None] | None = None,
 ) -> Tape:
     """Run the network.
 
@@ -82,6 +83,8 @@ def forward(
         The random numbers of a training pass; None for a test pass, in which dropout takes its expected value.
     record
         Whether to keep what ``backward`` needs; without it the tape holds the output alone.
+    watch
+        Shown every step's output as soon as it is there.
 
     Raises
     ------
@@ -98,6 +101,8 @@ def forward(
         letters = {letter: params[f"{step.name}.{letter}"] for letter in step.params}
         y, backprop = LAYERS[step.layer.op](step, inputs, letters, run)
         outputs[step.name] = y
+        if watch:
+            watch(step, y)
         if record:
             tape.append((step, backprop))
         del inputs, backprop

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from refnet.printable import printable
 
 
 class Advance(Protocol):
@@ -34,7 +36,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
-        self.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.console.print(printable(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -54,7 +56,7 @@ class Plain:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        print(line, file=self.stream, flush=True)
+        print(printable(line), file=self.stream, flush=True)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -80,6 +82,38 @@ class Quiet:
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
         """Ignore the task."""
         yield lambda done, total=None, remark="": None  # noqa: ARG005
+
+
+class Lasting:
+    """Another way of showing, for work that must not end because nobody can be shown it any more."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+
+    def say(self, line: str) -> None:
+        """Print one line, if it can be printed."""
+        try:
+            self._show.say(line)
+        except OSError:
+            self._show = Quiet()
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Show a task, as long as it can be shown."""
+        stack = ExitStack()
+        told: Advance = lambda *_, **__: None  # noqa: E731 - it has the type of what replaces it
+        with suppress(OSError):
+            told = stack.enter_context(self._show.task(name, total))
+
+        def advance(done: int, total: int | None = None, remark: str = "") -> None:
+            with suppress(OSError):
+                told(done, **({} if total is None else {"total": total}), remark=remark)
+
+        try:
+            yield advance
+        finally:
+            with suppress(OSError):
+                stack.close()
 
 
 def on(stream: TextIO | None) -> Live | Plain | Quiet:

@@ -1,32 +1,40 @@
 """A run's own directory: its resolved configuration, its surroundings, and its figures as they come."""
 
+import fcntl
 import json
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, BinaryIO, Self
 
-from refnet import environment
+from refnet import environment, files, generations
 from refnet.config import Config, to_toml
 from refnet.errors import ConfigError
+from refnet.metrics import Metrics, truncate
 
 DEFAULT = Path("runs")
+CONFIG, METRICS, RESULT, LOCK = "config.toml", "metrics.jsonl", "result.json", ".lock"
+GLANCES = 25  # how often a lock is tried, in half a second
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A directory that belongs to one run.
+    """A directory that belongs to one run, and to one process at a time.
 
     ``config.toml`` reproduces the run (``refnet train --config``), ``environment.json`` says where it ran,
-    ``metrics.jsonl`` has one line for each step and epoch, ``result.json`` the end, and ``parameters.safetensors``
-    what was learned. Metrics are flushed line by line, so a run that dies leaves all it knew.
+    ``metrics.jsonl`` has one line for each step and epoch, ``checkpoints/`` what was learned
+    (:mod:`refnet.generations`) and ``result.json`` the end. A run that dies leaves all it knew.
+
+    ``.lock`` is locked while a process trains. The system unlocks it when that process ends, however it ends.
     """
 
     path: Path
-    metrics: TextIO
+    metrics: Metrics
+    lock: BinaryIO
 
     @classmethod
     def create(cls, config: Config) -> Self:
@@ -42,15 +50,57 @@ class RunDirectory:
         try:
             path = _made(path) if config.run_dir else _made_fresh(config.net)
             made = True  # and empty: whatever is in it from here on is this run's
-            (path / "config.toml").write_text(to_toml(_repeatable(config)), encoding="utf-8")
-            (path / "environment.json").write_text(_json(environment.describe()), encoding="utf-8")
-            return cls(path, (path / "metrics.jsonl").open("w", encoding="utf-8", buffering=1))
+            with ExitStack() as undo:
+                lock = undo.enter_context(_locked(path))
+                (path / generations.FOLDER).mkdir()
+                files.replace(path / CONFIG, to_toml(repeatable(config)).encode())
+                files.replace(path / "environment.json", _json(environment.describe()))
+                metrics = Metrics(path / METRICS)
+                undo.pop_all()
+            return cls(path, metrics, lock)
         except OSError as error:
             if made:
                 shutil.rmtree(path, ignore_errors=True)
             raise ConfigError(
                 f"--run-dir {path} cannot be written: {error.strerror}; choose another directory"
             ) from error
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Take over a run that has ended or was killed, and clean up behind it. Its metrics stay as they are.
+
+        Raises
+        ------
+        ConfigError
+            It is no run, cannot be written, or another process trains in it.
+        """
+        configuration(path)
+        try:
+            with ExitStack() as undo:
+                lock = undo.enter_context(_locked(path))
+                (path / generations.FOLDER).mkdir(exist_ok=True)
+                for folder in (path, path / generations.FOLDER):
+                    files.remove_orphans(folder)
+                metrics = Metrics(path / METRICS)
+                undo.pop_all()
+            return cls(path, metrics, lock)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}; mend that, or copy the run") from error
+
+    def rewind(self, config: Config, lines: int) -> int:
+        """Go back to where a checkpoint was made: forget the end, and all figures behind so many lines.
+
+        The configuration and the environment become those of now. Returns how many lines there are, which is fewer
+        only if they were lost. Raises ``ConfigError`` if the directory cannot be written.
+        """
+        try:
+            (self.path / RESULT).unlink(missing_ok=True)
+            self.metrics.lines = truncate(self.path / METRICS, lines)
+            files.replace(self.path / CONFIG, to_toml(repeatable(config)).encode())
+            files.replace(self.path / "environment.json", _json(environment.describe()))
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror}; mend that, or copy the run") from error
+        return self.metrics.lines
 
     @staticmethod
     def check(config: Config) -> None:
@@ -72,22 +122,54 @@ class RunDirectory:
             reason = "is not a directory" if not above.is_dir() else "cannot be written to"
             raise ConfigError(f"--run-dir {path} cannot be made: {above} {reason}; choose another directory")
 
-    def log(self, kind: str, **figures: Any) -> None:
-        """Add one line to the metrics. Raises ``ValueError`` for NaN and infinity, which JSON does not have."""
-        self.metrics.write(json.dumps({"kind": kind, **figures}, allow_nan=False) + "\n")
-
     def finish(self, result: dict[str, Any]) -> None:
-        """Write the end of the run."""
-        (self.path / "result.json").write_text(_json(result), encoding="utf-8")
+        """Write the end of the run. Raises ``OSError``."""
+        self.metrics.sync()
+        files.replace(self.path / RESULT, _json(result))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.metrics.close()
+        self.lock.close()
 
 
-def _repeatable(config: Config) -> Config:
+def configuration(path: Path) -> Path:
+    """Give the path of a run's configuration. Raises ``ConfigError`` if it is no run."""
+    if not (path / CONFIG).is_file():
+        raise ConfigError(f"{path} is no run: it has no {CONFIG}; refnet runs lists the runs")
+    return path / CONFIG
+
+
+def is_training(path: Path) -> bool:
+    """Tell whether a process trains in a run's directory. Raises ``OSError`` if its lock cannot be looked at."""
+    with (path / LOCK).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _locked(path: Path) -> BinaryIO:
+    """Lock a directory for this process. Raises ``OSError``, and ``ConfigError`` if another process has it."""
+    lock = (path / LOCK).open("ab")
+    for _ in range(GLANCES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)  # it may be no more than a glance of `is_training`
+        except BaseException:
+            lock.close()
+            raise
+        else:
+            return lock
+    lock.close()
+    raise ConfigError(f"{path} is in use: another process trains there; wait for it, or stop it")
+
+
+def repeatable(config: Config) -> Config:
     """Leave out the run's own directory and name its data from the root, so that it can be run again from anywhere."""
     data = config.data if config.data in {None, "digits"} else str(Path(str(config.data)).absolute())
     return replace(config, run_dir=None, data=data)
@@ -119,5 +201,5 @@ def _refuse_unless_empty(path: Path) -> None:
         raise ConfigError(f"--run-dir {path} is not empty; choose a new directory, so that no run is overwritten")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -1,7 +1,6 @@
 """When the learning rate falls, as a pure function of what the validation error did."""
 
 from dataclasses import dataclass, replace
-from math import inf
 
 from refnet.config import Config
 
@@ -13,7 +12,7 @@ class Rate:
     Attributes
     ----------
     best
-        Lowest validation error so far.
+        Lowest validation error so far; None before the first.
     waited
         Epochs since it was reached, or since the rate fell.
     drops
@@ -23,7 +22,7 @@ class Rate:
     """
 
     lr: float
-    best: float = inf
+    best: float | None = None
     waited: int = 0
     drops: int = 0
     finished: bool = False
@@ -36,7 +35,7 @@ def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:
     ``patience`` epochs, ``lr_drops`` times; the next time that happens, training is finished. "fixed" divides at the
     end of each epoch in ``drop_epochs``, counted from 1.
     """
-    improved = error < rate.best
+    improved = rate.best is None or error < rate.best
     rate = replace(rate, best=error, waited=0) if improved else replace(rate, waited=rate.waited + 1)
     if config.schedule == "fixed":
         return _dropped(rate, config) if epoch in config.drop_epochs else rate

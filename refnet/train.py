@@ -1,33 +1,27 @@
 """Training: the paper's section 5, from a configuration to a test error."""
 
-import json
+import shlex
+import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from math import isfinite, prod
-from typing import Any, TypeAlias, cast
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
-from refnet import checkpoint, network
-from refnet.backend import Array, Backend, load
+from refnet import generations
 from refnet.config import Config
-from refnet.data import Dataset, check_fits, describe, open_dataset
-from refnet.data.crops import Crops, random_crops
-from refnet.data.dataset import Labels
+from refnet.data.crops import random_crops
+from refnet.data.dataset import Indices
 from refnet.data.order import epoch_order
-from refnet.errors import ConfigError, DeviceMemoryError, NumericError
-from refnet.evaluate import Score, score
-from refnet.fuse import fuse
-from refnet.initial import initialise
-from refnet.layers import Draw
-from refnet.nets import Net, get
-from refnet.plan import Plan
+from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
+from refnet.evaluate import Score
+from refnet.model import batch_that_fits, train_step
 from refnet.progress import Show
-from refnet.runs import RunDirectory
-from refnet.schedule import Rate, after_epoch
+from refnet.resume import Resume
+from refnet.schedule import after_epoch
+from refnet.session import Session, open_session
+from refnet.signals import Interrupted
+from refnet.state import State, Validated
+
+SKIPS = 10  # steps in a row that may be left out
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Result:
     steps, epochs
         How many were done.
     seconds
-        From the configuration to the test error.
+        From the configuration to the test error, over all sessions of the run.
     run
         The run's directory.
     """
@@ -65,247 +59,143 @@ class Result:
         }
 
 
-Halves: TypeAlias = tuple[
-    Callable[[Sequence[Array], Array, int], tuple[Array, Any]],  # images, labels, step -> loss, what the second needs
-    Callable[[Any, float], None],  # that, lr
-]
-
-
-@dataclass
-class Model:
-    """A network in training: its plan, what the steps change in place, and the two halves of a step."""
-
-    plan: Plan
-    backend: Backend
-    params: dict[str, Array]
-    velocities: dict[str, Array]
-    halves: Halves
-
-
-def train(config: Config, show: Show) -> Result:
-    """Train a network as configured, and test it once at the end.
+def train(config: Config, show: Show, resume: Resume | None = None) -> Result:
+    """Train a network as configured, or go on with a run, and test it once at the end.
 
     Raises
     ------
-    ConfigError, DataError, BackendUnavailableError
-        Before anything is written.
+    ConfigError, DataError, CheckpointError, BackendUnavailableError
+        Before anything is written; ``CheckpointError`` also when checkpoints cannot be written.
     NumericError
-        The loss is NaN or infinite; the message says at which step.
+        The loss or a gradient is NaN or infinite; the message says at which step and in which layer.
+    Interrupted
+        A signal asked for it, twice if the run is not saved. The message says how to go on.
     """
-    began = time.monotonic()
-    net = get(config.net, config.init)
-    RunDirectory.check(config)
-    if config.graph and config.checked:
-        raise ConfigError("--graph repeats a step as one, so --checked cannot look into it; take one of the two")
-    backend = load(
-        config.backend,
-        columns=config.columns,
-        devices=config.devices,
-        threads=config.threads,
-        checked=config.checked,
-        precision=config.precision,
-        exchange="fp16" if config.exchange == "fp16" else None,  # that none do is the network's business
-        graph=config.graph or None,
-    )
-    plan = fuse(net.plan(config.columns, exchange=config.exchange != "none"))
-    dataset = _open(net, config, show)
-    with show.task("drawing the first weights"):
-        model = begin(plan, config, backend)
+    with ExitStack() as stack:
+        session = open_session(config, show, resume, stack)
+        where = session.run.path
+        try:
+            with session.saver:
+                return _train(session)
+        except NumericError as error:
+            kept = next(iter(generations.listed(where)), None)
+            good = f"the last checkpoint, {kept.name}, is good" if kept else "no checkpoint was due before"
+            raise NumericError(f"{error}; {good}; the run is in {where}") from error
+        except DeviceMemoryError as error:
+            fits = batch_that_fits(session.model.plan, error.total, config)
+            remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
+            raise DeviceMemoryError(error.device, error.total, remedy) from error
+        except OSError as error:
+            raise CheckpointError(f"{where} cannot be written: {error.strerror}; free some space") from error
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            again = f"refnet train --resume {shlex.quote(str(where))}"
+            raise Interrupted(number, f"{error}; continue with: {again}") from error
 
-    with RunDirectory.create(config) as run, _surroundings(config, plan, run):
-        form = "one column" if config.columns == 1 else f"{config.columns} columns"
-        show.say(f"net {net.name} in {form} on backend {backend.name}; run in {run.path}")
-        rate = Rate(config.lr)
-        step = 0
-        for epoch in range(1, config.epochs + 1):
-            step, loss = train_epoch(model, net, dataset, config, rate, epoch, step, run, show)
-            with _at(step):
-                validation = score(
-                    model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch
-                )
-            run.log("epoch", epoch=epoch, step=step, lr=rate.lr, train_loss=loss, **_named("validation", validation))
-            show.say(
-                f"epoch {epoch:3}  lr {rate.lr:<7.2g}  loss {loss:.4f}  "
-                f"validation error {validation.top1_error:7.2%} top-1 {validation.top5_error:7.2%} top-5"
-            )
-            rate = after_epoch(rate, config, epoch, validation.top1_error)
-            if rate.finished or step == config.max_steps:
-                break
 
-        test = validation
-        if dataset.test is not dataset.validation:
-            test = score(model.plan, model.params, dataset.test, dataset.mean, backend, batch=config.batch)
-        result = Result(test, step, epoch, time.monotonic() - began, str(run.path))
-        run.log("test", step=step, **_named("test", test))
-        save(model, net, run, result)
-        run.finish(result.figures())
+def _train(session: Session) -> Result:
+    """Train until the last epoch, until the rate may not fall again or until the last step; then test."""
+    config, dataset, run = session.config, session.dataset, session.run
+    validation, cut = _validated(session.state), False
+    while not cut and _has_more(session.state, config):
+        train_epoch(session)
+        cut = session.state.position < len(dataset.train)
+        if cut:  # saved as it is now, so that whoever allows more steps goes on as if the epoch had never been cut
+            session.save(must=True)
+        validation = session.score("validation")
+        _report(session, validation)
+        if not cut:
+            session.state = _after(session.state, config, validation)
+            if session.state.best == session.state.latest:
+                session.save()
+    session.save(must=True)
+    test = validation if dataset.test is dataset.validation else session.score("test")
+    assert test is not None, "every run has an epoch"
+    state = session.now()
+    result = Result(test, state.step, state.epoch - (not cut), state.seconds, str(run.path))
+    run.metrics.log("test", step=state.step, **_named("test", test))
+    run.finish(result.figures())
     return result
 
 
-def begin(plan: Plan, config: Config, backend: Backend) -> Model:
-    """Draw the first parameters and lay them, and velocities of zero, where their columns live."""
-    host = initialise(plan, config.seed)
-    params = network.place_params(plan, host, backend)
-    velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
-    return model_of(plan, config, backend, params, velocities)
-
-
-def model_of(
-    plan: Plan, config: Config, backend: Backend, params: dict[str, Array], velocities: dict[str, Array]
-) -> Model:
-    """Put a network together from parameters and velocities that are in their places."""
-    halves = _halves(plan, config, backend, params, velocities)
-    if config.graph:
-        halves = cast("Any", backend).graphed(*halves)
-    return Model(plan, backend, params, velocities, halves)
-
-
-def _halves(
-    plan: Plan, config: Config, backend: Backend, params: dict[str, Array], velocities: dict[str, Array]
-) -> Halves:
-    """Write a step as two functions that touch arrays through the backend alone, and never bring one to the host.
-
-    Between them the loss is looked at: a step whose loss is not finite changes nothing.
-    """
-
-    def forward(images: Sequence[Array], labels: Array, step: int) -> tuple[Array, Any]:
-        tape = network.forward(plan, params, images, backend, draw=Draw(config.seed, step))
-        loss, p = backend.softmax_xent.forward(tape.output, labels)
-        return loss, (tape, p, labels)
-
-    def backward(kept: Any, lr: float) -> None:
-        tape, p, labels = kept
-        for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
-            decay = config.weight_decay if name.endswith(".w") else 0.0  # paper: weights decay, biases do not
-            backend.sgd.step_(
-                params[name], velocities[name], gradient, lr=lr, momentum=config.momentum, weight_decay=decay
-            )
-
-    return forward, backward
-
-
-def train_epoch(
-    model: Model,
-    net: Net,
-    dataset: Dataset,
-    config: Config,
-    rate: Rate,
-    epoch: int,
-    step: int,
-    run: RunDirectory,
-    show: Show,
-) -> tuple[int, float]:
-    """Take one step for each batch of a fresh permutation of the training images; the last batch may be short.
-
-    Returns the number of steps done since the run began, and the epoch's mean loss.
-    """
-    order = epoch_order(len(dataset.train), config.seed, epoch)
-    starts = range(0, len(order), config.batch)
-    total = 0.0
-    with show.task(f"epoch {epoch}", len(starts)) as advance:
-        for done, start in enumerate(starts, start=1):
+def train_epoch(session: Session) -> None:
+    """Take one step for each batch of the epoch's permutation that is not done yet; the last batch may be short."""
+    config, state, images = session.config, session.state, len(session.dataset.train)
+    order = epoch_order(images, config.seed, state.epoch)
+    with session.show.task(f"epoch {state.epoch}", -(-images // config.batch)) as advance:
+        for start in range(state.position, images, config.batch):
+            if session.state.step == config.max_steps:
+                break
             began = time.monotonic()
             indices = order[start : start + config.batch]
-            crops = random_crops(
-                dataset.train.images(indices),
-                dataset.mean,
-                net.crop,
-                flip=net.flip,
-                seed=config.seed,
-                epoch=epoch,
-                indices=indices,
-            )
-            step += 1
-            with _at(step):
-                loss = train_step(model, crops, dataset.train.labels[indices], rate.lr, step)
-            seconds = time.monotonic() - began
-            total += loss * len(indices)
-            run.log("step", step=step, epoch=epoch, loss=loss, lr=rate.lr, images=len(indices), seconds=seconds)
-            advance(done, remark=f"loss {loss:.4f}  {len(indices) / seconds:.0f} images/s")
-            if step == config.max_steps:
-                break
-    seen = min(done * config.batch, len(order))
-    return step, total / seen
+            loss = _step(session, indices, began)
+            speed = len(indices) / (time.monotonic() - began)
+            advance(start // config.batch + 1, remark=f"loss {loss:.4f}  {speed:.0f} images/s")
+            if session.saver.due(session.state.step):
+                session.save()
+            session.check()
 
 
-def train_step(model: Model, crops: Crops, labels: Labels, lr: float, step: int) -> float:
-    """Forward, backward, update; returns the batch's mean loss.
-
-    Raises
-    ------
-    NumericError
-        The loss is NaN or infinite. The parameters are those before the step.
-    """
-    backend = model.backend
-    forward, backward = model.halves
-    batch_loss, kept = forward(network.place(model.plan, crops, backend), backend.asarray(labels), step)
-    loss = float(backend.to_numpy(batch_loss))
-    if not isfinite(loss):
-        raise NumericError(f"the loss is {loss}; a lower --lr than {lr:g} may keep it finite")
-    backward(kept, lr)
+def _step(session: Session, indices: Indices, began: float) -> float:
+    """Take one step, note it down and return its loss; NaN for one that was left out."""
+    config, state, dataset, net = session.config, session.state, session.dataset, session.net
+    step, lr = state.step + 1, state.rate.lr
+    crops = random_crops(
+        dataset.train.images(indices),
+        dataset.mean,
+        net.crop,
+        flip=net.flip,
+        seed=config.seed,
+        epoch=state.epoch,
+        indices=indices,
+    )
+    figures = {"step": step, "epoch": state.epoch, "lr": lr, "images": len(indices)}
+    state = replace(state, step=step, position=state.position + len(indices))
+    try:
+        with session.at_step(step):
+            loss = train_step(session.model, crops, dataset.train.labels[indices], lr, step)
+    except NumericError as error:
+        if config.non_finite == "stop" or state.skipped + 1 == SKIPS:
+            raise
+        session.state = replace(state, skipped=state.skipped + 1)
+        session.run.metrics.log("skip", **figures, reason=str(error))
+        session.show.say(f"warning: {error}; the step is left out")
+        return float("nan")
+    seen = len(indices)
+    session.state = replace(state, skipped=0, total=state.total + loss * seen, counted=state.counted + seen)
+    session.run.metrics.log("step", **figures, loss=loss, seconds=time.monotonic() - began)
     return loss
 
 
-def save(model: Model, net: Net, run: RunDirectory, result: Result) -> None:
-    """Write what was learned to the run's directory."""
-    to_numpy = model.backend.to_numpy
-    checkpoint.write(
-        run.path / "parameters.safetensors",
-        {name: to_numpy(a) for name, a in model.params.items()},
-        {name: to_numpy(a) for name, a in model.velocities.items()},
-        {"refnet": json.dumps({"net": net.name, "columns": model.plan.columns, "step": result.steps})},
+def _has_more(state: State, config: Config) -> bool:
+    """Say whether there are steps to do, or an epoch to close that was cut short at the last step allowed."""
+    if state.epoch > config.epochs or state.rate.finished:
+        return False
+    return config.max_steps is None or state.step < config.max_steps or state.position > 0
+
+
+def _report(session: Session, validation: Score) -> None:
+    state, lr = session.state, session.state.rate.lr
+    loss = state.total / state.counted if state.counted else None
+    named = _named("validation", validation)
+    session.run.metrics.log("epoch", epoch=state.epoch, step=state.step, lr=lr, train_loss=loss, **named)
+    session.show.say(
+        f"epoch {state.epoch:3}  lr {lr:<7.2g}  loss {'none' if loss is None else f'{loss:.4f}'}  "
+        f"validation error {validation.top1_error:7.2%} top-1 {validation.top5_error:7.2%} top-5"
     )
 
 
-def _open(net: Net, config: Config, show: Show) -> Dataset:
-    what = config.data or net.data
-    if what is None:
-        raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
-    channels, *_ = net.input_shape
-    with show.task("reading images") as advance:
-        dataset = open_dataset(what, image_size=net.image_size, channels=channels, progress=advance)
-    check_fits(dataset, net.outputs)
-    show.say(describe(dataset))
-    return dataset
+def _after(state: State, config: Config, validation: Score) -> State:
+    """Say where a run stands at the beginning of the next epoch."""
+    latest = Validated(state.epoch, state.step, **asdict(validation))
+    best = latest if state.best is None or latest.top1_error < state.best.top1_error else state.best
+    rate = after_epoch(state.rate, config, state.epoch, validation.top1_error)
+    return replace(state, epoch=state.epoch + 1, position=0, total=0.0, counted=0, rate=rate, latest=latest, best=best)
 
 
-@contextmanager
-def _surroundings(config: Config, plan: Plan, run: RunDirectory) -> Iterator[None]:
-    """Set what holds for the whole process while a run lasts, and say where it lies if it breaks off."""
-    # NumPy's warnings are silenced because every loss is checked.
-    with threadpool_limits(config.threads, "blas"), np.errstate(over="ignore", invalid="ignore"):
-        try:
-            yield
-        except NumericError as error:
-            raise NumericError(f"{error}; the figures so far are in {run.path}") from error
-        except DeviceMemoryError as error:
-            fits = batch_that_fits(plan, error.total, config)
-            remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
-            raise DeviceMemoryError(error.device, error.total, remedy) from error
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(f"; the figures so far are in {run.path}") from error
-
-
-def batch_that_fits(plan: Plan, total: int | None, config: Config) -> int:
-    """Estimate the largest batch for which a device has room, below the one for which it has none; 0 for none.
-
-    A parameter has a velocity and a gradient beside it, and a step holds every activation, and as much again for
-    gradients and what ops lay out for themselves. The columns share the device or have one each.
-    """
-    devices = len(set(config.devices)) or 1
-    fixed = 3 * 4 * sum(prod(shape) for shape in plan.param_shapes().values())
-    image = 2 * 4 * sum(prod(step.shape) for step in plan.steps)
-    room = config.batch - 1 if total is None else int((0.9 * total * devices - fixed) // image)
-    return max(0, min(room, config.batch // 2))
-
-
-@contextmanager
-def _at(step: int) -> Iterator[None]:
-    """Say at which step a number was not finite."""
-    try:
-        yield
-    except NumericError as error:
-        raise NumericError(f"step {step}: {error}") from error
+def _validated(state: State) -> Score | None:
+    latest = state.latest
+    return Score(latest.loss, latest.top1_error, latest.top5_error) if latest else None
 
 
 def _named(split: str, figures: Score) -> dict[str, float]:

@@ -12,9 +12,9 @@ from refnet.backend import load
 from refnet.config import Config
 from refnet.doctor import module_of
 from refnet.fuse import fuse
+from refnet.model import model_of, train_step
 from refnet.nets import Net
 from refnet.progress import Show
-from refnet.train import model_of, train_step
 from refnet.walk import images_of, labels_of
 
 BATCH = 1

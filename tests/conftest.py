@@ -1,14 +1,34 @@
 """What every test shares: the conformance suite's plugin, with its options and its backend fixtures."""
 
 import os
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
+
+from refnet.checkpoint import Checkpoint, expected_shapes
+from refnet.config import Config
+from refnet.schedule import Rate
+from refnet.state import DataFacts, Facts, State, Validated
 
 pytest_plugins = ["refnet.testing.plugin"]
 
 # A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
 collect_ignore = [] if "TRITON_INTERPRET" in os.environ else ["test_triton.py"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have counted (`record_property`), which must also reach the terminal from other processes."""
+    reports = [r for kind in terminalreporter.stats.values() for r in kind if getattr(r, "when", None) == "call"]
+    for line in [line for report in reports for name, line in report.user_properties if name == "counted"]:
+        terminalreporter.write_line(line)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--faults", choices=["few", "all"], default="few", help="how many faults: for every day, or for a release"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +46,27 @@ def falsified():
         return str(caught.value)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of():
+    """Give a function that makes a checkpoint of the digits net: any numbers, at a step, with the best at another."""
+
+    def make(step=7, best=None, seed=0, **facts):
+        validated = None if best is None else Validated(epoch=1, step=best, loss=2.5, top1_error=0.25, top5_error=0.0)
+        state = State(
+            Rate(0.015, best=0.25), step=step, position=32 * step, total=1 / 3, counted=32 * step, best=validated
+        )
+        data = DataFacts("digits", "embedded", "handwritten digits", (10, 10, 1), "f" * 64)
+        described = {"net": "digits", "init": None, "columns": 2, "backend": "numpy", "classes": tuple("0123456789")}
+        described |= {"config": asdict(Config()), "environment": {"numpy": "2"}} | facts
+        whole = Facts(data=data, state=state, **described)
+        rng = np.random.default_rng(seed)
+        arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_shapes(whole).items()}
+        params, velocities = (
+            {name.removeprefix(kind): a for name, a in arrays.items() if name.startswith(kind)}
+            for kind in ("param/", "velocity/")
+        )
+        return Checkpoint(whole, params, velocities, arrays["data/mean"])
+
+    return make

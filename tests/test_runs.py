@@ -1,8 +1,11 @@
 """A run's directory: what it holds, that no other run shares it, and that a bad one is refused in time."""
 
 import errno
+import fcntl
 import json
 import platform
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from refnet import config, runs
 from refnet.config import Config
 from refnet.errors import ConfigError
 from refnet.runs import RunDirectory
+
+FILES = [".lock", "checkpoints", "config.toml", "environment.json", "metrics.jsonl"]
 
 
 @pytest.fixture(autouse=True)
@@ -63,34 +68,22 @@ def test_the_environment_says_what_computed():
     assert set(found) >= {"system", "processor"}
 
 
-def test_metrics_are_in_the_file_as_soon_as_they_are_known():
+def test_the_end_is_written_when_it_is_known():
     with RunDirectory.create(Config()) as run:
-        file = run.path / "metrics.jsonl"
-        assert file.read_text() == ""
-        for step in (1, 2, 3):
-            run.log("step", step=step, loss=0.5)
-            assert [json.loads(line) for line in file.read_text().splitlines()] == [
-                {"kind": "step", "step": done, "loss": 0.5} for done in range(1, step + 1)
-            ]
+        run.metrics.log("step", step=1)
         assert not (run.path / "result.json").exists()
-        run.finish({"steps": 3})
-    assert run.metrics.closed
-    assert json.loads((run.path / "result.json").read_text()) == {"steps": 3}
-
-
-def test_metrics_are_closed_when_the_run_fails():
-    with pytest.raises(RuntimeError), RunDirectory.create(Config()) as run:
-        raise RuntimeError
-    assert run.metrics.closed
+        run.finish({"steps": 1})
+    assert json.loads((run.path / "result.json").read_text()) == {"steps": 1}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_is_never_written(value):
     with RunDirectory.create(Config()) as run:
         with pytest.raises(ValueError, match="JSON"):
-            run.log("step", loss=value)
+            run.metrics.log("step", loss=value)
         with pytest.raises(ValueError, match="JSON"):
             run.finish({"test_loss": value})
+        assert (run.path / "metrics.jsonl").read_text() == ""
 
 
 # Its name
@@ -127,7 +120,7 @@ def test_a_named_directory_is_made_with_its_parents(name):
     RunDirectory.check(Config(run_dir=name))
     assert everything() == []
     assert created(run_dir=name) == Path(name)
-    assert sorted(file.name for file in Path(name).iterdir()) == ["config.toml", "environment.json", "metrics.jsonl"]
+    assert sorted(file.name for file in Path(name).iterdir()) == FILES
 
 
 def test_an_empty_directory_will_do():
@@ -188,13 +181,16 @@ def test_a_folder_without_permission(monkeypatch):
     assert "locked cannot be written to; choose another directory" in refused(RunDirectory.check, "locked/run")
 
 
-def test_a_full_disk_is_told(monkeypatch):
+@pytest.mark.parametrize("call", ["mkdir", "fsync"])
+def test_a_full_disk_is_told(monkeypatch, call):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(ConfigError, match="--run-dir new cannot be written: No space left on device"):
-        RunDirectory.create(Config(run_dir="new"))
+    Path("new").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.os, call, full)
+        with pytest.raises(ConfigError, match="--run-dir new cannot be written: No space left on device"):
+            RunDirectory.create(Config(run_dir="new"))
     assert not Path("new").exists()
 
 
@@ -208,7 +204,7 @@ def test_a_full_disk_costs_no_other_run(monkeypatch):
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
         RunDirectory.create(Config())
-    assert sorted(file.name for file in old.iterdir()) == ["config.toml", "environment.json", "metrics.jsonl"]
+    assert sorted(file.name for file in old.iterdir()) == FILES
 
 
 def test_a_folder_that_cannot_be_listed_keeps_its_files(monkeypatch):
@@ -222,4 +218,79 @@ def test_a_folder_that_cannot_be_listed_keeps_its_files(monkeypatch):
         patch.setattr(Path, "iterdir", denied)
         with pytest.raises(ConfigError, match="Permission denied; choose another directory"):
             RunDirectory.create(Config(run_dir="old"))
-    assert sorted(file.name for file in old.iterdir()) == ["config.toml", "environment.json", "metrics.jsonl"]
+    assert sorted(file.name for file in old.iterdir()) == FILES
+
+
+# One process at a time
+
+
+def test_two_trainers_do_not_meet():
+    with RunDirectory.create(Config()) as run:
+        assert runs.is_training(run.path)
+        with pytest.raises(ConfigError, match="is in use: another process trains there; wait for it, or stop it"):
+            RunDirectory.reopen(run.path)
+    assert not runs.is_training(run.path)
+    with RunDirectory.reopen(run.path):
+        assert runs.is_training(run.path)
+
+
+def test_a_glance_does_not_keep_a_trainer_out():
+    path = created()
+    with (path / ".lock").open("rb") as glance:
+        fcntl.flock(glance, fcntl.LOCK_SH)
+        threading.Timer(0.03, fcntl.flock, (glance, fcntl.LOCK_UN)).start()
+        with RunDirectory.reopen(path):
+            pass
+        time.sleep(0.05)
+
+
+# Taken up again
+
+
+def test_what_is_no_run():
+    Path("empty").mkdir()
+    for name in ("empty", "nowhere"):
+        with pytest.raises(ConfigError, match=f"{name} is no run: it has no config.toml; refnet runs lists the runs"):
+            RunDirectory.reopen(Path(name))
+    assert everything() == ["empty"]
+
+
+def test_orphans_go_when_a_run_is_taken_up():
+    path = created()
+    orphans = [path / ".config.toml.77.tmp", path / "checkpoints" / ".step-000000007.safetensors.77.tmp"]
+    others = [path / "notes.tmp", path / "checkpoints" / "step-000000007.safetensors.damaged"]
+    for file in (*orphans, *others):
+        file.touch()
+    with RunDirectory.reopen(path):
+        assert not any(file.exists() for file in orphans)
+    assert all(file.exists() for file in others)
+
+
+def test_a_run_that_cannot_be_written_is_told(monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = created()
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_locked", denied)
+        with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
+            RunDirectory.reopen(path)
+    with RunDirectory.reopen(path) as run:
+        monkeypatch.setattr(runs, "truncate", denied)
+        with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
+            run.rewind(Config(), 0)
+
+
+def test_going_back_forgets_the_end_and_later_figures():
+    path = created()
+    with RunDirectory.reopen(path) as run:
+        for step in range(5):
+            run.metrics.log("step", step=step)
+        run.finish({})
+    with RunDirectory.reopen(path) as run:
+        assert run.rewind(Config(lr=0.5), 3) == 3
+        run.metrics.log("step", step="new")
+        assert run.metrics.lines == 4
+    assert [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2, "new"]
+    assert not (path / "result.json").exists()
+    assert "lr = 0.5" in (path / "config.toml").read_text()

@@ -68,7 +68,7 @@ def test_plateau_counts(errors, lr_drops, patience):
     for (before, after), error in zip(pairwise(states), errors, strict=False):
         assert after.lr == pytest.approx(config.lr / 10**after.drops)
         assert after.drops in (before.drops, before.drops + 1)
-        assert after.best == min(before.best, error)
+        assert after.best == min(inf if before.best is None else before.best, error)
         assert 0 <= after.waited <= patience
     assert states[-1].drops <= lr_drops
     improvements = sum(error < min(errors[:at], default=inf) for at, error in enumerate(errors))

@@ -1,5 +1,6 @@
 """Training from a configuration to a test error: what a run leaves, that it comes out the same again, and bad data."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,11 +12,11 @@ import pytest
 import threadpoolctl
 from PIL import Image
 
-from refnet import checkpoint, initial, train
+from refnet import generations, initial, model, session, train
 from refnet.backend import load
 from refnet.cli import main
 from refnet.config import Config
-from refnet.data import open_dataset
+from refnet.data import fingerprint, open_dataset
 from refnet.data.crops import centre_crops
 from refnet.data.dataset import ArraySplit, Dataset
 from refnet.nets import get
@@ -23,7 +24,7 @@ from refnet.schedule import Rate, after_epoch
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 SYNSETS = sorted(path.name for path in PHOTOS.iterdir())
-FILES = {"config.toml", "environment.json", "metrics.jsonl", "parameters.safetensors", "result.json"}
+FILES = {".lock", "checkpoints", "config.toml", "environment.json", "metrics.jsonl", "result.json"}
 CHANCE = 0.9  # the error of guessing one of ten digits
 
 
@@ -105,24 +106,25 @@ def metrics(run, kind=None):
 
 
 def learned(run):
-    params, velocities, metadata = checkpoint.read(run / "parameters.safetensors")
-    return (
-        {name: (a.shape, a.dtype, a.tobytes()) for name, a in params.items()},
-        {name: (a.shape, a.dtype, a.tobytes()) for name, a in velocities.items()},
-        metadata,
-    )
+    found = generations.load(run, "newest")
+    arrays = {name: (a.shape, a.dtype, a.tobytes()) for name, a in found.tensors().items()}
+    return arrays, dataclasses.replace(found.facts.state, seconds=0)
 
 
-def spied(monkeypatch, name):
+def params_of(run):
+    return generations.load(run, "newest").params
+
+
+def spied(monkeypatch, module, name):
     """Record what a function of the trainer is called with."""
     calls = []
-    function = getattr(train, name)
+    function = getattr(module, name)
 
     def spy(*args, **kwargs):
         calls.append((args, kwargs))
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(train, name, spy)
+    monkeypatch.setattr(module, name, spy)
     return calls
 
 
@@ -202,14 +204,21 @@ def test_a_run_in_full(trained, photos):
 
 def test_what_was_learned_fits_the_net(trained):
     run = trained("run", "--max-steps", 2)
-    params, velocities, metadata = checkpoint.read(run / "parameters.safetensors")
-    plan = get("digits").plan(2)
-    assert {name: a.shape for name, a in params.items()} == plan.param_shapes()
-    assert {name: a.shape for name, a in velocities.items()} == plan.param_shapes()
-    assert json.loads(metadata["refnet"]) == {"net": "digits", "columns": 2, "step": 2}
+    found = generations.load(run)
+    plan, digits = get("digits").plan(2), open_dataset("digits", image_size=10, channels=1)
+    assert {name: a.shape for name, a in found.params.items()} == plan.param_shapes()
+    assert {name: a.shape for name, a in found.velocities.items()} == plan.param_shapes()
+    assert np.array_equal(found.mean, digits.mean)
+    facts = found.facts
+    assert (facts.net, facts.init, facts.columns, facts.backend) == ("digits", None, 2, "numba")
+    assert facts.classes == tuple("0123456789")
+    assert (facts.data.name, facts.data.image_shape) == ("digits", (10, 10, 1))
+    assert facts.data.fingerprint == fingerprint(digits)
+    assert (facts.state.step, facts.state.epoch, facts.state.position) == (2, 1, 64)
+    assert facts.config["max_steps"] == 2
+    assert facts.environment["numpy"] == np.__version__
     first = initial.initialise(plan, 0)
-    assert all(not np.array_equal(params[name], first[name]) for name in params)
-    assert {a.dtype for a in (*params.values(), *velocities.values())} == {np.dtype(np.float32)}
+    assert all(not np.array_equal(a, first[name]) for name, a in found.params.items())
 
 
 @pytest.mark.parametrize(
@@ -232,9 +241,11 @@ def test_how_far_it_goes(trained, photos, argv, steps, epochs):
 
 def test_each_epoch_is_scored_on_validation_and_the_end_on_test(trained, photos, monkeypatch):
     opened = []
-    open_folder = train.open_dataset
-    monkeypatch.setattr(train, "open_dataset", lambda *args, **kw: opened.append(open_folder(*args, **kw)) or opened[0])
-    scores = spied(monkeypatch, "score")
+    open_folder = session.open_dataset
+    monkeypatch.setattr(
+        session, "open_dataset", lambda *args, **kw: opened.append(open_folder(*args, **kw)) or opened[0]
+    )
+    scores = spied(monkeypatch, session, "score")
     trained("run", "--data", photos, "--epochs", 2)
     (dataset,) = opened
     assert len({id(split) for split in (dataset.train, dataset.validation, dataset.test)}) == 3
@@ -269,13 +280,13 @@ def test_a_photograph_run_gives_the_same_bits(trained, photos):
 def test_another_seed_gives_other_bits(trained):
     a, b = trained("a", "--max-steps", 2), trained("b", "--max-steps", 2, "--seed", 1)
     assert metrics(a) != metrics(b)
-    ours, theirs = (checkpoint.read(run / "parameters.safetensors")[0] for run in (a, b))
+    ours, theirs = params_of(a), params_of(b)
     assert all(not np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_all_that_is_random_is_keyed_by_the_seed_and_where_it_is_used(trained, photos, monkeypatch):
-    names = ("initialise", "epoch_order", "random_crops", "Draw")
-    initials, orders, crops, draws = (spied(monkeypatch, name) for name in names)
+    initials, draws = (spied(monkeypatch, model, name) for name in ("initialise", "Draw"))
+    orders, crops = (spied(monkeypatch, train, name) for name in ("epoch_order", "random_crops"))
     trained("run", "--data", photos, "--batch", 5, "--epochs", 2, "--seed", 9)
     assert [seed for (_, seed), _ in initials] == [9]
     assert [args for args, _ in orders] == [(9, 9, 1), (9, 9, 2)]  # nine images
@@ -319,13 +330,13 @@ def test_weights_decay_and_biases_do_not():
     after = {}
     for weight_decay in (decay, 0.0):
         config = Config(weight_decay=weight_decay, momentum=0.0)
-        model = train.begin(net.plan(2), config, load("numpy", columns=2))
-        for name, param in model.params.items():
+        begun = model.begin(net.plan(2), config, load("numpy", columns=2))
+        for name, param in begun.params.items():
             if name.endswith(".b"):
                 param[...] = 1
-        before = {name: param.copy() for name, param in model.params.items()}
-        train.train_step(model, crops, digits.train.labels[:8], lr, 1)
-        after[weight_decay] = model.params
+        before = {name: param.copy() for name, param in begun.params.items()}
+        model.train_step(begun, crops, digits.train.labels[:8], lr, 1)
+        after[weight_decay] = begun.params
     for name, start in before.items():
         difference = after[decay][name] - after[0.0][name]
         if name.endswith(".b"):
@@ -338,10 +349,10 @@ def test_weights_decay_and_biases_do_not():
 def test_momentum_and_rate_lie_inside_the_velocity(trained):
     """Paper, section 5: v <- 0.9 v - 0.0005 lr w - lr g; w <- w + v. With one step, v = -lr (g + decay w)."""
     run = trained("run", "--max-steps", 1, "--lr", 0.01)
-    params, velocities, _ = checkpoint.read(run / "parameters.safetensors")
+    found = generations.load(run)
     first = initial.initialise(get("digits").plan(2), 0)
-    for name in params:
-        assert np.array_equal(params[name], first[name] + velocities[name])
+    for name in found.params:
+        assert np.array_equal(found.params[name], first[name] + found.velocities[name])
 
 
 def test_the_rate_falls_at_fixed_epochs(trained, photos):
@@ -355,7 +366,7 @@ def test_the_steps_take_the_rate_that_is_logged(trained, photos):
     """After a drop to nothing, and without momentum, nothing moves."""
     argv = ["--data", photos, "--schedule", "fixed", "--drop-epochs", 1, "--lr-factor", 1e30, "--momentum", 0]
     one, two = (trained(f"{epochs}", *argv, "--epochs", epochs) for epochs in (1, 2))
-    early, late = (checkpoint.read(run / "parameters.safetensors")[0] for run in (one, two))
+    early, late = params_of(one), params_of(two)
     for name in early:
         np.testing.assert_allclose(early[name], late[name], rtol=1e-7, atol=1e-25)
 
@@ -425,7 +436,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(capsys, columns):
     assert last.startswith("refnet: step 2: the loss is ")
     assert "a lower --lr than 1e+30" in last
     assert [line["step"] for line in metrics(Path("run"))] == [1]
-    assert {file.name for file in Path("run").iterdir()} == FILES - {"parameters.safetensors", "result.json"}
+    assert {file.name for file in Path("run").iterdir()} == FILES - {"result.json"}
+    assert not list(Path("run/checkpoints").iterdir())
 
 
 @pytest.mark.parametrize("lr", ["1e30", "1e300"])
@@ -535,7 +547,7 @@ def test_labels_out_of_range(fails, monkeypatch, split, label):
     kept = getattr(digits, split)
     spoiled = ArraySplit(np.where(np.arange(len(kept)) == 7, label, kept.labels), kept.pixels)
     dataset = Dataset(**{**vars(digits), split: spoiled})
-    monkeypatch.setattr(train, "open_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr(session, "open_dataset", lambda *_, **__: dataset)
     code, message = fails()
     assert code == 3
     word = {"train": "training"}.get(split, split)
@@ -543,7 +555,7 @@ def test_labels_out_of_range(fails, monkeypatch, split, label):
 
 
 def test_a_net_whose_images_the_digits_are_not(fails, monkeypatch):
-    monkeypatch.setattr(train, "begin", lambda *_: None)  # it draws sixty million numbers
+    monkeypatch.setattr(session, "begin", lambda *_: None)  # it draws sixty million numbers
     code, message = fails("--net", "half", "--data", "digits")
     assert code == 3
     assert message.startswith("digits: its images are 10x10x1, the net asks for 256x256x3")

@@ -23,9 +23,9 @@ from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryErro
 from refnet.fuse import fuse
 from refnet.initial import initialise
 from refnet.layers import Draw
+from refnet.model import begin, train_step
 from refnet.plan import crossings
 from refnet.reference import NumpyBackend
-from refnet.train import begin, train_step
 
 SEED = 11
 RNG = np.random.default_rng(0)
@@ -422,7 +422,7 @@ from triton.runtime.jit import JITFunction
 from refnet import nets, network
 from refnet.config import Config
 from refnet.fuse import fuse
-from refnet.train import begin
+from refnet.model import begin
 from refnet_triton import TritonBackend, _devices, _launch
 
 

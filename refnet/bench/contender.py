@@ -82,7 +82,7 @@ class BackendNet:
         from refnet.backend import load  # noqa: PLC0415
         from refnet.config import Config  # noqa: PLC0415
         from refnet.fuse import fuse  # noqa: PLC0415
-        from refnet.train import begin  # noqa: PLC0415
+        from refnet.model import begin  # noqa: PLC0415
         from refnet.walk import RATES, images_of, labels_of  # noqa: PLC0415
 
         self._plan = fuse(get(spec.net).plan(spec.columns))
@@ -94,7 +94,7 @@ class BackendNet:
 
     def train(self) -> None:
         """Take a training step."""
-        from refnet.train import train_step  # noqa: PLC0415
+        from refnet.model import train_step  # noqa: PLC0415
 
         train_step(self._model, self._images, self._labels, self._config.lr, 1)
         self._backend.synchronize()

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from refnet import __version__
 from refnet.errors import ConfigError, RefnetError
+from refnet.printable import printable
+from refnet.signals import Interrupted
 
 # In the order in which one meets them.
 COMMANDS = {
@@ -21,6 +23,8 @@ COMMANDS = {
     "doctor": "tell what this machine computes with, and what holds it back",
     "warmup": "compile what training needs, so that it starts at once",
     "tune": "fit a backend's kernels to the machine at hand",
+    "runs": "list the runs: net, data, backend, progress, best error",
+    "show": "describe one run or checkpoint, and say whether it is whole",
     "backends": "list the backends, and why one cannot run here",
 }
 
@@ -33,7 +37,9 @@ exit codes:
   4  checkpoint: a file of saved parameters
   5  numeric: NaN or infinity where a finite number belongs
   6  backend unavailable
-  130  interrupted"""
+  129  interrupted by SIGHUP, the end of a terminal's session
+  130  interrupted by Ctrl-C
+  143  interrupted by SIGTERM"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError as error:
         return _end(ConfigError.exit_code, f"out of memory ({error}); a smaller --batch needs less")
     except KeyboardInterrupt as where:
-        return _end(130, f"interrupted{where}")
+        return _end(where.exit_code if isinstance(where, Interrupted) else 130, f"interrupted{where}")
     except BrokenPipeError:
         _drop_output()
         return 1
@@ -87,7 +93,7 @@ def _drop_output() -> None:
 def _end(code: int, message: str) -> int:
     if sys.stderr is not None:  # closed, it must not become standard output
         for line in message.splitlines():
-            print(f"refnet: {line}", file=sys.stderr)
+            print(f"refnet: {printable(line)}", file=sys.stderr)
     return code
 
 

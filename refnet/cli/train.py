@@ -7,14 +7,20 @@ import shlex
 import sys
 from pathlib import Path
 
-from refnet import config, environment, progress
+from refnet import config, environment, progress, runs
+from refnet.errors import ConfigError
 from refnet.nets import NETS
+from refnet.resume import Resume
 from refnet.train import Result, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags: one for each configuration key, and where else to read and write."""
     parser.add_argument("--config", metavar="FILE", type=Path, help="read keys from a TOML file")
+    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run, from the folder it lies in")
+    parser.add_argument(
+        "--changed-data", action="store_true", help="with --resume: go on although the data have changed since"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print the result as the last and only line of standard output"
     )
@@ -24,16 +30,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say how it went and what to try next."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
+    flags = config.given(arguments)
+    resume, file = None, arguments.config
+    if arguments.resume:
+        for flag in ("config", "run_dir"):
+            if getattr(arguments, flag, None):
+                raise ConfigError(f"--{flag.replace('_', '-')} cannot be given with --resume: the run has its own")
+        resume = Resume(arguments.resume, frozenset(flags), arguments.changed_data)
+        file = runs.configuration(arguments.resume)
+    elif arguments.changed_data:
+        raise ConfigError("--changed-data is for a run that is continued; give it with --resume")
     resolved = config.resolve(
-        config.given(arguments),
+        flags,
         environ=os.environ,
-        file=arguments.config,
+        file=file,
         recipes={name: write(inits[0]).recipe for name, (write, inits) in NETS.items()},
         inits={name: inits for name, (_, inits) in NETS.items()},
     )
     if note := environment.note(os.environ, resolved.config.threads):
         show.say(note)
-    result = train(resolved.config, show)
+    result = train(resolved.config, show, resume)
     if arguments.json:
         print(json.dumps(result.figures()), flush=True)
     else:

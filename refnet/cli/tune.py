@@ -12,7 +12,7 @@ from refnet.cli import within
 from refnet.config import Config
 from refnet.errors import ConfigError
 from refnet.fuse import fuse
-from refnet.train import begin, train_step
+from refnet.model import begin, train_step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,11 @@ epoch to epoch.
 
 from refnet.data import digits
 from refnet.data.dataset import Dataset, Progress, Split, check_fits, describe
+from refnet.data.fingerprint import fingerprint
 from refnet.data.folder import open_folder
 from refnet.errors import DataError
 
-__all__ = ["Dataset", "Split", "check_fits", "describe", "open_dataset"]
+__all__ = ["Dataset", "Split", "check_fits", "describe", "fingerprint", "open_dataset"]
 
 
 def open_dataset(what: str, *, image_size: int, channels: int, progress: Progress | None = None) -> Dataset:

@@ -1,0 +1,102 @@
+"""What a checkpoint of the paper's network costs: the pause of training, the writing beside it, and the reading."""
+
+import os
+import time
+from dataclasses import asdict
+from statistics import median
+
+import numpy as np
+import pytest
+
+from refnet import checkpoint, environment, generations
+from refnet.checkpoint import Checkpoint, expected_shapes
+from refnet.config import Config
+from refnet.metrics import Metrics
+from refnet.saver import Saver
+from refnet.schedule import Rate
+from refnet.state import DataFacts, Facts, State
+
+ROUNDS = 5
+
+
+@pytest.fixture(scope="module")
+def paper():
+    data = DataFacts("numbers", "memory", "none", (256, 256, 3), "0" * 64)
+    classes = tuple(f"n{number:08}" for number in range(1000))
+    facts = Facts("paper", None, 2, "numba", classes, data, asdict(Config()), environment.describe(), State(Rate(0.01)))
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal(shape, np.float32) for name, shape in expected_shapes(facts).items()}
+    params, velocities = (
+        {name.removeprefix(kind): a for name, a in arrays.items() if name.startswith(kind)}
+        for kind in ("param/", "velocity/")
+    )
+    return Checkpoint(facts, params, velocities, arrays["data/mean"])
+
+
+@pytest.fixture(scope="module")
+def written(paper, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    (run / generations.FOLDER).mkdir()
+    generations.save(run, paper)
+    return generations.find(run)
+
+
+def forget(path):
+    """Have the system drop a file from its memory, so that it is read from the disk."""
+    file = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(file)
+
+
+def record(benchmark, nbytes):
+    benchmark.extra_info |= {"MB": nbytes / 1e6, "MB/s": nbytes / 1e6 / benchmark.stats["min"]}
+
+
+@pytest.fixture
+def saver(paper, tmp_path):
+    (tmp_path / generations.FOLDER).mkdir()
+    with Metrics(tmp_path / "metrics.jsonl") as metrics:
+        saver = Saver(tmp_path, metrics, minutes=30, steps=None, warn=pytest.fail)
+        saver.reserve(paper.params, paper.velocities)
+        yield saver
+        saver.wait()
+
+
+def test_pause(benchmark, paper, saver, tmp_path):
+    """From asking to save until the next step may begin."""
+
+    def save():
+        saver.save(paper.facts, paper.params, paper.velocities, paper.mean, lambda a: a)
+
+    benchmark.pedantic(save, setup=saver.wait, rounds=ROUNDS)
+    saver.wait()
+    record(benchmark, generations.find(tmp_path).stat().st_size)
+
+
+def test_write(benchmark, paper, tmp_path):
+    """Hash, write, flush and rename: what the thread does beside the steps."""
+    path = tmp_path / "x.safetensors"
+    benchmark.pedantic(lambda: checkpoint.write(path, paper), rounds=ROUNDS)
+    record(benchmark, path.stat().st_size)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_load(benchmark, written, where, capsys):
+    """Loading, which checks every number; before each round the bytes alone are read, for the ratio."""
+    reading = []
+
+    def read():
+        if where == "disk":
+            forget(written)
+        began = time.perf_counter()
+        written.read_bytes()
+        reading.append(time.perf_counter() - began)
+        if where == "disk":
+            forget(written)
+
+    benchmark.pedantic(lambda: checkpoint.read(written), setup=read, rounds=2 * ROUNDS)
+    times = benchmark.stats["min"] / min(reading), benchmark.stats["median"] / median(reading)
+    with capsys.disabled():
+        print(f"\nfrom the {where}: {times[0]:.2f} (minima), {times[1]:.2f} (medians) times reading the bytes")
+    benchmark.extra_info["times_reading"] = times
+    record(benchmark, written.stat().st_size)

@@ -1,0 +1,65 @@
+"""``refnet runs``: every run in a folder, one line each."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from refnet import inventory
+from refnet.errors import ConfigError
+from refnet.inventory import Run
+from refnet.printable import printable
+from refnet.runs import DEFAULT
+
+WIDTH = 120  # of a table that does not go to a terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=DEFAULT, metavar="FOLDER", help=f"where runs lie (default: {DEFAULT})"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, by the runs' paths")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table. A run that cannot be read is a line that says why."""
+    found: dict[str, Run | str] = {}
+    for path in inventory.find(arguments.folder):
+        try:
+            found[str(path)] = inventory.inspect(path)
+        except ConfigError as error:
+            found[str(path)] = str(error)
+    if arguments.json:
+        described = {p: {"problem": r} if isinstance(r, str) else inventory.as_dict(r) for p, r in found.items()}
+        print(json.dumps(described, default=str))  # TOML has dates, JSON has none
+    elif not found:
+        print(f"no runs in {printable(str(arguments.folder))}; refnet train makes one")
+    else:
+        Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(_table(found))
+    return 0
+
+
+def _table(found: dict[str, Run | str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("run", "net", "data", "backend", "it is", "epoch", "step", "best error"):
+        table.add_column(heading, justify="right" if heading in {"epoch", "step", "best error"} else "left")
+    for path, run in found.items():
+        if isinstance(run, str):
+            table.add_row(_text(path), _text("cannot be read: refnet show says why"))
+            continue
+        best = "" if run.best_error is None else f"{run.best_error:.2%}"
+        progress = f"{run.epoch}/{run.config.get('epochs', '?')}", f"{run.step:,}"
+        names = (_text(name) for name in (path, run.net, Path(run.data).name or run.data, run.backend, run.stands))
+        table.add_row(*names, *map(_text, progress), best)
+    return table
+
+
+def _text(text: str) -> Text:
+    """Show a text as it is: neither its control characters nor its square brackets do anything."""
+    return Text(printable(text))

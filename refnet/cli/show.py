@@ -1,0 +1,99 @@
+"""``refnet show``: one run, or one checkpoint, described."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from refnet import checkpoint, inventory
+from refnet.checkpoint import plan_of
+from refnet.inventory import Run, Saved
+from refnet.printable import printable
+from refnet.state import Facts, State
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("what", type=Path, metavar="RUN|CHECKPOINT", help="a run's folder, or a .safetensors file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Describe it. Checkpoints are read whole, so that what is shown as whole is."""
+    if arguments.what.is_dir():
+        described = inventory.inspect(arguments.what)
+        whole = [inventory.verify(saved.path) for saved in described.checkpoints]
+        content: dict[str, Any] = {**inventory.as_dict(described), "damaged": [str(s.path) for s in whole if s.problem]}
+        lines = _run(described, whole)
+    else:
+        facts = checkpoint.read(arguments.what).facts
+        content, lines = asdict(facts), _checkpoint(facts, arguments.what)
+    if arguments.json:
+        print(json.dumps(content, default=str))
+    else:
+        for line in lines:
+            print(printable(line))
+    return 0
+
+
+def _run(run: Run, whole: list[Saved]) -> Iterator[str]:
+    yield f"run          {run.path}, {run.stands}"
+    yield f"net          {run.net} in {run.config.get('columns')} columns, backend {run.backend}"
+    yield f"data         {run.data}"
+    yield f"progress     epoch {run.epoch} of {run.config.get('epochs')}, step {run.step:,}"
+    if run.state:
+        yield from _progress(run.state)
+    if run.result:
+        top1, top5 = (_percent(run.result.get(f"test_top{k}_error")) for k in (1, 5))
+        yield f"test error   {top1} top-1, {top5} top-5"
+    for saved in whole:
+        yield f"checkpoint   {saved.path}: {saved.problem or _size(saved)}"
+    if run.stands == "stopped":
+        yield f"continue     refnet train --resume {shlex.quote(str(run.path))}"
+    yield from _settings(run.config)
+
+
+def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
+    state = facts.state
+    yield f"checkpoint   {path}, {path.stat().st_size / 1e6:,.1f} MB, whole"
+    yield f"net          {facts.net} in {facts.columns} columns, backend {facts.backend}"
+    count = sum(map(prod, plan_of(facts).param_shapes().values()))
+    yield f"parameters   {count:,}, and as many velocities"
+    height, width, channels = facts.data.image_shape
+    yield f"data         {facts.data.name} ({facts.data.where}): images of {height}x{width}x{channels}"
+    classes = ", ".join(facts.classes[:10])
+    yield f"classes      {len(facts.classes)}: {classes}{', ...' if len(facts.classes) > 10 else ''}"
+    yield f"progress     epoch {state.epoch}, {state.position:,} of its images, step {state.step:,}"
+    yield from _progress(state)
+    yield f"made on      refnet {facts.environment.get('refnet')}, Python {facts.environment.get('python')}"
+    yield from _settings(facts.config)
+
+
+def _progress(state: State) -> Iterator[str]:
+    yield f"rate         {state.rate.lr:g}, lowered {state.rate.drops} times"
+    yield f"time         {state.seconds:,.0f} s"
+    for name, found in (("latest", state.latest), ("best", state.best)):
+        if found:
+            yield (
+                f"{name:12} {found.top1_error:.2%} top-1, {found.top5_error:.2%} top-5 on validation, "
+                f"loss {found.loss:.4f}, after epoch {found.epoch}, step {found.step:,}"
+            )
+
+
+def _settings(config: dict[str, Any]) -> Iterator[str]:
+    for name, value in config.items():
+        if value is not None:
+            yield f"  {name} = {value}"
+
+
+def _percent(share: object) -> str:
+    return f"{share:.2%}" if isinstance(share, float) else str(share)
+
+
+def _size(saved: Saved) -> str:
+    assert saved.facts is not None
+    return f"step {saved.facts.state.step:,}, {saved.nbytes / 1e6:,.1f} MB, whole"

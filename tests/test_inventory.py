@@ -1,0 +1,177 @@
+"""``refnet runs`` and ``refnet show``: what there is, also where some of it is damaged or named to do harm."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import threadpoolctl
+
+from refnet import generations, runs
+from refnet.cli import main
+from refnet.config import Config, to_toml
+
+HOSTILE = "\x1b]0;owned\x07[red]<b>x\u202ey"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Give a folder of three runs: finished, stopped in its first epoch, and one that has not begun."""
+    root = tmp_path_factory.mktemp("runs")
+    for name in [name for name in os.environ if name.startswith("REFNET_")]:
+        del os.environ[name]
+    for name, argv in (("a-finished", ["--epochs", "1"]), ("b-stopped", ["--max-steps", "3"])):
+        code = main(["train", "--json", "--backend", "numpy", "--run-dir", str(root / name), *argv])
+        assert code == 0
+    (root / "b-stopped/result.json").unlink()
+    with (root / "b-stopped/metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "step": 4, "epoch": 1}\n{"kind": "st')
+    (root / "c-begun").mkdir()
+    (root / "c-begun/config.toml").write_text(to_toml(Config(net="paper", data="/photos")))
+    (root / "no-run").mkdir()
+    (root / "file").touch()
+    return root
+
+
+@pytest.fixture
+def copy(three, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(three, tmp_path / "runs"))
+
+
+@pytest.fixture
+def refnet_(capsys):
+    def run(*argv):
+        code = main([str(argument) for argument in argv])
+        out, err = capsys.readouterr()
+        assert all(line.isprintable() for line in (out + err).splitlines())
+        return code, out, err
+
+    return run
+
+
+def test_runs(copy, refnet_):
+    code, out, err = refnet_("runs")
+    assert (code, err) == (0, "")
+    heading, *rows = [line.split("  ") for line in out.splitlines() if line.strip() and "─" not in line]
+    assert [part.strip() for part in heading if part][-1] == "best error"
+    cells = [[part.strip() for part in row if part.strip()] for row in rows]
+    best = generations.load(copy / "a-finished").facts.state.best.top1_error
+    assert cells == [
+        ["runs/a-finished", "digits", "digits", "numpy", "finished", "1/1", "41", f"{best:.2%}"],
+        ["runs/b-stopped", "digits", "digits", "numpy", "stopped", "1/26", "4"],
+        ["runs/c-begun", "paper", "photos", "auto", "stopped", "1/1", "0"],
+    ]
+
+
+def test_runs_json(copy, refnet_):
+    code, out, _ = refnet_("runs", "--json", copy)
+    found = json.loads(out)
+    assert code == 0
+    assert list(found) == [str(copy / name) for name in ("a-finished", "b-stopped", "c-begun")]
+    finished = found[str(copy / "a-finished")]
+    assert finished["result"]["steps"] == finished["step"] == finished["state"]["step"] == 41
+    assert finished["best_error"] == finished["state"]["best"]["top1_error"]
+    assert [each["step"] for each in finished["checkpoints"]] == [41]
+
+
+def test_a_run_in_training(copy, refnet_):
+    with runs.RunDirectory.reopen(copy / "b-stopped"):
+        assert " training " in refnet_("runs")[1]
+        assert "b-stopped, training" in refnet_("show", copy / "b-stopped")[1]
+
+
+def test_no_runs(tmp_path, refnet_):
+    assert refnet_("runs", tmp_path) == (0, f"no runs in {tmp_path}; refnet train makes one\n", "")
+    assert refnet_("runs", tmp_path / "none")[0] == 0
+    (tmp_path / "file").touch()
+    assert refnet_("runs", tmp_path / "file")[::2] == (
+        2,
+        f"refnet: {tmp_path / 'file'} cannot be listed: Not a directory; give a folder of runs\n",
+    )
+    assert json.loads(refnet_("runs", tmp_path, "--json")[1]) == {}
+
+
+def test_show_a_run(copy, refnet_):
+    code, out, err = refnet_("show", "runs/a-finished")
+    result = json.loads((copy / "a-finished/result.json").read_text())
+    assert (code, err) == (0, "")
+    assert out.startswith("run          runs/a-finished, finished\n")
+    assert f"test error   {result['test_top1_error']:.2%} top-1" in out
+    assert "step-000000041.safetensors: step 41, 0.8 MB, whole\n" in out
+    assert "  lr = 0.015\n" in out
+    assert "continue     refnet train --resume runs/b-stopped\n" in refnet_("show", "runs/b-stopped")[1]
+
+
+def test_show_a_checkpoint(copy, refnet_):
+    path = generations.find(copy / "a-finished")
+    code, out, err = refnet_("show", path)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"checkpoint   {path}, 0.8 MB, whole\n")
+    assert "parameters   99,210, and as many velocities\n" in out
+    assert "classes      10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in out
+    described = json.loads(refnet_("show", "--json", path)[1])
+    assert described["state"]["step"] == 41
+    assert described["classes"] == list("0123456789")
+
+
+def test_show_a_run_with_a_damaged_checkpoint(copy, refnet_):
+    path = generations.find(copy / "a-finished")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    code, out, _ = refnet_("show", copy / "a-finished")
+    assert code == 0
+    assert "are damaged (their SHA-256 differs)" in out
+    assert json.loads(refnet_("show", "--json", copy / "a-finished")[1])["damaged"] == [str(path)]
+    assert refnet_("show", path)[0] == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[", b"a = " + b"[" * 5000, b"net = 3\nwhen = 2012-09-30"])
+def test_a_configuration_that_cannot_be_read(copy, refnet_, content):
+    (copy / "c-begun/config.toml").write_bytes(content)
+    code, out, _ = refnet_("runs")
+    assert code == 0
+    assert out.count("runs/") == 3
+    assert len(json.loads(refnet_("runs", "--json")[1])) == 3
+    assert refnet_("show", "runs/c-begun")[0] in (0, 2)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 100_000, b"[" * 100_000, b'{"step": "x"}\n', b"7\n"])
+def test_figures_that_cannot_be_read(copy, refnet_, name, content):
+    (copy / "a-finished" / name).write_bytes(content)
+    assert refnet_("runs")[0] == 0
+    assert refnet_("show", copy / "a-finished")[0] == 0
+
+
+def test_names_that_would_do_harm_are_shown_harmless(copy, refnet_):
+    """A terminal's title, colours, markup and writing direction stay as they are."""
+    folder = copy / HOSTILE
+    (copy / "c-begun").rename(folder)
+    (folder / "config.toml").write_text(to_toml(Config(net=HOSTILE, data=HOSTILE, backend=HOSTILE)))
+    code, out, _ = refnet_("runs", copy)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    _, out, _ = refnet_("show", folder)
+    assert r"net          \x1b]0;owned\x07[red]<b>x\u202ey in 2 columns" in out
+    for argv in (["show", folder / "none"], ["train", "--resume", folder / "none"], ["train", "--data", HOSTILE]):
+        code, _, err = refnet_(*argv)
+        assert code != 0
+        assert r"\x1b]0;owned\x07[red]<b>x\u202ey" in err
+
+
+def test_a_run_with_a_hostile_name_trains(tmp_path, monkeypatch, refnet_):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = refnet_("train", "--max-steps", 1, "--backend", "numpy", "--run-dir", HOSTILE)
+    assert code == 0
+    assert r"run in \x1b]0;owned\x07[red]<b>x\u202ey" in out
+    assert Path(HOSTILE, "result.json").exists()

@@ -1,0 +1,83 @@
+"""Dataclasses as JSON: they come back equal, and nothing of another type gets in."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet.printable import printable
+from refnet.record import decode, encode
+from refnet.schedule import Rate
+from refnet.state import State, Validated
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+COUNTS = st.integers(0, 2**62)
+VALIDATED = st.builds(Validated, epoch=COUNTS, step=COUNTS, loss=FLOATS, top1_error=FLOATS, top5_error=FLOATS)
+STATES = st.builds(
+    State,
+    rate=st.builds(Rate, lr=FLOATS, best=FLOATS | st.none(), waited=COUNTS, drops=COUNTS, finished=st.booleans()),
+    step=COUNTS,
+    total=FLOATS,
+    latest=VALIDATED | st.none(),
+    best=VALIDATED | st.none(),
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    name: str
+    pair: tuple[int, float]
+    many: tuple[str, ...]
+    free: dict
+    flag: bool | None
+
+
+EXAMPLE = Example("x", (1, 2.0), ("a", "b"), {"k": [None]}, None)
+
+
+@given(STATES)
+def test_every_state_comes_back_to_the_bit(state):
+    assert decode(State, encode(state)) == state
+
+
+def test_an_example_comes_back():
+    assert decode(Example, encode(EXAMPLE)) == EXAMPLE
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"name": 1, "pair": [1, 2], "many": [], "free": {}, "flag": null}', "Example.name is int, not str"),
+        ('{"name": "", "pair": [1.5, 2], "many": [], "free": {}, "flag": null}', "Example.pair[0] is float, not int"),
+        ('{"name": "", "pair": [true, 2], "many": [], "free": {}, "flag": null}', "Example.pair[0] is bool, not int"),
+        ('{"name": "", "pair": [1], "many": [], "free": {}, "flag": null}', "Example.pair has 1 items, not 2"),
+        ('{"name": "", "pair": {}, "many": [], "free": {}, "flag": null}', "Example.pair is dict, not tuple"),
+        ('{"name": "", "pair": [1, 2], "many": "ab", "free": {}, "flag": null}', "Example.many is str, not tuple"),
+        ('{"name": "", "pair": [1, 2], "many": [], "free": [], "flag": null}', "Example.free is list, not dict"),
+        ('{"name": "", "pair": [1, 2], "many": [], "free": {}, "flag": 0}', "Example.flag is int, not bool"),
+        ('{"name": "", "pair": [1, 2], "many": [], "free": {}}', "Example.flag is missing"),
+        ('{"name": "", "pair": [1, 2], "many": [], "free": {}, "flag": null, "x": 1}', "Example.x is unknown"),
+        ('{"name": "", "pair": [1, NaN], "many": [], "free": {}, "flag": null}', "it holds NaN"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("7", "Example is int"),
+        ("", "Expecting value"),
+    ],
+)
+def test_what_is_not_of_its_type_is_refused(text, expected):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below
+        decode(Example, text)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_is_not_written(value):
+    with pytest.raises(ValueError, match="JSON"):
+        encode(replace(EXAMPLE, pair=(1, value)))
+
+
+@given(st.text())
+def test_printable_is_printable_and_leaves_the_harmless_alone(text):
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown == text or not text.isprintable()

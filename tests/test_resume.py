@@ -1,0 +1,420 @@
+"""Going on with a run: to the same bits as one that was never stopped, wherever and however it was stopped."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import threadpoolctl
+from PIL import Image
+
+from refnet import checkpoint, generations, session
+from refnet.cli import main
+from refnet.data import fingerprint, open_dataset
+from refnet.metrics import Metrics
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cwd(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("REFNET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Give a folder of two classes of twelve pictures of noise: 16 to train on, 4 to validate and 4 to test."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for number in range(12):
+            Image.fromarray(rng.integers(256, size=(12, 11), dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def refnet_(capsys):
+    def run(*argv):
+        code = main(["train", "--json", *map(str, argv)])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def trains(refnet_):
+    def run(*argv):
+        code, out, err = refnet_(*argv)
+        assert code == 0, err
+        return json.loads(out), err
+
+    return run
+
+
+@pytest.fixture
+def stopped(refnet_, monkeypatch):
+    """Train until a step is logged, at which the process sends itself a signal."""
+
+    def run(step, *argv, number=signal.SIGTERM):
+        log = Metrics.log
+
+        def log_and_stop(self, kind, **figures):
+            log(self, kind, **figures)
+            if kind == "step" and figures["step"] == step:
+                os.kill(os.getpid(), number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Metrics, "log", log_and_stop)
+            code, out, err = refnet_(*argv)
+        assert (code, out) == (128 + number, "")
+        return err
+
+    return run
+
+
+def lines(run):
+    """Give the metrics without the seconds, which alone may differ."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
+
+
+def assert_same(a, b):
+    a, b = Path(a), Path(b)
+    ours, theirs = (generations.load(run, "newest") for run in (a, b))
+    for name, array in ours.tensors().items():
+        assert array.tobytes() == theirs.tensors()[name].tobytes(), name
+    assert dataclasses.replace(ours.facts.state, seconds=0) == dataclasses.replace(theirs.facts.state, seconds=0)
+    assert lines(a) == lines(b)
+    mine, other = (json.loads((run / "result.json").read_text()) for run in (a, b))
+    assert {**mine, "seconds": 0, "run": ""} == {**other, "seconds": 0, "run": ""}
+
+
+def recipe(pictures):
+    """Seven steps of three epochs of sixteen images, with dropout, crops, a rate that falls, and a short last batch."""
+    argv = ["--data", pictures, "--batch", 6, "--epochs", 3, "--schedule", "fixed", "--drop-epochs", "1", "--seed", 5]
+    return [*argv, "--lr", 0.01]
+
+
+# The same bits
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", "loopback"])
+@pytest.mark.parametrize("columns", [1, 2])
+def test_stopped_at_any_step(trains, stopped, pictures, name, columns):
+    argv = [*recipe(pictures), "--backend", name, "--columns", columns]
+    trains(*argv, "--run-dir", "never")
+    steps = len([line for line in lines(Path("never")) if line["kind"] == "step"])
+    assert steps == 9
+    for step in range(1, steps + 1):
+        stopped(step, *argv, "--run-dir", f"at{step}")
+        assert generations.load(Path(f"at{step}"), "newest").facts.state.step == step
+        trains("--resume", f"at{step}")
+        assert_same("never", f"at{step}")
+
+
+def test_stopped_at_every_step(trains, stopped, pictures):
+    trains(*recipe(pictures), "--run-dir", "never")
+    stopped(1, *recipe(pictures), "--run-dir", "often")
+    for step in range(2, 10):
+        stopped(step, "--resume", "often")
+    trains("--resume", "often")
+    assert_same("never", "often")
+
+
+def test_the_comparison_sees_another_seed(trains, pictures):
+    for seed in (1, 2):
+        trains(*recipe(pictures), "--seed", seed, "--run-dir", str(seed))
+    with pytest.raises(AssertionError):
+        assert_same("1", "2")
+
+
+def test_digits_on_the_default_backend(trains, stopped):
+    trains("--epochs", 3, "--run-dir", "never")
+    for step in (20, 60):
+        stopped(step, "--epochs", 3, "--run-dir", f"at{step}")
+        trains("--resume", f"at{step}")
+        assert_same("never", f"at{step}")
+
+
+@pytest.mark.parametrize("scored", [1, 2, 4])
+def test_stopped_while_validating_or_testing(trains, refnet_, pictures, monkeypatch, scored):
+    trains(*recipe(pictures), "--run-dir", "never")
+    score, calls = session.score, []
+
+    def stopping(*args, **named):
+        calls.append(1)
+        if len(calls) == scored:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "score", stopping)
+        code, _, err = refnet_(*recipe(pictures), "--run-dir", "run")
+    assert code == 130
+    assert err.splitlines()[-1].endswith("is saved; continue with: refnet train --resume run")
+    assert not Path("run/result.json").exists()
+    trains("--resume", "run")
+    assert_same("never", "run")
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 6])
+def test_a_run_that_is_allowed_more_steps(trains, pictures, steps):
+    """At 3 and 6 an epoch ends; at 2 and 4 one was cut, validated, and is then gone on with as if it had not been."""
+    trains(*recipe(pictures), "--run-dir", "never")
+    trains(*recipe(pictures), "--max-steps", steps, "--run-dir", "run")
+    assert json.loads(Path("run/result.json").read_text())["steps"] == steps
+    trains("--resume", "run", "--max-steps", 100)
+    changed = {"kind": "resume", "step": steps, "changed": {"max_steps": [steps, 100]}}
+    assert changed in lines(Path("run"))
+    assert [line for line in lines(Path("run")) if line != changed] == lines(Path("never"))
+
+
+def test_a_run_that_is_allowed_more_epochs(trains, pictures):
+    trains(*recipe(pictures), "--run-dir", "never")
+    trains(*recipe(pictures), "--epochs", 2, "--run-dir", "run")
+    trains("--resume", "run", "--epochs", 3)
+    found = lines(Path("run"))
+    assert [line for line in found if line["kind"] != "resume"] == lines(Path("never"))
+
+
+@pytest.mark.parametrize("argv", [[], ["--max-steps", 4]], ids=str)
+def test_a_run_that_is_finished_ends_the_same_again(trains, pictures, argv):
+    trains(*recipe(pictures), *argv, "--run-dir", "never")
+    shutil.copytree("never", "run")
+    trains("--resume", "run")
+    assert_same("never", "run")
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(trains, stopped, pictures):
+    trains(*recipe(pictures), "--run-dir", "never")
+    stopped(5, *recipe(pictures), "--run-dir", "run")
+    shutil.rmtree("run/checkpoints")
+    _, err = trains("--resume", "run")
+    assert "run has no checkpoint: it begins anew" in err
+    assert_same("never", "run")
+
+
+def test_another_place(trains, stopped, pictures):
+    """The folder may be moved, and its data with it."""
+    shutil.copytree(pictures, "here")
+    trains(*recipe("here"), "--run-dir", "never")
+    stopped(4, *recipe("here"), "--run-dir", "run")
+    Path("here").rename("there")
+    Path("run").rename("moved")
+    code_and_err = trains("--resume", "moved", "--data", "there")
+    assert "changed" not in code_and_err[1]
+    assert_same("never", "moved")
+
+
+# Damage
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(trains, stopped, pictures):
+    trains(*recipe(pictures), "--run-dir", "never")
+    stopped(5, *recipe(pictures), "--checkpoint-steps", 1, "--run-dir", "run")
+    newest = generations.path_of(Path("run"), 5)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    _, err = trains("--resume", "run", "--checkpoint-steps", 1)
+    assert "warning: run/checkpoints/step-000000005.safetensors: the numbers of " in err
+    assert "are damaged (their SHA-256 differs); copy it again; it is set aside, and the one before is used" in err
+    assert "continuing after step 4, in epoch 2" in err
+    assert newest.with_name(newest.name + ".damaged").read_bytes() == content
+    assert lines(Path("run")) == lines(Path("never"))
+    assert [line["step"] for line in lines(Path("run")) if line["kind"] == "step"] == list(range(1, 10))
+
+
+def test_nothing_is_begun_anew_over_damage(refnet_, stopped, pictures):
+    stopped(5, *recipe(pictures), "--checkpoint-steps", 1, "--run-dir", "run")
+    paths = generations.listed(Path("run"))
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-1])
+    before = Path("run/metrics.jsonl").read_bytes()
+    code, _, err = refnet_("--resume", "run")
+    assert code == 4
+    assert len(err.splitlines()) == len(paths)
+    assert all(f"{path} is not a whole safetensors file" in err for path in paths)
+    assert Path("run/metrics.jsonl").read_bytes() == before
+    assert generations.listed(Path("run")) == paths
+
+
+def test_metrics_that_were_lost_are_told(trains, stopped, pictures):
+    stopped(5, *recipe(pictures), "--run-dir", "run")
+    text = Path("run/metrics.jsonl").read_text()
+    Path("run/metrics.jsonl").write_text("".join(text.splitlines(keepends=True)[:2]))
+    _, err = trains("--resume", "run")
+    assert "warning: run has lost 4 of 6 lines of metrics" in err
+
+
+# What may be changed
+
+
+def test_a_rate_that_is_changed_holds_from_there(trains, stopped, pictures):
+    stopped(4, *recipe(pictures), "--run-dir", "run")
+    _, err = trains("--resume", "run", "--lr", 0.002)
+    assert "changed: lr was 0.01, is 0.002" in err
+    found = lines(Path("run"))
+    assert [line["lr"] for line in found if line["kind"] == "step"] == [0.01] * 3 + [0.001] + [0.002] * 5
+    assert {"kind": "resume", "step": 4, "changed": {"lr": [0.01, 0.002]}} in found
+    assert generations.load(Path("run"), "newest").facts.config["lr"] == 0.002
+    assert "lr = 0.002" in Path("run/config.toml").read_text()
+
+
+def test_a_rate_that_is_given_again_holds_from_there(trains, stopped, pictures):
+    stopped(4, *recipe(pictures), "--run-dir", "run")
+    trains("--resume", "run", "--lr", 0.01)
+    assert [line["lr"] for line in lines(Path("run")) if line["kind"] == "step"] == [0.01] * 3 + [0.001] + [0.01] * 5
+
+
+def test_what_was_changed_once_stays_changed_and_recorded(trains, stopped, pictures):
+    """Also when the process that changed it was killed before it saved anything: its line is cut with its steps."""
+    stopped(4, *recipe(pictures), "--run-dir", "run")
+    shutil.copytree("run", "lost")
+    stopped(5, "--resume", "lost", "--momentum", 0.5, "--lr", 0.002)
+    generations.path_of(Path("lost"), 5).unlink()
+    for run, argv in (("run", ["--momentum", 0.5, "--lr", 0.002]), ("lost", [])):
+        trains("--resume", run, *argv)
+    assert_same("run", "lost")
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch", 3), ("weight_decay", 0.1), ("non_finite", "skip")])
+def test_other_changes(trains, stopped, pictures, key, value):
+    stopped(4, *recipe(pictures), "--run-dir", "run")
+    trains("--resume", "run", f"--{key.replace('_', '-')}", value)
+    (line,) = [line for line in lines(Path("run")) if line["kind"] == "resume"]
+    assert list(line["changed"]) == [key]
+    for epoch in (1, 2, 3):
+        steps = [line for line in lines(Path("run")) if line["kind"] == "step" and line["epoch"] == epoch]
+        assert sum(line["images"] for line in steps) == 16
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--seed", 6], "--seed 6 cannot be: the run has 5; start a run of its own"),
+        (["--columns", 1], "--columns 1 cannot be: the run has 2; start a run of its own"),
+        (["--net", "half"], "--net half cannot be: the run has digits; start a run of its own"),
+        (["--init", "default"], "--init default cannot be: the run has None; start a run of its own"),
+        (["--run-dir", "other"], "--run-dir cannot be given with --resume: the run has its own"),
+        (["--config", "run/config.toml"], "--config cannot be given with --resume: the run has its own"),
+    ],
+    ids=str,
+)
+def test_what_may_not_be_changed(refnet_, stopped, pictures, argv, expected):
+    stopped(4, *recipe(pictures), "--run-dir", "run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, _, err = refnet_("--resume", "run", *argv)
+    assert (code, err) == (2, f"refnet: {expected}\n")
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+def test_the_flag_for_changed_data_needs_a_run(refnet_):
+    assert refnet_("--changed-data")[::2] == (
+        2,
+        "refnet: --changed-data is for a run that is continued; give it with --resume\n",
+    )
+
+
+def test_two_trainers(refnet_, stopped, pictures):
+    from refnet.runs import RunDirectory
+
+    stopped(4, *recipe(pictures), "--run-dir", "run")
+    with RunDirectory.reopen(Path("run")):
+        code, _, err = refnet_("--resume", "run")
+    assert (code, err) == (2, "refnet: run is in use: another process trains there; wait for it, or stop it\n")
+
+
+# Other surroundings
+
+
+def test_train_on_one_backend_and_go_on_on_another(trains, stopped, pictures):
+    stopped(4, *recipe(pictures), "--backend", "numpy", "--run-dir", "run")
+    there = shutil.copytree("run", "there")
+    _, err = trains("--resume", "run", "--backend", "numba")
+    assert "bits may differ from those of a run that was never stopped: other backend" in err
+    trains("--resume", there)
+    on = {}
+    for run in ("run", "there"):
+        found = generations.load(Path(run), "newest")
+        on[found.facts.backend] = found
+    for name, a in on["numpy"].tensors().items():
+        np.testing.assert_allclose(on["numba"].tensors()[name], a, rtol=0, atol=1e-4 * np.abs(a).max())
+    (line,) = [line for line in lines(Path("run")) if line["kind"] == "resume"]
+    assert line["changed"]["backend"] == ["numpy", "numba"]
+
+
+def test_other_versions_and_threads_are_told(trains, stopped, pictures, monkeypatch):
+    stopped(4, *recipe(pictures), "--threads", 1, "--run-dir", "run")
+    described = session.environment.describe()
+    monkeypatch.setattr(session.environment, "describe", lambda: {**described, "numpy": "9.9"})
+    _, err = trains("--resume", "run", "--threads", 2)
+    assert "bits may differ from those of a run that was never stopped: other threads, numpy" in err
+    (line,) = [line for line in lines(Path("run")) if line["kind"] == "resume"]
+    assert line["changed"] == {"threads": [1, 2], "numpy": [np.__version__, "9.9"]}
+    assert json.loads(Path("run/environment.json").read_text())["numpy"] == "9.9"
+
+
+# The data
+
+
+def remove_one(root):
+    (root / "a" / "11.png").unlink()
+
+
+def rename_class(root):
+    (root / "a").rename(root / "A")
+
+
+def add_class(root):
+    shutil.copytree(root / "a", root / "c")
+
+
+@pytest.mark.parametrize("change", [remove_one, rename_class, add_class])
+def test_data_that_have_changed(refnet_, trains, stopped, pictures, change):
+    shutil.copytree(pictures, "data")
+    stopped(4, *recipe("data"), "--run-dir", "run")
+    change(Path("data"))
+    code, _, err = refnet_("--resume", "run")
+    assert code == 3
+    assert "data has changed since step 4: its classes, images or labels are not those that" in err.splitlines()[-1]
+    assert generations.load(Path("run"), "newest").facts.state.step == 4
+    trains("--resume", "run", "--changed-data")
+    (line,) = [line for line in lines(Path("run")) if line["kind"] == "resume"]
+    assert list(line["changed"]) == ["fingerprint"]
+
+
+def test_the_fingerprint_is_of_what_is_learned_from():
+    digits = open_dataset("digits", image_size=10, channels=1)
+    same = dataclasses.replace(digits, name="other", where="elsewhere", layout="?")
+    assert fingerprint(digits) == fingerprint(same)
+    labels = digits.validation.labels.copy()
+    labels[3] = (labels[3] + 1) % 10
+    others = [
+        dataclasses.replace(digits, classes=("ten", *digits.classes[1:])),
+        dataclasses.replace(digits, mean=np.nextafter(digits.mean, np.float32(99))),
+        dataclasses.replace(digits, validation=dataclasses.replace(digits.validation, labels=labels)),
+        dataclasses.replace(digits, test=digits.validation),
+    ]
+    assert len({fingerprint(each) for each in (digits, *others)}) == 5
+
+
+def test_a_run_may_be_given_where_a_checkpoint_is_expected(stopped, pictures):
+    stopped(7, *recipe(pictures), "--run-dir", "run")
+    newest, best = (generations.load(Path("run"), prefer) for prefer in ("newest", "best"))
+    assert newest.facts.state.step == 7
+    assert best.facts.state.step == newest.facts.state.best.step < 7
+    assert checkpoint.read(generations.find(Path("run"), "newest")).facts == newest.facts
