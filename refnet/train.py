@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import isfinite, prod
 from typing import Any, TypeAlias, cast
 
@@ -14,10 +15,10 @@ from threadpoolctl import threadpool_limits
 from refnet import checkpoint, network
 from refnet.backend import Array, Backend, load
 from refnet.config import Config
-from refnet.data import Dataset, check_fits, describe, open_dataset
-from refnet.data.crops import Crops, random_crops
-from refnet.data.dataset import Labels
-from refnet.data.order import epoch_order
+from refnet.data import Dataset, Reading, check_fits, describe, open_dataset
+from refnet.data.crops import Augmentation
+from refnet.data.dataset import Labels, Mean
+from refnet.data.loader import Loader
 from refnet.errors import ConfigError, DeviceMemoryError, NumericError
 from refnet.evaluate import Score, score
 from refnet.fuse import fuse
@@ -115,14 +116,22 @@ def train(config: Config, show: Show) -> Result:
     with RunDirectory.create(config) as run, _surroundings(config, plan, run):
         form = "one column" if config.columns == 1 else f"{config.columns} columns"
         show.say(f"net {net.name} in {form} on backend {backend.name}; run in {run.path}")
+        loader = begin_loader(net, dataset, config)
+        tested = partial(
+            score,
+            model.plan,
+            model.params,
+            mean=dataset.mean,
+            backend=backend,
+            batch=config.batch,
+            reading=reading(config),
+        )
         rate = Rate(config.lr)
         step = 0
         for epoch in range(1, config.epochs + 1):
-            step, loss = train_epoch(model, net, dataset, config, rate, epoch, step, run, show)
+            step, loss = train_epoch(model, loader, dataset.mean, config, rate, epoch, step, run, show)
             with _at(step):
-                validation = score(
-                    model.plan, model.params, dataset.validation, dataset.mean, backend, batch=config.batch
-                )
+                validation = tested(dataset.validation)
             run.log("epoch", epoch=epoch, step=step, lr=rate.lr, train_loss=loss, **_named("validation", validation))
             show.say(
                 f"epoch {epoch:3}  lr {rate.lr:<7.2g}  loss {loss:.4f}  "
@@ -134,7 +143,7 @@ def train(config: Config, show: Show) -> Result:
 
         test = validation
         if dataset.test is not dataset.validation:
-            test = score(model.plan, model.params, dataset.test, dataset.mean, backend, batch=config.batch)
+            test = tested(dataset.test)
         result = Result(test, step, epoch, time.monotonic() - began, str(run.path))
         run.log("test", step=step, **_named("test", test))
         save(model, net, run, result)
@@ -184,10 +193,21 @@ def _halves(
     return forward, backward
 
 
+def begin_loader(net: Net, dataset: Dataset, config: Config) -> Loader:
+    """Make the loader of the training images."""
+    augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing)
+    return Loader(dataset, config.batch, augmentation, seed=config.seed, reading=reading(config))
+
+
+def reading(config: Config) -> Reading:
+    """Say how images are read."""
+    return Reading(config.read_threads, config.read_timeout)
+
+
 def train_epoch(
     model: Model,
-    net: Net,
-    dataset: Dataset,
+    loader: Loader,
+    mean: Mean,
     config: Config,
     rate: Rate,
     epoch: int,
@@ -199,37 +219,27 @@ def train_epoch(
 
     Returns the number of steps done since the run began, and the epoch's mean loss.
     """
-    order = epoch_order(len(dataset.train), config.seed, epoch)
-    starts = range(0, len(order), config.batch)
-    total = 0.0
-    with show.task(f"epoch {epoch}", len(starts)) as advance:
-        for done, start in enumerate(starts, start=1):
-            began = time.monotonic()
-            indices = order[start : start + config.batch]
-            crops = random_crops(
-                dataset.train.images(indices),
-                dataset.mean,
-                net.crop,
-                flip=net.flip,
-                seed=config.seed,
-                epoch=epoch,
-                indices=indices,
-            )
+    total, seen = 0.0, 0
+    with show.task(f"epoch {epoch}", loader.batches()) as advance:
+        began = time.monotonic()
+        for done, batch in enumerate(loader.epoch(epoch), start=1):
+            images = network.place_bytes(model.plan, batch.images, mean, batch.draws, model.backend)
             step += 1
             with _at(step):
-                loss = train_step(model, crops, dataset.train.labels[indices], rate.lr, step)
+                loss = train_step(model, images, batch.labels, rate.lr, step)
             seconds = time.monotonic() - began
-            total += loss * len(indices)
-            run.log("step", step=step, epoch=epoch, loss=loss, lr=rate.lr, images=len(indices), seconds=seconds)
-            advance(done, remark=f"loss {loss:.4f}  {len(indices) / seconds:.0f} images/s")
+            count = len(batch.labels)
+            total, seen = total + loss * count, batch.stop
+            run.log("step", step=step, epoch=epoch, loss=loss, lr=rate.lr, images=count, seconds=seconds)
+            advance(done, remark=f"loss {loss:.4f}  {count / seconds:.0f} images/s")
             if step == config.max_steps:
                 break
-    seen = min(done * config.batch, len(order))
+            began = time.monotonic()
     return step, total / seen
 
 
-def train_step(model: Model, crops: Crops, labels: Labels, lr: float, step: int) -> float:
-    """Forward, backward, update; returns the batch's mean loss.
+def train_step(model: Model, images: Sequence[Array], labels: Labels, lr: float, step: int) -> float:
+    """Forward, backward, update; returns the batch's mean loss. The images lie where each column reads them.
 
     Raises
     ------
@@ -238,7 +248,7 @@ def train_step(model: Model, crops: Crops, labels: Labels, lr: float, step: int)
     """
     backend = model.backend
     forward, backward = model.halves
-    batch_loss, kept = forward(network.place(model.plan, crops, backend), backend.asarray(labels), step)
+    batch_loss, kept = forward(images, backend.asarray(labels), step)
     loss = float(backend.to_numpy(batch_loss))
     if not isfinite(loss):
         raise NumericError(f"the loss is {loss}; a lower --lr than {lr:g} may keep it finite")
@@ -263,7 +273,9 @@ def _open(net: Net, config: Config, show: Show) -> Dataset:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
     channels, *_ = net.input_shape
     with show.task("reading images") as advance:
-        dataset = open_dataset(what, image_size=net.image_size, channels=channels, progress=advance)
+        dataset = open_dataset(
+            what, image_size=net.image_size, channels=channels, progress=advance, reading=reading(config)
+        )
     check_fits(dataset, net.outputs)
     show.say(describe(dataset))
     return dataset

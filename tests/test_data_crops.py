@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from refnet.data.crops import _words, centre_crops, random_crops
+from refnet.data.crops import Augmentation, _words, centre
+from refnet.data.dataset import Colours
 from refnet.errors import ConfigError
-from refnet.ops import philox
+from refnet.ops import augment, philox
 from refnet.random import Purpose
 
 N, H, W, C = 40, 7, 9, 3
@@ -20,6 +21,25 @@ def images():
 @pytest.fixture
 def mean():
     return np.random.default_rng(1).uniform(0, 255, (H, W, C)).astype(np.float32)
+
+
+# cuda-convnet2's figures for ImageNet: deviations along the axes, which are the columns of the matrix.
+IMAGENET = Colours(
+    np.array([127.30, 119.72, 104.91]),
+    np.array([19.72, 37.09, 121.78]),
+    np.array([[0.418, -0.713, -0.564], [-0.817, -0.024, -0.576], [0.397, 0.701, -0.592]]),
+)
+
+
+def random_crops(images, mean, size, *, flip, seed, epoch, indices):
+    channels = images.shape[3]
+    colours = Colours(np.zeros(channels), np.zeros(channels), np.eye(channels))
+    draws = Augmentation(size, flip).draw(indices, shape=images.shape[1:], colours=colours, seed=seed, epoch=epoch)
+    return augment.forward(images, mean, *draws, size=size)
+
+
+def centre_crops(images, mean, size):
+    return augment.forward(images, mean, *centre(len(images), images.shape[1:], size), size=size)
 
 
 def crops(images, mean, indices, *, seed=1, epoch=2, flip=True):
@@ -83,7 +103,7 @@ def test_without_flip_nothing_is_mirrored_and_offsets_stay(images, mean):
 def test_words_are_those_of_philox():
     """Also of an index that 16 bits would not hold; pinned."""
     indices = np.array([0, 5, 4_000_000])
-    words = np.stack(_words(indices, seed=7, epoch=2), axis=-1)
+    words = np.stack(_words(indices, 0, (7, Purpose.CROPS), 2), axis=-1)
     for index, row in zip(indices, words, strict=True):
         expected = philox.bits(1, 4, key=(7, Purpose.CROPS), counter=(2, 0, int(index), 0))[0]
         assert np.array_equal(row, expected)

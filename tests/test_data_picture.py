@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.data.picture import each, fault, read
+from refnet.data.picture import fault, read
 from refnet.errors import DataError
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -20,7 +20,7 @@ ODD = sorted(str(path) for path in (DATA / "odd").iterdir())
 
 
 def quietly(path, size=32, channels=3):
-    return each(lambda p: read(p, size, channels), [str(path)])[0]
+    return read(str(path), size, channels)
 
 
 def save(path, pixels, mode=None, **options):
@@ -38,11 +38,11 @@ def pixels():
 def test_real_files(channels):
     assert len(PHOTOS) == 60
     assert len(ODD) == 5
-    for image in each(lambda path: read(path, 64, channels), PHOTOS + ODD):
+    for image in (read(path, 64, channels) for path in PHOTOS + ODD):
         assert image.shape == (64, 64, channels)
         assert image.dtype == np.uint8
         assert image.std() > 10
-    assert each(fault, PHOTOS + ODD) == [None] * 65
+    assert [fault(path) for path in PHOTOS + ODD] == [None] * 65
 
 
 def test_one_step_is_rescale_then_crop():
@@ -131,7 +131,7 @@ def test_a_very_long_image_never_grows(tmp_path):
 
 
 def fault_of(path):
-    return each(fault, [str(path)])[0]
+    return fault(str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8", b"GIF89a" + bytes(50), b"<svg/>"])

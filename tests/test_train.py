@@ -11,12 +11,12 @@ import pytest
 import threadpoolctl
 from PIL import Image
 
-from refnet import checkpoint, initial, train
+from refnet import checkpoint, initial, network, train
 from refnet.backend import load
 from refnet.cli import main
 from refnet.config import Config
-from refnet.data import open_dataset
-from refnet.data.crops import centre_crops
+from refnet.data import loader, open_dataset
+from refnet.data.crops import Augmentation, centre
 from refnet.data.dataset import ArraySplit, Dataset
 from refnet.nets import get
 from refnet.schedule import Rate, after_epoch
@@ -113,16 +113,16 @@ def learned(run):
     )
 
 
-def spied(monkeypatch, name):
-    """Record what a function of the trainer is called with."""
+def spied(monkeypatch, name, where=train):
+    """Record what a function of the trainer (or of another module or class) is called with."""
     calls = []
-    function = getattr(train, name)
+    function = getattr(where, name)
 
     def spy(*args, **kwargs):
         calls.append((args, kwargs))
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(train, name, spy)
+    monkeypatch.setattr(where, name, spy)
     return calls
 
 
@@ -239,7 +239,7 @@ def test_each_epoch_is_scored_on_validation_and_the_end_on_test(trained, photos,
     (dataset,) = opened
     assert len({id(split) for split in (dataset.train, dataset.validation, dataset.test)}) == 3
     assert [args[2] for args, _ in scores] == [dataset.validation, dataset.validation, dataset.test]
-    assert all(args[3] is dataset.mean for args, _ in scores)
+    assert all(named["mean"] is dataset.mean for _, named in scores)
 
 
 def test_validation_that_is_also_the_test_is_scored_once(trained, photos):
@@ -274,18 +274,16 @@ def test_another_seed_gives_other_bits(trained):
 
 
 def test_all_that_is_random_is_keyed_by_the_seed_and_where_it_is_used(trained, photos, monkeypatch):
-    names = ("initialise", "epoch_order", "random_crops", "Draw")
-    initials, orders, crops, draws = (spied(monkeypatch, name) for name in names)
+    initials, draws = (spied(monkeypatch, name) for name in ("initialise", "Draw"))
+    orders, crops = spied(monkeypatch, "epoch_order", loader), spied(monkeypatch, "draw", Augmentation)
     trained("run", "--data", photos, "--batch", 5, "--epochs", 2, "--seed", 9)
     assert [seed for (_, seed), _ in initials] == [9]
     assert [args for args, _ in orders] == [(9, 9, 1), (9, 9, 2)]  # nine images
     assert [(named["seed"], named["epoch"]) for _, named in crops] == [(9, 1), (9, 1), (9, 2), (9, 2)]
     assert [args for args, _ in draws] == [(9, 1), (9, 2), (9, 3), (9, 4)]
     for epoch in (crops[:2], crops[2:]):
-        assert sorted(index for _, named in epoch for index in named["indices"].tolist()) == list(range(9))
-    assert [named["indices"].tolist() for _, named in crops[:2]] != [
-        named["indices"].tolist() for _, named in crops[2:]
-    ]
+        assert sorted(index for (_, indices), _ in epoch for index in indices.tolist()) == list(range(9))
+    assert [indices.tolist() for (_, indices), _ in crops[:2]] != [indices.tolist() for (_, indices), _ in crops[2:]]
 
 
 def test_the_written_configuration_gives_the_same_run(trained, photos, monkeypatch):
@@ -315,7 +313,7 @@ def test_weights_decay_and_biases_do_not():
     """Biases of the net begin at 0, where decay would not show: they are set to 1 first."""
     lr, decay = 0.5, 0.25
     net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
-    crops = centre_crops(digits.train.images(np.arange(8)), digits.mean, net.crop)
+    pixels, draws = digits.train.images(np.arange(8)), centre(8, digits.image_shape, net.crop)
     after = {}
     for weight_decay in (decay, 0.0):
         config = Config(weight_decay=weight_decay, momentum=0.0)
@@ -324,7 +322,8 @@ def test_weights_decay_and_biases_do_not():
             if name.endswith(".b"):
                 param[...] = 1
         before = {name: param.copy() for name, param in model.params.items()}
-        train.train_step(model, crops, digits.train.labels[:8], lr, 1)
+        images = network.place_bytes(model.plan, pixels, digits.mean, draws, model.backend)
+        train.train_step(model, images, digits.train.labels[:8], lr, 1)
         after[weight_decay] = model.params
     for name, start in before.items():
         difference = after[decay][name] - after[0.0][name]
