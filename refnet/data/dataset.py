@@ -150,6 +150,11 @@ def check_fits(dataset: Dataset, outputs: int) -> None:
             )
 
 
+def reason(error: Exception) -> str:
+    """Say in one line what another library found wrong: the first line of its message, or the error's name."""
+    return shown(str(error).partition("\n")[0]) or type(error).__name__
+
+
 def shown(name: str | Path) -> str:
     """Return a file's name fit for a message of one line: as it is, or escaped if it holds control characters."""
     text = str(name)

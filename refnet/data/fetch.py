@@ -28,7 +28,7 @@ from typing import IO, BinaryIO
 from urllib.parse import urlsplit
 
 from refnet import __version__
-from refnet.data.dataset import shown
+from refnet.data.dataset import reason, shown
 from refnet.errors import ConfigError, DataError
 from refnet.progress import Advance, Show
 
@@ -195,11 +195,13 @@ def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext |
             if promised and done < promised:
                 raise DataError(f"{file.url} broke off after {done:,} of {promised:,} bytes: try again")
     except urllib.error.HTTPError as error:
+        error.close()
         raise DataError(f"{file.url} answers {error.code} {shown(str(error.reason))}: try again later") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        why = reason(cause) if isinstance(cause, Exception) else shown(cause)
         raise DataError(
-            f"{file.url} cannot be fetched ({shown(str(reason))}): see whether there is a network, and try again"
+            f"{file.url} cannot be fetched ({why}): see whether there is a network, and try again"
         ) from error
 
 
@@ -216,6 +218,7 @@ class _Secure(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme != "https":
+            fp.close()
             raise DataError(f"{req.full_url} leads to {shown(newurl)}, which is not https: nothing was fetched")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -225,7 +228,7 @@ def _uncompress(file: File, path: Path, whole: Path) -> None:
         with gzip.open(path, "rb") as stream, whole.open("wb") as out:
             _copy(stream, out, file.size, f"{file.url} is more than {file.size:,} bytes uncompressed; nothing was kept")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{file.url} is damaged or cut short ({error}): try again") from error
+        raise DataError(f"{file.url} is damaged or cut short ({reason(error)}): try again") from error
 
 
 def extract(archive: Path, to: Path, most: int) -> None:
@@ -254,7 +257,10 @@ def extract(archive: Path, to: Path, most: int) -> None:
                 if not info.isreg() or info.issparse():
                     raise DataError(f"{where} is a link or a device, which are not unpacked; nothing was kept")
                 target = to.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError) as error:
+                    raise DataError(f"{where} needs a folder where a file is; nothing was kept") from error
                 content = tar.extractfile(info)
                 if content is None:
                     raise DataError(f"{where} cannot be read; nothing was kept")
@@ -266,7 +272,7 @@ def extract(archive: Path, to: Path, most: int) -> None:
                     left -= _copy(content, out, left, f"{where}: more than {most:,} bytes; nothing was kept")
                 tar.members = []  # type: ignore[attr-defined] # it would keep every one
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{shown(archive.name)} is damaged or cut short ({error}); nothing was kept") from error
+        raise DataError(f"{shown(archive.name)} is damaged or cut short ({reason(error)}); nothing was kept") from error
 
 
 def _safe_parts(name: str, where: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.dataset import shown
+from refnet.data.dataset import reason, shown
 from refnet.data.section import open_file
 from refnet.data.source import ArrayPictures, Source, deal
 from refnet.errors import DataError
@@ -121,10 +121,9 @@ def _read(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path
                 raise DataError(f"{shown(path)} says that it holds {'x'.join(map(str, shape))} bytes: it is damaged")
             content = _at_most(stream, prod(shape) + 1)
     except OSError as error:  # gzip's own errors too
-        reason = error.strerror or str(error)
-        raise DataError(f"{shown(path)} cannot be read: {reason}; get it again") from error
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror or reason(error)}; get it again") from error
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{shown(path)} is damaged or cut short ({error}): get it again") from error
+        raise DataError(f"{shown(path)} is damaged or cut short ({reason(error)}): get it again") from error
     if len(content) != prod(shape):
         has = "more" if len(content) > prod(shape) else f"{len(content):,}"
         raise DataError(

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from refnet.data.dataset import shown
+from refnet.data.dataset import reason, shown
 from refnet.data.folder import entries, is_folder
 from refnet.data.section import Place, members, open_file, read_bytes
 from refnet.data.source import FilePictures, Source
@@ -158,7 +158,9 @@ def _devkit(devkit: Path) -> tuple[list[int], dict[int, tuple[str, str]]]:
     try:
         indices = [int(line) for line in truth.decode("ascii").split()]
     except ValueError as error:
-        raise DataError(f"{shown(devkit)}: {TRUTH} is not a number in each line ({error}): get it again") from error
+        raise DataError(
+            f"{shown(devkit)}: {TRUTH} is not a number in each line ({reason(error)}): get it again"
+        ) from error
     return indices, _table(devkit, table)
 
 
@@ -173,7 +175,7 @@ def _file_of(devkit: Path, name: str) -> bytes:
                     if extracted is not None:
                         return extracted.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{shown(devkit)} is damaged or cut short ({error}): get it again") from error
+        raise DataError(f"{shown(devkit)} is damaged or cut short ({reason(error)}): get it again") from error
     raise DataError(f"{shown(devkit)} has no {name}: get it again")
 
 
@@ -189,7 +191,7 @@ def _table(devkit: Path, content: bytes) -> dict[int, tuple[str, str]]:
         synsets: Any = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
         rows = [(int(s["ILSVRC2012_ID"]), str(s["WNID"]), str(s["words"]), int(s["num_children"])) for s in synsets]
     except Exception as error:  # what a damaged file makes scipy raise is not written down anywhere
-        raise DataError(f"{shown(devkit)}: meta.mat has no table of classes ({error}): get it again") from error
+        raise DataError(f"{shown(devkit)}: meta.mat has no table of classes ({reason(error)}): get it again") from error
     table = {index: (wnid, words) for index, wnid, words, children in rows if not children}
     strange = [wnid for wnid, _ in table.values() if not WNID.fullmatch(wnid)]
     if strange:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from refnet.data.dataset import Pixels, shown
+from refnet.data.dataset import Pixels, reason, shown
 from refnet.data.section import Place, open_place
 from refnet.errors import DataError
 
@@ -114,8 +114,7 @@ def _opened(place: Place) -> Iterator[Image.Image]:
     except Exception as error:  # a damaged file can raise almost anything inside Pillow
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or remove it") from error
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{shown(path)} is damaged or cut short ({reason}): replace or remove it") from error
+        raise DataError(f"{shown(path)} is damaged or cut short ({reason(error)}): replace or remove it") from error
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

@@ -392,7 +392,8 @@ def _check_room(destination: Path, shards: list[_Shard], shape: Shape) -> None:
 def _noted(workplace: Path, destination: Path, shard: _Shard, token: str) -> _Note | None:
     """Read the note of a finished shard; None if there is none, or shard or pictures are not what it says."""
     try:
-        with np.load(workplace / f"{shard.file}.note", allow_pickle=False) as saved:
+        note_file = workplace / f"{shard.file}.note"
+        with note_file.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             text = json.loads(bytes(saved["text"]))
             sums = Sums(text["images"], saved["pixels"], text["samples"], saved["colours"], saved["products"])
             note = _Note(text["token"], text["bytes"], text["sha256"], saved["labels"], text["faults"], sums)

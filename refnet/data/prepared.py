@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.dataset import Colours, Dataset, Indices, Pixels, Shape, Split, shown
+from refnet.data.dataset import Colours, Dataset, Indices, Pixels, Shape, Split, reason, shown
 from refnet.data.section import open_file, read_bytes
 from refnet.errors import DataError
 
@@ -165,7 +165,7 @@ def read_meta(root: Path) -> Meta:
         return _checked(json.loads(read_bytes(path, LARGEST_META)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DataError(
-            f"{shown(path)} is damaged ({type(error).__name__}: {shown(str(error))}): prepare the images again"
+            f"{shown(path)} is damaged ({type(error).__name__}: {reason(error)}): prepare the images again"
         ) from error
 
 
@@ -203,7 +203,7 @@ def _load(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: b
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{shown(path)} cannot be read ({shown(str(error))}): prepare the images again") from error
+        raise DataError(f"{shown(path)} cannot be read ({reason(error)}): prepare the images again") from error
     if array.shape != shape or array.dtype != dtype:
         raise DataError(
             f"{shown(path)} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}: prepare the images again"
@@ -257,6 +257,6 @@ def _require(holds: bool, otherwise: str) -> None:
 def _plain(name: str) -> str:
     """Return the name of a file beside ``meta.json``; anything else, such as a way out of the directory, is damage."""
     _require(
-        bool(re.fullmatch(r"[a-z]+(-[a-z0-9]+)?\.(npy|txt)", name)), f"{name!r} is no file of a prepared directory"
+        bool(re.fullmatch(r"[a-z_]+(-[a-z0-9]+)?\.(npy|txt)", name)), f"{name!r} is no file of a prepared directory"
     )
     return name

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from refnet.data.dataset import shown
+from refnet.data.dataset import reason, shown
 from refnet.errors import DataError
 
 
@@ -128,6 +128,6 @@ def members(archive: Place) -> Iterator[Member]:
                 yield Member(path, info.name, start + info.offset_data, info.size)
                 tar.members = []  # type: ignore[attr-defined] # it would keep every one of millions
     except tarfile.TarError as error:
-        raise DataError(f"{shown(str(archive))} is no plain tar archive ({error}): copy it again") from error
+        raise DataError(f"{shown(str(archive))} is no plain tar archive ({reason(error)}): copy it again") from error
     except OSError as error:
         raise DataError(f"{shown(str(archive))} cannot be read: {error.strerror}; mend or remove it") from error
