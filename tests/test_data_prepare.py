@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from refnet.cli import main
-from refnet.data import open_dataset, picture, prepare, prepared, read_source
+from refnet.data import open_dataset, picture, prepare, prepared, read_source, statistics
 from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, DataError
 from refnet.progress import Quiet
@@ -107,7 +107,7 @@ def test_mean_and_colours_by_another_way(source, tmp_path):
     pixels = everything(made.train).astype(np.float64)
     assert np.array_equal(made.mean, pixels.mean(axis=0).astype(np.float32))
     np.testing.assert_allclose(made.colours.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
-    covariance = np.cov(pixels[:, ::4].reshape(-1, 3).T, bias=True)
+    covariance = np.cov(pixels[:, :: statistics.ROWS].reshape(-1, 3).T, bias=True)
     axes, deviations = made.colours.vectors, made.colours.deviations
     assert (np.diff(deviations) > 0).all()
     np.testing.assert_allclose(axes @ np.diag(deviations**2) @ axes.T, covariance, rtol=1e-9)

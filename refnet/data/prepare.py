@@ -44,7 +44,7 @@ from refnet.errors import ConfigError, DataError
 from refnet.progress import Show
 
 SHARD = 1 << 29  # bytes of a shard, at most: 2,730 images of 256x256, so that ImageNet is less than 500 files
-PIECE = 16  # pictures that a thread takes at a time
+PIECE = 32  # pictures that a thread takes at a time
 AHEAD = 2  # pieces that each thread is ahead of the writer
 TOLERATED = 100  # one bad picture in so many is left out
 HEADER = 128  # bytes before the pixels in a shard
@@ -139,7 +139,7 @@ class _Writer:
         self._file.write(decoded.pixels.data)
         self.labels.append(decoded.labels)
         self.faults += decoded.faults
-        self._sums += decoded.sums
+        self._sums.add(decoded.sums)
 
     def finish(self, token: str) -> _Note:
         """Write the last of it to the disk."""
@@ -301,7 +301,7 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[_Shar
     sums = Sums.none(shape)
     for shard, note in notes.items():
         labels[shard.split].append(note.labels)
-        sums += note.sums
+        sums.add(note.sums)
         if len(note.labels):
             files[shard.file] = {"bytes": note.bytes, "sha256": note.sha256}
             splits[shard.split].append({"file": shard.file, "images": len(note.labels)})
@@ -395,7 +395,7 @@ def _noted(workplace: Path, destination: Path, shard: _Shard, token: str) -> _No
         note_file = workplace / f"{shard.file}.note"
         with note_file.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             text = json.loads(bytes(saved["text"]))
-            sums = Sums(text["images"], saved["pixels"], text["samples"], saved["colours"], saved["products"])
+            sums = Sums(text["images"], saved["pixels"], saved["products"])
             note = _Note(text["token"], text["bytes"], text["sha256"], saved["labels"], text["faults"], sums)
         whole = (destination / shard.file).stat().st_size == note.bytes
     except Exception:  # noqa: BLE001 - whatever is wrong with it, the shard is made again
@@ -406,14 +406,13 @@ def _noted(workplace: Path, destination: Path, shard: _Shard, token: str) -> _No
 def _save(path: Path, note: _Note) -> None:
     sums = note.sums
     names = ("token", "bytes", "sha256", "faults")
-    text = {name: getattr(note, name) for name in names} | {"images": sums.images, "samples": sums.samples}
+    text = {name: getattr(note, name) for name in names} | {"images": sums.images}
     content = io.BytesIO()
     np.savez(
         content,
         text=np.frombuffer(json.dumps(text).encode(), np.uint8),
         labels=note.labels,
         pixels=sums.pixels,
-        colours=sums.colours,
         products=sums.products,
     )
     _write_whole(path, content.getvalue())
