@@ -138,6 +138,28 @@ def test_classes_are_sorted_and_a_link_to_a_file_is_read(tmp_path):
     assert sum(map(len, (dataset.train, dataset.validation, dataset.test))) == 10
 
 
+def test_links_out_of_the_tree(tmp_path):
+    """A link to a picture elsewhere is that picture; what is no picture is refused, and shown to nobody."""
+    root = make(tmp_path / "tree", {"z": 3, "a": 3})
+    make(tmp_path / "elsewhere", {"x": 1})
+    (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "x" / "000.png")
+    assert sum(map(len, (open_(root).train, open_(root).validation, open_(root).test))) == 7
+    (tmp_path / "secret").write_text("secret")
+    (root / "a" / "secret.png").symlink_to(tmp_path / "secret")
+    refused(root, r"/a/secret\.png is not an image refnet reads")
+
+
+def test_names_of_any_kind(tmp_path):
+    names = ["with a space", "ünï 猫", "line\nbreak", "\x1b[31m", os.fsdecode(b"\xff")]
+    root = make(tmp_path, dict.fromkeys(names, 3))
+    for path in list(root.glob("*/000.png")):
+        path.rename(path.with_name(f"{path.parent.name}.png"))
+    dataset = open_(root)
+    assert dataset.classes == tuple(sorted(names))
+    assert sorted(grays(dataset.train) + grays(dataset.validation) + grays(dataset.test)) == list(range(1, 16))
+    assert describe(dataset).isprintable()
+
+
 # Images
 
 

@@ -5,6 +5,7 @@ import resource
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,24 @@ def test_corrupt_exif_is_ignored(tmp_path, pixels):
 def test_a_very_long_image_never_grows(tmp_path):
     path = save(tmp_path / "a.png", np.full((1, 200_000), 7, np.uint8))
     assert (quietly(path, 256, 1) == 7).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
+@pytest.mark.parametrize("form", ["png", "jpeg", "bmp"])
+def test_the_smallest_and_the_narrowest(tmp_path, size, form):
+    path = save(tmp_path / "a", np.full((*size, 3), 100, np.uint8), format=form)
+    assert np.abs(quietly(path, 16).astype(int) - 100).max() <= 1
+
+
+def test_many_threads_leave_the_filters_as_they_were(tmp_path):
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.save(tmp_path / "a.png", transparency=b"\x00\x80")
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(quietly, [tmp_path / "a.png"] * 200))
+    assert len({image.tobytes() for image in images}) == 1
+    assert warnings.filters == filters
 
 
 def fault_of(path):

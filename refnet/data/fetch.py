@@ -199,7 +199,7 @@ def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext |
         raise DataError(f"{file.url} answers {error.code} {shown(str(error.reason))}: try again later") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        why = reason(cause) if isinstance(cause, Exception) else shown(cause)
+        why = reason(cause) if isinstance(cause, Exception) else shown(str(cause))
         raise DataError(
             f"{file.url} cannot be fetched ({why}): see whether there is a network, and try again"
         ) from error
