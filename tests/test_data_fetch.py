@@ -329,6 +329,18 @@ def test_hostile_archives(tmp_path, entries, match):
     )
 
 
+def test_a_negative_size(tmp_path):
+    """With which tarfile of Python 3.11.7 would go in a circle."""
+    header = bytearray(info("x").tobuf())
+    header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024, in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "set.tgz").write_bytes(gzip.compress(info("a").tobuf() + bytes(header) + bytes(1024)))
+    (tmp_path / "to").mkdir()
+    with pytest.raises(DataError, match="x has a negative size"):
+        extract(tmp_path / "set.tgz", tmp_path / "to", 1000)
+
+
 def test_a_hostile_archive_leaves_nothing(offered, tmp_path):
     get = offered({"set.tgz": tgz([("good", b"1"), ("../bad", b"2")])})
     refused(get, "leads elsewhere; nothing was kept", tmp_path)

@@ -192,6 +192,20 @@ def test_links_and_devices_in_an_archive_are_refused(whole, kind):
     refused(whole, r"img_val\.tar: x\.JPEG in it is a link or a device")
 
 
+def test_a_negative_size_in_an_archive(whole):
+    """With which tarfile of Python 3.11.7 would go in a circle."""
+    path = whole.root / "ILSVRC2012_img_val.tar"
+    with tarfile.open(path) as archive:
+        header = bytearray(archive.getmembers()[1].tobuf())
+        at = archive.getmembers()[1].offset
+    header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024, in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + header + content[at + 512 :])
+    refused(whole, r"ILSVRC2012_val_00000002\.JPEG in it has a negative size")
+
+
 def test_another_count_of_validation_images(whole):
     whole.validation.popitem()
     whole.val("tar")

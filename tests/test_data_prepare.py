@@ -524,6 +524,7 @@ def test_commands(tmp_path, capsys, monkeypatch):
             ["prepare", "source", "made", "--siz", "9"],
             "--siz is not an argument of refnet data prepare; the nearest is --size",
         ),
+        (["prepare", "digits", "made"], "the digits that come with refnet need no preparing"),
         (["fetch", "mnist"], "data set mnist is not known; there are cifar10, fashion-mnist, imagenette"),
         ([], "the following arguments are required: COMMAND"),
     ],

@@ -60,6 +60,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
         within("--threads", arguments.threads, 1)
     if not arguments.timeout > 0:
         raise ConfigError(f"--timeout {arguments.timeout} is not allowed; it must be above 0")
+    if arguments.source == "digits" and not Path("digits").exists():
+        raise ConfigError("the digits that come with refnet need no preparing: give a folder of images")
     show = _show(arguments)
     source = data.read_source(arguments.source)
     show.say(f"{shown(source.name)} ({shown(source.where)}): {source.layout}; {len(source.classes)} classes")

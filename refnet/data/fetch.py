@@ -197,7 +197,14 @@ def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext |
     except urllib.error.HTTPError as error:
         error.close()
         raise DataError(f"{file.url} answers {error.code} {shown(str(error.reason))}: try again later") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        ConnectionError,
+        TimeoutError,
+        ssl.SSLError,
+        ValueError,
+    ) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         why = reason(cause) if isinstance(cause, Exception) else shown(str(cause))
         raise DataError(
@@ -251,6 +258,8 @@ def extract(archive: Path, to: Path, most: int) -> None:
                 where = f"{shown(archive.name)}: {shown(info.name)}"
                 if count > MEMBERS:
                     raise DataError(f"{where} is more than {MEMBERS:,} files; nothing was kept")
+                if info.size < 0:  # Python's tarfile would go backwards, and round and round
+                    raise DataError(f"{where} has a negative size; nothing was kept")
                 parts = _safe_parts(info.name, where)
                 if info.isdir():
                     continue

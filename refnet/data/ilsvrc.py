@@ -170,6 +170,8 @@ def _file_of(devkit: Path, name: str) -> bytes:
     try:
         with open_file(devkit) as file, tarfile.open(fileobj=file, mode="r:gz") as tar:
             for info in tar:
+                if info.size < 0:  # Python's tarfile would go backwards, and round and round
+                    break
                 if info.isreg() and info.name.endswith(f"/{name}") and info.size <= LARGEST:
                     extracted = tar.extractfile(info)
                     if extracted is not None:

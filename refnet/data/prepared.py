@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class PreparedSplit(Split):
         self._paths = [root / name for name, _ in shards]
         self._stops = np.cumsum([count for _, count in shards])
         self._maps = [
-            _load(path, (count, *shape), np.uint8, mapped=True)
+            np.asarray(_load(path, (count, *shape), np.uint8, mapped=True))
             for path, (_, count) in zip(self._paths, shards, strict=True)
         ]
 
@@ -185,9 +185,9 @@ def verify(root: Path, meta: Meta) -> Iterator[int]:
     """Hash every file; gives the bytes done so far. Raises ``DataError`` for the first that was changed."""
     done = 0
     for name, (size, expected) in meta.files.items():
+        digest = hashlib.sha256()
         with open_file(root / name) as file:
-            digest = hashlib.sha256()
-            while block := file.read(BLOCK):
+            while block := _read(root / name, file):
                 digest.update(block)
                 yield done + file.tell()
         if digest.hexdigest() != expected:
@@ -196,6 +196,13 @@ def verify(root: Path, meta: Meta) -> Iterator[int]:
                 f"{expected[:16]}...; prepare the images again, or copy it again"
             )
         done += size
+
+
+def _read(path: Path, file: BinaryIO) -> bytes:
+    try:
+        return file.read(BLOCK)
+    except OSError as error:
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or replace it") from error
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: bool = False) -> npt.NDArray[Any]:

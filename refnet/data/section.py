@@ -119,6 +119,10 @@ def members(archive: Place) -> Iterator[Member]:
             file.seek(0)
             path, start = (archive.path, archive.start) if isinstance(archive, Member) else (archive, 0)
             for info in tar:
+                if info.size < 0:  # Python's tarfile would go backwards, and round and round
+                    raise DataError(
+                        f"{shown(str(archive))}: {shown(info.name)} in it has a negative size: copy it again"
+                    )
                 if info.isdir():
                     continue
                 if not info.isreg() or info.issparse():
