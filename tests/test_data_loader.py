@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -30,7 +32,7 @@ VARIED = Augmentation((4, 3), flip=True, colour_noise=0.1)
 def _threads_end():
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while left := [thread for thread in threading.enumerate() if thread not in before]:
         assert time.monotonic() < deadline, left
         time.sleep(0.01)
@@ -176,7 +178,7 @@ def test_it_does_read_ahead():
     split = Watched()
     coming = batches(split, np.arange(N), 10, reading=reading())
     next(coming)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(split.asked) < 20:
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -218,18 +220,31 @@ def test_an_error_comes_where_its_batch_would(error):
 
 def test_a_read_that_hangs_is_given_up():
     released = threading.Event()
-    coming = batches(Watched(24, released.wait), np.arange(N), 10, reading=reading(2, 0.1))
+    coming = batches(Watched(24, released.wait), np.arange(N), 10, reading=reading(2, 1.0))
     assert [next(coming).indices[0] for _ in range(2)] == [0, 10]
-    began = time.monotonic()
-    with pytest.raises(DataError, match=r"image 23 cannot be read: it takes longer than 0\.1 s"):
+    with pytest.raises(DataError, match=r"image 23 cannot be read: it takes longer than 1 s"):
         next(coming)
-    assert time.monotonic() - began < 4
     released.set()
 
 
 def test_a_batch_that_is_slowly_used_is_no_read_that_hangs():
-    for _ in batches(Watched(), np.arange(40), 10, reading=reading(2, 0.05)):
-        time.sleep(0.1)
+    for _ in batches(Watched(), np.arange(20), 10, reading=reading(2, 1.0)):
+        time.sleep(1.2)
+
+
+STOPPED = """
+import os, signal, subprocess, sys, time
+import numpy as np
+from refnet.data.parallel import Reading, in_order
+subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -STOP {os.getpid()}; sleep 3; kill -CONT {os.getpid()}"])
+print(list(in_order(lambda i: time.sleep(0.3) or i, range(6), reading=Reading(1, 2.0), ahead=2, where=str)))
+"""
+
+
+def test_a_process_that_was_stopped_has_not_waited():
+    """Ctrl-Z and, later than the timeout, fg: the clock has gone on, and nobody has had time to read."""
+    done = subprocess.run([sys.executable, "-c", STOPPED], check=True, capture_output=True, text=True)
+    assert done.stdout == "[0, 1, 2, 3, 4, 5]\n"
 
 
 def test_closing_ends_the_threads():
@@ -270,10 +285,10 @@ def test_a_training_ends_with_the_path_that_hangs(monkeypatch, capsys):
     monkeypatch.setattr(
         picture, "read", lambda place, *form: released.wait() if victim in place else read(place, *form)
     )
-    code = main(["train", "--json", "--data", str(PHOTOS), "--read-timeout", "0.5"])
+    code = main(["train", "--json", "--data", str(PHOTOS), "--read-timeout", "2"])
     released.set()
     assert code == 3
-    assert f"{victim} cannot be read: it takes longer than 0.5 s" in capsys.readouterr().err
+    assert f"{victim} cannot be read: it takes longer than 2 s" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cwd")

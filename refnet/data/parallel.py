@@ -18,6 +18,7 @@ from refnet.errors import DataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PART = 0.1  # seconds
 FAREWELL = 1.0  # seconds that a thread is given to end what it is at
 
 
@@ -62,6 +63,12 @@ class _Job(Generic[Item, Result]):
         except BaseException as error:  # noqa: BLE001 - it is raised again where the result is waited for
             self.error = error
         self.done.set()
+
+    def is_done_within(self, seconds: float) -> bool:
+        """Wait so long, counted in small parts: while the process is stopped (Ctrl-Z), at most one of them passes."""
+        while seconds > 0 and not self.done.wait(min(seconds, PART)):
+            seconds -= PART
+        return self.done.is_set()
 
     def result(self) -> Result:
         if self.error is not None:
@@ -126,7 +133,7 @@ def in_order(
     """
 
     def finished(job: _Job[Item, Result]) -> Result:
-        if not job.done.wait(reading.timeout):
+        if not job.is_done_within(reading.timeout):
             raise DataError(
                 f"{where(job.item)} cannot be read: it takes longer than {reading.timeout:g} s; "
                 "see whether its disk answers, or allow more time"
