@@ -51,6 +51,7 @@ class Backend(Protocol):
     maxpool: ModuleType
     linear: ModuleType
     linear_relu: ModuleType
+    augment: ModuleType
     dropout: ModuleType
     softmax_xent: ModuleType
     sgd: ModuleType

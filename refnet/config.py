@@ -146,7 +146,7 @@ class Config:
 
     net: str = _key("digits", _text("the name of a net"), "the network to train")
     init: str | None = _key(None, _text("the name of one of the net's inits"), "the initial weights", "the net's own")
-    data: str | None = _key(None, _text("'digits' or an image folder"), "the images to train on", "the net's own")
+    data: str | None = _key(None, _text("'digits' or a path"), "the images to train on", "the net's own")
     backend: str = _key("auto", _text("the name of a backend, or auto for the fastest"), "the code that computes")
     columns: int = _key(2, _whole(1, 2), "columns into which the network is split")
     devices: tuple[str, ...] = _key(
@@ -173,6 +173,12 @@ class Config:
     epochs: int = _key(1, _whole(1), "passes over the training images")
     max_steps: int | None = _key(None, _whole(1), "stop after so many steps", "no limit")
     batch: int = _key(128, _whole(1), "images in a step")
+    colour_noise: float = _key(
+        0.0, _number("of at least 0", lambda v: v >= 0), "shift colours by so many of their standard deviations"
+    )
+    crop_sharing: int = _key(1, _whole(1), "images in a row that share a random crop")
+    read_threads: int | None = _key(None, _whole(1), "threads that read images", "one for each core")
+    read_timeout: float = _key(60.0, _number("above 0", lambda v: v > 0), "seconds to wait for an image to be read")
     lr: float = _key(0.01, _number("above 0", lambda v: v > 0), "the learning rate at the start")
     momentum: float = _key(0.9, _number("of at least 0 and below 1", lambda v: 0 <= v < 1), "the momentum")
     weight_decay: float = _key(5e-4, _number("of at least 0", lambda v: v >= 0), "the weight decay")

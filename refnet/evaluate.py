@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from refnet import network
 from refnet.backend import Array, Backend
-from refnet.data import Split
-from refnet.data.crops import centre_crops
+from refnet.data import Reading, Split
+from refnet.data.crops import centre
+from refnet.data.loader import batches
 from refnet.errors import NumericError
 from refnet.plan import Plan
 
@@ -34,6 +35,7 @@ def score(
     *,
     batch: int,
     between: Callable[[], None] = lambda: None,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
 ) -> Score:
     """Classify the centre crop of every image of a split, `batch` at a time. `between` is called before each batch.
 
@@ -44,12 +46,11 @@ def score(
     """
     _, height, width = plan.input_shape
     loss = top1 = top5 = 0.0
-    for start in range(0, len(split), batch):
+    for some in batches(split, np.arange(len(split)), batch, reading=reading):
         between()
-        indices = np.arange(start, min(start + batch, len(split)))
-        labels = split.labels[indices]
-        crops = centre_crops(split.images(indices), mean, (height, width))
-        images = network.place(plan, crops, backend)
+        indices, labels = some.indices, some.labels
+        draws = centre(len(indices), split.shape, (height, width))
+        images = network.place_bytes(plan, some.images, mean, draws, backend)
         output = network.forward(plan, params, images, backend, record=False).output
         batch_loss, p = backend.softmax_xent.forward(output, backend.asarray(labels))
         host = backend.to_numpy(p)

@@ -11,7 +11,6 @@ from refnet import network
 from refnet.backend import Array, Backend
 from refnet.checkpoint import Checkpoint
 from refnet.config import Config
-from refnet.data.crops import Crops
 from refnet.data.dataset import Labels
 from refnet.errors import NumericError
 from refnet.initial import initialise
@@ -88,8 +87,8 @@ def _halves(
     return forward, backward
 
 
-def train_step(model: Model, crops: Crops, labels: Labels, lr: float, step: int) -> float:
-    """Forward, backward, update; returns the batch's mean loss.
+def train_step(model: Model, images: Sequence[Array], labels: Labels, lr: float, step: int) -> float:
+    """Forward, backward, update; returns the batch's mean loss. The images lie where each column reads them.
 
     Raises
     ------
@@ -99,7 +98,6 @@ def train_step(model: Model, crops: Crops, labels: Labels, lr: float, step: int)
     """
     backend = model.backend
     forward, backward = model.halves
-    images = network.place(model.plan, crops, backend)
     batch_loss, kept = forward(images, backend.asarray(labels), step)
     loss = float(backend.to_numpy(batch_loss))
     if not isfinite(loss):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -10,6 +10,9 @@ from refnet.backend import Array, Backend
 from refnet.errors import ShapeError
 from refnet.layers import LAYERS, Backprop, Draw, Run
 from refnet.plan import IMAGE, Crossing, Plan, Step
+
+if TYPE_CHECKING:
+    from refnet.data.crops import Draws
 
 
 @dataclass
@@ -36,6 +39,15 @@ class Tape:
 def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]:
     """Give each column that reads the image a copy of its own, where it lives."""
     return [backend.asarray(images, column) for column in range(plan.columns)]
+
+
+def place_bytes(
+    plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: "Draws", backend: Backend
+) -> list[Array]:
+    """Make of bytes (N,H,W,C) what each column reads: augmented in column 0, and moved to the others from there."""
+    there = [backend.asarray(array) for array in (images, mean, *draws)]
+    crops = backend.augment.forward(*there, size=plan.input_shape[1:])
+    return [backend.move(crops, column) for column in range(plan.columns)]
 
 
 def place_params(plan: Plan, host: Mapping[str, npt.NDArray[Any]], backend: Backend) -> dict[str, Array]:

@@ -19,20 +19,25 @@ class Purpose(IntEnum):
     ORDER = 3
     CROPS = 4
     SPLIT = 5
+    COLOUR = 6
 
 
 def normal(samples: int, features: int, *, key: philox.Key, counter: philox.Counter) -> npt.NDArray[np.float64]:
-    """Draw standard normal numbers: float64 (samples, features).
-
-    Box and Muller's transform of two words into two numbers: with u and t uniform in (0, 1], features 2i and 2i+1 are
-    ``sqrt(-2 log u) cos(2 pi t)`` and ``sqrt(-2 log u) sin(2 pi t)``. Rounded to float32 they are the same on every
-    machine but for a last bit of log, cos or sin that falls on a rounding boundary (about one number in 2^28).
-    """
+    """Draw standard normal numbers: float64 (samples, features). Features 2i and 2i+1 come from their own two words."""
     step, layer, sample, feature = counter
     skip = feature % 2
     pairs = (skip + features + 1) // 2
     words = philox.bits(samples, 2 * pairs, key=key, counter=(step, layer, sample, feature - skip))
+    return gaussian(words)[:, skip : skip + features]
+
+
+def gaussian(words: philox.Word) -> npt.NDArray[np.float64]:
+    """Make standard normal numbers of random words, an even number of them in each row: float64, shaped like words.
+
+    Box and Muller's transform of two words into two numbers: with u and t uniform in (0, 1], numbers 2i and 2i+1 are
+    ``sqrt(-2 log u) cos(2 pi t)`` and ``sqrt(-2 log u) sin(2 pi t)``. Rounded to float32 they are the same on every
+    machine but for a last bit of log, cos or sin that falls on a rounding boundary (about one number in 2^28).
+    """
     uniform = (words + np.float64(1)) * 2.0**-32
     radius, angle = np.sqrt(-2 * np.log(uniform[:, 0::2])), 2 * np.pi * uniform[:, 1::2]
-    numbers = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return numbers.reshape(samples, 2 * pairs)[:, skip : skip + features]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(words.shape)

@@ -35,6 +35,7 @@ class NumpyBackend:
     maxpool: ModuleType = ops.maxpool
     linear: ModuleType = ops.linear
     linear_relu: ModuleType = ops.linear_relu
+    augment: ModuleType = ops.augment
     dropout: ModuleType = ops.dropout
     softmax_xent: ModuleType = ops.softmax_xent
     sgd: ModuleType = ops.sgd

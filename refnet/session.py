@@ -12,7 +12,9 @@ from refnet import environment, generations
 from refnet.backend import Backend, load
 from refnet.checkpoint import Checkpoint
 from refnet.config import Config
-from refnet.data import Dataset, check_fits, describe, fingerprint, open_dataset
+from refnet.data import Dataset, Reading, check_fits, describe, fingerprint, open_dataset
+from refnet.data.crops import Augmentation
+from refnet.data.loader import Loader
 from refnet.errors import ConfigError, NumericError
 from refnet.evaluate import Score, score
 from refnet.fuse import fuse
@@ -34,6 +36,7 @@ class Session:
     config: Config
     net: Net
     dataset: Dataset
+    loader: Loader
     model: Model
     state: State
     run: RunDirectory
@@ -76,7 +79,16 @@ class Session:
         model = self.model
         mean, batch = self.dataset.mean, self.config.batch
         with self.at_step(self.state.step):
-            return score(model.plan, model.params, split, mean, model.backend, batch=batch, between=self.check)
+            return score(
+                model.plan,
+                model.params,
+                split,
+                mean,
+                model.backend,
+                batch=batch,
+                between=self.check,
+                reading=_reading(self.config),
+            )
 
     @staticmethod
     @contextmanager
@@ -136,7 +148,9 @@ def open_session(config: Config, show: Show, resume: Resume | None, stack: ExitS
     minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
     saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
     saver.reserve(model.params, model.velocities)
-    return Session(config, net, dataset, model, state, run, saver, stop, lasting, facts, began - state.seconds)
+    augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing)
+    loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
+    return Session(config, net, dataset, loader, model, state, run, saver, stop, lasting, facts, began - state.seconds)
 
 
 def _refuse_contradictions(config: Config) -> None:
@@ -204,7 +218,13 @@ def _open_data(net: Net, config: Config, show: Show) -> Dataset:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
     channels, *_ = net.input_shape
     with show.task("reading images") as advance:
-        dataset = open_dataset(what, image_size=net.image_size, channels=channels, progress=advance)
+        dataset = open_dataset(
+            what, image_size=net.image_size, channels=channels, progress=advance, reading=_reading(config)
+        )
     check_fits(dataset, net.outputs)
     show.say(describe(dataset))
     return dataset
+
+
+def _reading(config: Config) -> Reading:
+    return Reading(config.read_threads, config.read_timeout)

@@ -6,11 +6,9 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
-from refnet import generations
+from refnet import generations, network
 from refnet.config import Config
-from refnet.data.crops import random_crops
-from refnet.data.dataset import Indices
-from refnet.data.order import epoch_order
+from refnet.data.loader import TrainingBatch
 from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
 from refnet.evaluate import Score
 from refnet.model import batch_that_fits, train_step
@@ -120,40 +118,32 @@ def _train(session: Session) -> Result:
 
 def train_epoch(session: Session) -> None:
     """Take one step for each batch of the epoch's permutation that is not done yet; the last batch may be short."""
-    config, state, images = session.config, session.state, len(session.dataset.train)
-    order = epoch_order(images, config.seed, state.epoch)
-    with session.show.task(f"epoch {state.epoch}", -(-images // config.batch)) as advance:
-        for start in range(state.position, images, config.batch):
+    config, state, loader = session.config, session.state, session.loader
+    before = loader.batches() - loader.batches(state.position)
+    with session.show.task(f"epoch {state.epoch}", loader.batches()) as advance:
+        began = time.monotonic()
+        for done, batch in enumerate(loader.epoch(state.epoch, state.position), start=before + 1):
             if session.state.step == config.max_steps:
                 break
-            began = time.monotonic()
-            indices = order[start : start + config.batch]
-            loss = _step(session, indices, began)
-            speed = len(indices) / (time.monotonic() - began)
-            advance(start // config.batch + 1, remark=f"loss {loss:.4f}  {speed:.0f} images/s")
+            loss = _step(session, batch, began)
+            speed = len(batch.labels) / (time.monotonic() - began)
+            advance(done, remark=f"loss {loss:.4f}  {speed:.0f} images/s")
             if session.saver.due(session.state.step):
                 session.save()
             session.check()
+            began = time.monotonic()
 
 
-def _step(session: Session, indices: Indices, began: float) -> float:
+def _step(session: Session, batch: TrainingBatch, began: float) -> float:
     """Take one step, note it down and return its loss; NaN for one that was left out."""
-    config, state, dataset, net = session.config, session.state, session.dataset, session.net
+    config, state, model, seen = session.config, session.state, session.model, len(batch.labels)
     step, lr = state.step + 1, state.rate.lr
-    crops = random_crops(
-        dataset.train.images(indices),
-        dataset.mean,
-        net.crop,
-        flip=net.flip,
-        seed=config.seed,
-        epoch=state.epoch,
-        indices=indices,
-    )
-    figures = {"step": step, "epoch": state.epoch, "lr": lr, "images": len(indices)}
-    state = replace(state, step=step, position=state.position + len(indices))
+    images = network.place_bytes(model.plan, batch.images, session.dataset.mean, batch.draws, model.backend)
+    figures = {"step": step, "epoch": state.epoch, "lr": lr, "images": seen}
+    state = replace(state, step=step, position=batch.stop)
     try:
         with session.at_step(step):
-            loss = train_step(session.model, crops, dataset.train.labels[indices], lr, step)
+            loss = train_step(model, images, batch.labels, lr, step)
     except NumericError as error:
         if config.non_finite == "stop" or state.skipped + 1 == SKIPS:
             raise
@@ -161,7 +151,6 @@ def _step(session: Session, indices: Indices, began: float) -> float:
         session.run.metrics.log("skip", **figures, reason=str(error))
         session.show.say(f"warning: {error}; the step is left out")
         return float("nan")
-    seen = len(indices)
     session.state = replace(state, skipped=0, total=state.total + loss * seen, counted=state.counted + seen)
     session.run.metrics.log("step", **figures, loss=loss, seconds=time.monotonic() - began)
     return loss

@@ -10,12 +10,13 @@ import numpy as np
 from refnet import network
 from refnet.backend import load
 from refnet.config import Config
+from refnet.data.crops import centre
 from refnet.doctor import module_of
 from refnet.fuse import fuse
 from refnet.model import model_of, train_step
 from refnet.nets import Net
 from refnet.progress import Show
-from refnet.walk import images_of, labels_of
+from refnet.walk import labels_of
 
 BATCH = 1
 
@@ -66,11 +67,15 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
             params, velocities = (network.place_params(plan, zeros, backend) for _ in range(2))
             model = model_of(plan, Config(net=net.name), backend, params, velocities)
-            images, labels = images_of(plan, BATCH), labels_of(plan, BATCH)
+            channels, height, width = plan.input_shape
+            shape = (height, width, channels)
+            pixels, mean = np.zeros((BATCH, *shape), np.uint8), np.zeros(shape, np.float32)
+            draws = centre(BATCH, shape, (height, width))
+            images, labels = network.place_bytes(plan, pixels, mean, draws, backend), labels_of(plan, BATCH)
             advance(2 * done, remark=f"{net.name}, training")
             train_step(model, images, labels, 0.01, 1)
             advance(2 * done + 1, remark=f"{net.name}, testing")
-            tape = network.forward(plan, model.params, network.place(plan, images, backend), backend, record=False)
+            tape = network.forward(plan, model.params, images, backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))
             backend.synchronize()
     after = module.fullness() if module else None

@@ -245,7 +245,7 @@ class TestMessages:
             ({"toml": "seed = true"}, "config.toml: seed = true is not allowed; it must be a whole number from 0 to "),
             ({"lr": "nan"}, "--lr nan is not allowed; it must be a number above 0"),
             ({"lr_factor": "0"}, "--lr-factor 0 is not allowed; it must be a number above 1"),
-            ({"data": ""}, "--data '' is not allowed; it must be 'digits' or an image folder"),
+            ({"data": ""}, "--data '' is not allowed; it must be 'digits' or a path"),
             (
                 {"environ": {"REFNET_BATCH": "0"}},
                 "REFNET_BATCH=0 is not allowed; it must be a whole number of at least 1",

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from refnet.data.crops import _words, centre_crops, random_crops
+from refnet.data.crops import Augmentation, _words, centre
+from refnet.data.dataset import Colours
 from refnet.errors import ConfigError
-from refnet.ops import philox
-from refnet.random import Purpose
+from refnet.ops import augment, philox
+from refnet.random import Purpose, normal
 
 N, H, W, C = 40, 7, 9, 3
 SIZE = (5, 6)
@@ -20,6 +21,25 @@ def images():
 @pytest.fixture
 def mean():
     return np.random.default_rng(1).uniform(0, 255, (H, W, C)).astype(np.float32)
+
+
+# cuda-convnet2's figures for ImageNet: deviations along the axes, which are the columns of the matrix.
+IMAGENET = Colours(
+    np.array([127.30, 119.72, 104.91]),
+    np.array([19.72, 37.09, 121.78]),
+    np.array([[0.418, -0.713, -0.564], [-0.817, -0.024, -0.576], [0.397, 0.701, -0.592]]),
+)
+
+
+def random_crops(images, mean, size, *, flip, seed, epoch, indices):
+    channels = images.shape[3]
+    colours = Colours(np.zeros(channels), np.zeros(channels), np.eye(channels))
+    draws = Augmentation(size, flip).draw(indices, shape=images.shape[1:], colours=colours, seed=seed, epoch=epoch)
+    return augment.forward(images, mean, *draws, size=size)
+
+
+def centre_crops(images, mean, size):
+    return augment.forward(images, mean, *centre(len(images), images.shape[1:], size), size=size)
 
 
 def crops(images, mean, indices, *, seed=1, epoch=2, flip=True):
@@ -83,7 +103,7 @@ def test_without_flip_nothing_is_mirrored_and_offsets_stay(images, mean):
 def test_words_are_those_of_philox():
     """Also of an index that 16 bits would not hold; pinned."""
     indices = np.array([0, 5, 4_000_000])
-    words = np.stack(_words(indices, seed=7, epoch=2), axis=-1)
+    words = np.stack(_words(indices, 0, (7, Purpose.CROPS), 2), axis=-1)
     for index, row in zip(indices, words, strict=True):
         expected = philox.bits(1, 4, key=(7, Purpose.CROPS), counter=(2, 0, int(index), 0))[0]
         assert np.array_equal(row, expected)
@@ -113,3 +133,87 @@ def test_a_crop_must_fit(images, mean, size):
         centre_crops(images, mean, size)
     with pytest.raises(ConfigError, match="does not fit"):
         random_crops(images, mean, size, flip=True, seed=0, epoch=0, indices=np.arange(N))
+
+
+# Sharing
+
+
+def drawn(indices, *, position=0, shape=(H, W, C), colours=IMAGENET, seed=1, epoch=2, **how):
+    augmentation = Augmentation(SIZE, **{"flip": True, **how})
+    return augmentation.draw(indices, shape=shape, colours=colours, seed=seed, epoch=epoch, position=position)
+
+
+def test_images_in_a_row_share_crop_and_mirror_and_no_colours():
+    indices = np.random.default_rng(0).permutation(1000)[:96]
+    offsets, flips, shifts = drawn(indices, crop_sharing=32, colour_noise=0.1)
+    groups = np.concatenate([offsets, flips[:, None]], axis=1).reshape(3, 32, 3)
+    assert (groups == groups[:, :1]).all()
+    assert len(np.unique(groups[:, 0], axis=0)) > 1
+    assert len(np.unique(shifts, axis=0)) == 96
+    for group in range(3):
+        words = philox.bits(1, 3, key=(1, Purpose.CROPS), counter=(2, 1, group, 0))[0]
+        assert groups[group, 0].tolist() == [int(word) * n >> 32 for word, n in zip(words, (3, 4, 2), strict=True)]
+
+
+def test_groups_are_counted_from_the_epochs_start():
+    indices = np.arange(96)
+    whole = drawn(indices, crop_sharing=32)
+    rest = drawn(indices[40:], position=40, crop_sharing=32)
+    for a, b in zip(whole, rest, strict=True):
+        assert np.array_equal(a[40:], b)
+
+
+def test_unshared_draws_do_not_depend_on_the_position():
+    for a, b in zip(drawn(np.arange(9)), drawn(np.arange(9), position=40), strict=True):
+        assert np.array_equal(a, b)
+
+
+# Colours
+
+
+def test_the_shift_is_the_papers_formula():
+    """[p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T, with a drawn for each image as documented."""
+    indices = np.array([5, 0, 4_000_000])
+    shifts = drawn(indices, colour_noise=0.3).shifts
+    assert shifts.dtype == np.float32
+    for index, shift in zip(indices, shifts, strict=True):
+        alpha = 0.3 * normal(1, 4, key=(1, Purpose.COLOUR), counter=(2, 0, int(index), 0))[0, :3]
+        np.testing.assert_allclose(shift, IMAGENET.vectors @ (alpha * IMAGENET.deviations), rtol=1e-6)
+
+
+def test_the_unit_is_the_standard_deviation():
+    """On ImageNet a tenth of it is 12 grey levels along the grey axis; a tenth of the eigenvalue would be 1,483."""
+    shifts = drawn(np.arange(20_000), colour_noise=0.1).shifts.astype(np.float64)
+    along = shifts @ np.linalg.inv(IMAGENET.vectors).T
+    np.testing.assert_allclose(along.std(axis=0), [1.972, 3.709, 12.178], rtol=0.03)
+    assert np.abs(along.mean(axis=0)).max() < 0.3
+    assert np.abs(np.corrcoef(along.T) - np.eye(3)).max() < 0.03
+
+
+def test_the_same_shifts_for_any_split_into_batches():
+    order = np.random.default_rng(3).permutation(200)
+    whole = drawn(order, colour_noise=0.1).shifts
+    for cut in (1, 7, 150):
+        parts = [drawn(part, colour_noise=0.1).shifts for part in (order[:cut], order[cut:])]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("change", [{"seed": 9}, {"epoch": 9}])
+def test_seed_and_epoch_matter_for_colours(change):
+    assert (
+        drawn(np.arange(9), colour_noise=0.1).shifts != drawn(np.arange(9), colour_noise=0.1, **change).shifts
+    ).all()
+
+
+def test_noise_changes_colours_alone():
+    plain, noisy = drawn(np.arange(50)), drawn(np.arange(50), colour_noise=0.1)
+    assert not plain.shifts.any()
+    assert np.array_equal(plain.offsets, noisy.offsets)
+    assert np.array_equal(plain.flips, noisy.flips)
+
+
+def test_gray_images_have_one_shift():
+    gray = Colours(np.array([99.0]), np.array([50.0]), np.ones((1, 1)))
+    shifts = drawn(np.arange(5000), shape=(H, W, 1), colours=gray, colour_noise=0.1).shifts
+    assert shifts.shape == (5000, 1)
+    assert abs(shifts.std() - 5) < 0.2

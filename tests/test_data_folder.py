@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.data import describe, folder, open_dataset
+from refnet.data import describe, open_dataset, opened, statistics
+from refnet.data.parallel import Reading
 from refnet.data.picture import read
 from refnet.errors import DataError
 
@@ -28,8 +29,12 @@ def make(root, counts):
     return root
 
 
-def opened(root, **options):
+def open_(root, **options):
     return open_dataset(str(root), **{"image_size": 8, "channels": 1, **options})
+
+
+def paths(split):
+    return split.pictures.paths
 
 
 def grays(split):
@@ -39,7 +44,7 @@ def grays(split):
 
 def refused(root, match, **options):
     with pytest.raises(DataError, match=match) as caught:
-        opened(root, **options)
+        open_(root, **options)
     assert str(caught.value).isprintable()
     assert str(root) in str(caught.value)
     return str(caught.value)
@@ -57,11 +62,10 @@ def test_photographs_flat():
     parts = (dataset.train, dataset.validation, dataset.test)
     assert [np.bincount(part.labels).tolist() for part in parts] == [[3] * 12, [1] * 12, [1] * 12]
     assert all(part.labels.dtype == np.int64 for part in parts)
-    paths = [path for part in parts for path in part.paths]
-    assert sorted(paths) == sorted(str(path) for path in PHOTOS.glob("*/*"))
+    assert sorted(path for part in parts for path in paths(part)) == sorted(str(path) for path in PHOTOS.glob("*/*"))
     for part in parts:
-        assert [SYNSETS[label] for label in part.labels] == [Path(path).parent.name for path in part.paths]
-        expected = np.stack([read(path, 64, 3) for path in part.paths])
+        assert [SYNSETS[label] for label in part.labels] == [Path(path).parent.name for path in paths(part)]
+        expected = np.stack([read(path, 64, 3) for path in paths(part)])
         assert np.array_equal(part.images(np.arange(len(part))), expected)
     assert describe(dataset) == (
         f"photos ({PHOTOS}): one folder per class, a fifth of each held out for validation and for test; 12 classes; "
@@ -72,7 +76,7 @@ def test_photographs_flat():
 @pytest.mark.parametrize("val", ["val", "validation"])
 def test_train_val_test(tmp_path, val):
     root = make(tmp_path, {"train/a": 2, "train/b": 1, f"{val}/a": 1, f"{val}/b": 2, "test/b": 1})
-    dataset = opened(root)
+    dataset = open_(root)
     assert [grays(part) for part in (dataset.train, dataset.validation, dataset.test)] == [[1, 2, 3], [4, 5, 6], [7]]
     assert [part.labels.tolist() for part in (dataset.train, dataset.validation, dataset.test)] == [
         [0, 0, 1],
@@ -84,7 +88,7 @@ def test_train_val_test(tmp_path, val):
 
 @pytest.mark.parametrize("val", ["val", "validation"])
 def test_only_val_is_both(tmp_path, val):
-    dataset = opened(make(tmp_path, {"train/a": 2, "train/b": 2, f"{val}/a": 1, f"{val}/b": 1}))
+    dataset = open_(make(tmp_path, {"train/a": 2, "train/b": 2, f"{val}/a": 1, f"{val}/b": 1}))
     assert dataset.test is dataset.validation
     assert grays(dataset.train) == [1, 2, 3, 4]
     assert grays(dataset.validation) == [5, 6]
@@ -92,7 +96,7 @@ def test_only_val_is_both(tmp_path, val):
 
 
 def test_only_test_holds_a_tenth_of_train_out(tmp_path):
-    dataset = opened(make(tmp_path, {"train/a": 40, "train/b": 19, "train/c": 2, "test/a": 1, "test/c": 1}))
+    dataset = open_(make(tmp_path, {"train/a": 40, "train/b": 19, "train/c": 2, "test/a": 1, "test/c": 1}))
     assert np.bincount(dataset.validation.labels).tolist() == [4, 1, 1]
     assert np.bincount(dataset.train.labels).tolist() == [36, 18, 1]
     assert sorted(grays(dataset.train) + grays(dataset.validation)) == list(range(1, 62))
@@ -101,7 +105,7 @@ def test_only_test_holds_a_tenth_of_train_out(tmp_path):
 
 
 def test_flat_holds_a_fifth_out_twice(tmp_path):
-    dataset = opened(make(tmp_path, {"a": 3, "b": 9, "c": 10, "d": 40}))
+    dataset = open_(make(tmp_path, {"a": 3, "b": 9, "c": 10, "d": 40}))
     assert np.bincount(dataset.test.labels).tolist() == [1, 1, 2, 8]
     assert np.bincount(dataset.validation.labels).tolist() == [1, 1, 2, 8]
     assert np.bincount(dataset.train.labels).tolist() == [1, 7, 6, 24]
@@ -110,7 +114,7 @@ def test_flat_holds_a_fifth_out_twice(tmp_path):
 
 def test_what_is_held_out_is_pinned(tmp_path):
     """A model's test images must stay unseen from version to version."""
-    dataset = opened(make(tmp_path, {"a": 10, "b": 10}))
+    dataset = open_(make(tmp_path, {"a": 10, "b": 10}))
     assert grays(dataset.test) == [2, 3, 17, 20]
     assert grays(dataset.validation) == [6, 7, 11, 13]
 
@@ -121,7 +125,7 @@ def test_hidden_names_and_stray_files_are_passed_over(tmp_path):
     (root / "train" / "labels.txt").write_text("text")
     (root / "train" / "a" / ".DS_Store").write_text("text")
     (root / "test").write_text("a file, not a folder")
-    dataset = opened(root)
+    dataset = open_(root)
     assert dataset.classes == ("a", "b")
     assert (len(dataset.train), len(dataset.validation)) == (2, 1)
 
@@ -129,9 +133,31 @@ def test_hidden_names_and_stray_files_are_passed_over(tmp_path):
 def test_classes_are_sorted_and_a_link_to_a_file_is_read(tmp_path):
     root = make(tmp_path, {"z": 3, "B": 3, "a": 3})
     (root / "a" / "linked.png").symlink_to(root / "z" / "000.png")
-    dataset = opened(root)
+    dataset = open_(root)
     assert dataset.classes == ("B", "a", "z")
     assert sum(map(len, (dataset.train, dataset.validation, dataset.test))) == 10
+
+
+def test_links_out_of_the_tree(tmp_path):
+    """A link to a picture elsewhere is that picture; what is no picture is refused, and shown to nobody."""
+    root = make(tmp_path / "tree", {"z": 3, "a": 3})
+    make(tmp_path / "elsewhere", {"x": 1})
+    (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "x" / "000.png")
+    assert sum(map(len, (open_(root).train, open_(root).validation, open_(root).test))) == 7
+    (tmp_path / "secret").write_text("secret")
+    (root / "a" / "secret.png").symlink_to(tmp_path / "secret")
+    refused(root, r"/a/secret\.png is not an image refnet reads")
+
+
+def test_names_of_any_kind(tmp_path):
+    names = ["with a space", "ünï 猫", "line\nbreak", "\x1b[31m", os.fsdecode(b"\xff")]
+    root = make(tmp_path, dict.fromkeys(names, 3))
+    for path in list(root.glob("*/000.png")):
+        path.rename(path.with_name(f"{path.parent.name}.png"))
+    dataset = open_(root)
+    assert dataset.classes == tuple(sorted(names))
+    assert sorted(grays(dataset.train) + grays(dataset.validation) + grays(dataset.test)) == list(range(1, 16))
+    assert describe(dataset).isprintable()
 
 
 # Images
@@ -139,9 +165,9 @@ def test_classes_are_sorted_and_a_link_to_a_file_is_read(tmp_path):
 
 def test_any_order_of_asking_kept_or_not(tmp_path, monkeypatch):
     root = make(tmp_path, {"a": 30, "b": 30})
-    kept = opened(root)
-    monkeypatch.setattr(folder, "KEEP", 36 * 64 - 1)
-    lazy = opened(root)
+    kept = open_(root)
+    monkeypatch.setattr(opened, "KEEP", 36 * 64 - 1)
+    lazy = open_(root)
     assert kept.train._kept is not None
     assert lazy.train._kept is None
     assert lazy.test._kept is not None
@@ -158,7 +184,7 @@ def test_any_order_of_asking_kept_or_not(tmp_path, monkeypatch):
 
 
 def test_kept_images_are_read_once_and_returned_fresh(tmp_path):
-    dataset = opened(make(tmp_path, {"a": 5, "b": 5}))
+    dataset = open_(make(tmp_path, {"a": 5, "b": 5}))
     before = dataset.train.images(np.arange(6))
     shutil.rmtree(tmp_path / "a")
     dataset.train.images(np.arange(6))[:] = 0
@@ -172,23 +198,25 @@ def test_mean_is_over_the_training_images(tmp_path, monkeypatch):
     expected = first.train.images(np.arange(36)).astype(np.float64).mean(axis=0).astype(np.float32)
     assert first.mean.dtype == np.float32
     assert np.array_equal(first.mean, expected)
-    monkeypatch.setattr("refnet.data.picture.WORKERS", 1)
-    monkeypatch.setattr("refnet.data.dataset.CHUNK", 7)
-    assert np.array_equal(open_dataset(str(root), image_size=32, channels=3).mean, expected)
+    monkeypatch.setattr(statistics, "CHUNK", 7)
+    again = open_dataset(str(root), image_size=32, channels=3, reading=Reading(threads=1))
+    assert np.array_equal(again.mean, expected)
+    for name, figures in vars(first.colours).items():
+        assert np.array_equal(figures, getattr(again.colours, name))
 
 
 def test_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr("refnet.data.dataset.CHUNK", 2)
-    monkeypatch.setattr(folder, "CHUNK", 4)
+    """Ten headers, then six, two and two images."""
+    monkeypatch.setattr(statistics, "CHUNK", 4)
     told = []
-    opened(make(tmp_path, {"a": 5, "b": 5}), progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 20) for done in (4, 8, 10, 12, 14, 16, 18, 20)]
+    open_(make(tmp_path, {"a": 5, "b": 5}), progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 20) for done in (*range(1, 11), 14, 16, 18, 20)]
 
 
 def test_val_that_is_also_test_is_looked_at_once(tmp_path):
     told = []
     root = make(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 3})
-    opened(root, progress=lambda *args: told.append(args))
+    open_(root, progress=lambda *args: told.append(args))
     assert told[-1] == (2 * (2 + 2 + 3), 14)
 
 
@@ -277,7 +305,7 @@ def test_a_link_to_a_folder(tmp_path, where):
 def test_the_path_itself_may_be_a_link(tmp_path):
     make(tmp_path / "real", {"a": 3, "b": 3})
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    dataset = opened(tmp_path / "link")
+    dataset = open_(tmp_path / "link")
     assert dataset.name == "real"
     assert dataset.where == str(tmp_path / "link")
 
@@ -286,10 +314,10 @@ def test_neither_file_nor_folder(tmp_path):
     root = make(tmp_path, {"a": 3, "b": 3})
     odd = root / "b" / "x.jpg"
     odd.symlink_to(odd)
-    refused(root, "/b/x.jpg is no regular file")
+    refused(root, "/b/x.jpg is a broken link")
     odd.unlink()
     odd.symlink_to(root / "nowhere")
-    refused(root, "/b/x.jpg is no regular file")
+    refused(root, "/b/x.jpg is a broken link")
     odd.unlink()
     os.mkfifo(odd)
     refused(root, "/b/x.jpg is no regular file")
@@ -310,7 +338,7 @@ def test_a_text_named_jpg_is_found_at_opening(tmp_path):
 def test_a_truncated_file_is_found_at_opening(tmp_path, part):
     root = tmp_path / "photos"
     shutil.copytree(PHOTOS, root, copy_function=shutil.copyfile)
-    path = Path(getattr(opened(root), part).paths[5])
+    path = Path(paths(getattr(open_(root), part))[5])
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     match = rf"{path.name} is damaged or cut short \(image file is truncated"
     refused(root, match)

@@ -5,13 +5,14 @@ import resource
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.data.picture import each, fault, read
+from refnet.data.picture import fault, read
 from refnet.errors import DataError
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -20,7 +21,7 @@ ODD = sorted(str(path) for path in (DATA / "odd").iterdir())
 
 
 def quietly(path, size=32, channels=3):
-    return each(lambda p: read(p, size, channels), [str(path)])[0]
+    return read(str(path), size, channels)
 
 
 def save(path, pixels, mode=None, **options):
@@ -38,11 +39,11 @@ def pixels():
 def test_real_files(channels):
     assert len(PHOTOS) == 60
     assert len(ODD) == 5
-    for image in each(lambda path: read(path, 64, channels), PHOTOS + ODD):
+    for image in (read(path, 64, channels) for path in PHOTOS + ODD):
         assert image.shape == (64, 64, channels)
         assert image.dtype == np.uint8
         assert image.std() > 10
-    assert each(fault, PHOTOS + ODD) == [None] * 65
+    assert [fault(path) for path in PHOTOS + ODD] == [None] * 65
 
 
 def test_one_step_is_rescale_then_crop():
@@ -130,8 +131,26 @@ def test_a_very_long_image_never_grows(tmp_path):
     assert (quietly(path, 256, 1) == 7).all()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
+@pytest.mark.parametrize("form", ["png", "jpeg", "bmp"])
+def test_the_smallest_and_the_narrowest(tmp_path, size, form):
+    path = save(tmp_path / "a", np.full((*size, 3), 100, np.uint8), format=form)
+    assert np.abs(quietly(path, 16).astype(int) - 100).max() <= 1
+
+
+def test_many_threads_leave_the_filters_as_they_were(tmp_path):
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.save(tmp_path / "a.png", transparency=b"\x00\x80")
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(quietly, [tmp_path / "a.png"] * 200))
+    assert len({image.tobytes() for image in images}) == 1
+    assert warnings.filters == filters
+
+
 def fault_of(path):
-    return each(fault, [str(path)])[0]
+    return fault(str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8", b"GIF89a" + bytes(50), b"<svg/>"])

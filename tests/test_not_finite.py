@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from refnet import generations, model, session
+from refnet import generations, model, network, session
 from refnet.backend import load
 from refnet.cli import main
 from refnet.config import Config
 from refnet.data import open_dataset
-from refnet.data.crops import centre_crops
+from refnet.data.crops import centre
 from refnet.errors import NumericError
 from refnet.model import train_step
 from refnet.nets import get
@@ -36,8 +36,10 @@ def cwd(tmp_path, monkeypatch):
 def begun():
     """Give a model of the digits net, and a batch."""
     net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
-    images = centre_crops(digits.train.images(np.arange(8)), digits.mean, net.crop)
-    return model.begin(net.plan(2), Config(), load("numpy", columns=2)), images, digits.train.labels[:8]
+    begun = model.begin(net.plan(2), Config(), load("numpy", columns=2))
+    draws = centre(8, digits.image_shape, net.crop)
+    images = network.place_bytes(begun.plan, digits.train.images(np.arange(8)), digits.mean, draws, begun.backend)
+    return begun, images, digits.train.labels[:8]
 
 
 @pytest.fixture
@@ -58,12 +60,12 @@ def poisoned(monkeypatch, steps, where):
     """Make the images of some steps NaN ("images"), or a gradient ("w", "b"), as a broken kernel would."""
     real, count = session_step(), [0]
 
-    def step(begun, crops, *args):
+    def step(begun, images, *args):
         count[0] += 1
         if count[0] not in steps:
-            return real(begun, crops, *args)
+            return real(begun, images, *args)
         if where == "images":
-            return real(begun, np.full_like(crops, np.nan), *args)
+            return real(begun, [np.full_like(each, np.nan) for each in images], *args)
         backward = model.network.backward
 
         def spoiled(*given):
@@ -73,7 +75,7 @@ def poisoned(monkeypatch, steps, where):
 
         with monkeypatch.context() as patch:
             patch.setattr(model.network, "backward", spoiled)
-            return real(begun, crops, *args)
+            return real(begun, images, *args)
 
     monkeypatch.setattr("refnet.train.train_step", step)
 
@@ -120,7 +122,7 @@ def test_a_layer_is_named(begun, monkeypatch, layer):
 
 def test_images_are_named(begun):
     net, images, labels = begun
-    images[3, 0, 2, 2] = np.inf
+    images[0][3, 0, 2, 2] = np.inf
     with np.errstate(all="ignore"), pytest.raises(NumericError, match="the loss is nan; the images are not finite"):
         train_step(net, images, labels, 0.01, 1)
 

@@ -214,6 +214,11 @@ def calls(N, size=1):
     found["linear.backward"] = ([normal(N, K), x, w], {})
     found["linear_relu.forward"] = ([x, w, b], {})
     found["linear_relu.backward"] = ([normal(N, K), normal(N, K), x, w], {})
+    bytes_, offsets, flips = (
+        rng.integers(0, high, shape).astype(dtype)
+        for high, shape, dtype in ((256, (N, H, H + 1, C), np.uint8), (2, (N, 2), np.int32), (2, N, np.uint8))
+    )
+    found["augment.forward"] = ([bytes_, normal(H, H + 1, C), offsets, flips, normal(N, C)], {"size": (H - 1, H)})
     draw = {"drop": 0.5, "key": KEY, "counter": COUNTER}
     found["dropout.forward"] = ([x], draw)
     found["dropout.backward"] = ([dy], draw)

@@ -12,12 +12,12 @@ import pytest
 import threadpoolctl
 from PIL import Image
 
-from refnet import generations, initial, model, session, train
+from refnet import generations, initial, model, network, session
 from refnet.backend import load
 from refnet.cli import main
 from refnet.config import Config
-from refnet.data import fingerprint, open_dataset
-from refnet.data.crops import centre_crops
+from refnet.data import fingerprint, loader, open_dataset
+from refnet.data.crops import Augmentation, centre
 from refnet.data.dataset import ArraySplit, Dataset
 from refnet.nets import get
 from refnet.schedule import Rate, after_epoch
@@ -286,17 +286,15 @@ def test_another_seed_gives_other_bits(trained):
 
 def test_all_that_is_random_is_keyed_by_the_seed_and_where_it_is_used(trained, photos, monkeypatch):
     initials, draws = (spied(monkeypatch, model, name) for name in ("initialise", "Draw"))
-    orders, crops = (spied(monkeypatch, train, name) for name in ("epoch_order", "random_crops"))
+    orders, crops = spied(monkeypatch, loader, "epoch_order"), spied(monkeypatch, Augmentation, "draw")
     trained("run", "--data", photos, "--batch", 5, "--epochs", 2, "--seed", 9)
     assert [seed for (_, seed), _ in initials] == [9]
     assert [args for args, _ in orders] == [(9, 9, 1), (9, 9, 2)]  # nine images
     assert [(named["seed"], named["epoch"]) for _, named in crops] == [(9, 1), (9, 1), (9, 2), (9, 2)]
     assert [args for args, _ in draws] == [(9, 1), (9, 2), (9, 3), (9, 4)]
     for epoch in (crops[:2], crops[2:]):
-        assert sorted(index for _, named in epoch for index in named["indices"].tolist()) == list(range(9))
-    assert [named["indices"].tolist() for _, named in crops[:2]] != [
-        named["indices"].tolist() for _, named in crops[2:]
-    ]
+        assert sorted(index for (_, indices), _ in epoch for index in indices.tolist()) == list(range(9))
+    assert [indices.tolist() for (_, indices), _ in crops[:2]] != [indices.tolist() for (_, indices), _ in crops[2:]]
 
 
 def test_the_written_configuration_gives_the_same_run(trained, photos, monkeypatch):
@@ -326,7 +324,7 @@ def test_weights_decay_and_biases_do_not():
     """Biases of the net begin at 0, where decay would not show: they are set to 1 first."""
     lr, decay = 0.5, 0.25
     net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
-    crops = centre_crops(digits.train.images(np.arange(8)), digits.mean, net.crop)
+    pixels, draws = digits.train.images(np.arange(8)), centre(8, digits.image_shape, net.crop)
     after = {}
     for weight_decay in (decay, 0.0):
         config = Config(weight_decay=weight_decay, momentum=0.0)
@@ -335,7 +333,8 @@ def test_weights_decay_and_biases_do_not():
             if name.endswith(".b"):
                 param[...] = 1
         before = {name: param.copy() for name, param in begun.params.items()}
-        model.train_step(begun, crops, digits.train.labels[:8], lr, 1)
+        images = network.place_bytes(begun.plan, pixels, digits.mean, draws, begun.backend)
+        model.train_step(begun, images, digits.train.labels[:8], lr, 1)
         after[weight_decay] = begun.params
     for name, start in before.items():
         difference = after[decay][name] - after[0.0][name]

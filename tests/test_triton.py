@@ -169,7 +169,8 @@ def losses(backend, steps, *, columns=2, batch=16):
     model = begin(plan, TrainConfig(net="digits", seed=SEED, columns=columns), backend)
     rng = np.random.default_rng(1)
     images, labels = rng.integers(-8, 9, (batch, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, batch)
-    return np.array([train_step(model, images, labels, 0.02, step) for step in range(1, steps + 1)])
+    placed = network.place(plan, images, backend)
+    return np.array([train_step(model, placed, labels, 0.02, step) for step in range(1, steps + 1)])
 
 
 @pytest.mark.parametrize("columns", [1, 2])
@@ -364,7 +365,8 @@ def stepped(batches, *, graph):
     backend = backends.load("triton", columns=2)
     model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", seed=SEED, graph=graph), backend)
     found = [
-        train_step(model, images, labels, 0.02 / step, step) for step, (images, labels) in enumerate(batches, start=1)
+        train_step(model, network.place(model.plan, images, backend), labels, 0.02 / step, step)
+        for step, (images, labels) in enumerate(batches, start=1)
     ]
     return found, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
 

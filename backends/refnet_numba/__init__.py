@@ -16,6 +16,7 @@ from refnet.environment import physical_cores
 from refnet.errors import ConfigError
 from refnet_numba import (
     _memory,
+    augment,
     conv2d,
     conv2d_relu,
     dropout,
@@ -58,6 +59,7 @@ class NumbaBackend:
     maxpool: ModuleType = maxpool
     linear: ModuleType = linear
     linear_relu: ModuleType = linear_relu
+    augment: ModuleType = augment
     dropout: ModuleType = dropout
     softmax_xent: ModuleType = softmax_xent
     sgd: ModuleType = sgd

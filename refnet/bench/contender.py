@@ -94,9 +94,11 @@ class BackendNet:
 
     def train(self) -> None:
         """Take a training step."""
+        from refnet import network  # noqa: PLC0415
         from refnet.model import train_step  # noqa: PLC0415
 
-        train_step(self._model, self._images, self._labels, self._config.lr, 1)
+        images = network.place(self._plan, self._images, self._backend)
+        train_step(self._model, images, self._labels, self._config.lr, 1)
         self._backend.synchronize()
 
     def forward(self) -> Any:

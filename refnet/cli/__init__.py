@@ -17,6 +17,7 @@ from refnet.signals import Interrupted
 # In the order in which one meets them.
 COMMANDS = {
     "train": "train a network and test it",
+    "data": "prepare images once for all epochs, look at what was prepared, fetch public data sets",
     "summary": "describe a network: layers, columns, parameters, multiply-adds, and what crosses",
     "bench": "time every layer and whole training steps, beside PyTorch where that is installed",
     "compare": "hold backends to the textbook: every op, and every layer of a network",
@@ -75,7 +76,7 @@ def _run(argv: list[str]) -> int:
         arguments, unknown = parser.parse_known_args(argv)
     except SystemExit as done:  # after --help or --version
         return int(done.code or 0)
-    _refuse(unknown, commands[arguments.command])
+    _refuse(unknown, getattr(arguments, "parser", commands[arguments.command]))
     code: int = import_module(f"refnet.cli.{arguments.command}").run(arguments)
     return code
 

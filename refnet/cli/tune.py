@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from refnet import nets, progress
+from refnet import nets, network, progress
 from refnet.backend import load
 from refnet.cli import within
 from refnet.config import Config
@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = Config(net=net.name, batch=arguments.batch)
     model = begin(fuse(net.plan(2)), config, backend)
     rng = np.random.default_rng(0)
-    images = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
+    drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
+    images = network.place(model.plan, drawn, backend)
     labels = rng.integers(0, net.outputs, arguments.batch)
     # At a rate of zero the parameters stay as they are, however many steps are timed.
     path = backend.tune(lambda: cast("None", train_step(model, images, labels, 0.0, 1)), show.say)

@@ -1,101 +1,139 @@
-"""From the images of a data set to what the net reads: crop, mirror, subtract the mean.
+"""What is drawn for an image in an epoch: where it is cropped, whether it is mirrored, how its colours are shifted.
 
 Source
 ------
-Paper, sections 2 and 4.1: "extracting random 224x224 patches (and their horizontal reflections) from the 256x256
-images"; the mean image is subtracted; values stay 0..255.
+Paper, section 4.1: "extracting random 224x224 patches (and their horizontal reflections) from the 256x256 images";
+"to each RGB image pixel we add ``[p1, p2, p3] [a1 l1, a2 l2, a3 l3]^T``", where p are the principal axes of the
+training pixels' colours, l says how far the colours spread along each, and a is drawn from a normal distribution of
+mean 0 and standard deviation 0.1, once for an image each time that it is used. code2012, ``convdata_jpeg.py``.
 
-Definition
-----------
-For image (H,W,C), mean (H,W,C), offset (r,s) and crop (h,w)::
-
-    crop[c,i,j] = image[r+i, s+j, c] - mean[r+i, s+j, c]
-
-and, in half of the draws, ``crop[c,i,w-1-j]`` in its place.
+What the draws do to an image is the chapter :mod:`refnet.ops.augment`.
 
 Decisions
 ---------
-The mean belongs to positions of the whole image, so it is cut at the same place (and mirrored along with the image);
-the authors' program subtracted the centre crop of the mean everywhere.
+The draw for an image has key (seed, CROPS) and counter (epoch, 0, index, feature); features 0, 1 and 2 are row, column
+and mirror. So what an image looks like in an epoch depends on seed, epoch and its own index, and not on the batch it is
+in. A word u becomes one of n integers by ``u n div 2^32``: each is drawn with probability 1/n to within 2^-32.
 
-The draw for an image has key (seed, CROPS) and counter (epoch, 0, index, feature); features 0, 1 and 2 are row,
-column and mirror. So what an image looks like in an epoch depends on seed, epoch and its own index, and not on the
-batch it is in. A word u becomes one of n integers by ``u n div 2^32``: each is drawn with probability 1/n to within
-2^-32.
+``crop_sharing`` = 32 is the habit of code2012: 32 images that follow each other in an epoch have one crop and one
+mirror. Their draw has the counter (epoch, 1, position in the epoch div 32, feature). Colours are every image's own.
+
+The colour shift has key (seed, COLOUR) and counter (epoch, 0, index, feature), one normal number for each channel.
+
+The trap: l must be a *standard deviation* of the colours, the square root of an eigenvalue of their covariance. The
+paper calls l an eigenvalue. In the unit of the pixels, 0..255, the largest eigenvalue over ImageNet is about 14,831
+(grey levels squared): a tenth of it would shift an image by 1,483 grey levels, where the standard deviation gives 12.
+The numbers 0.2175, 0.0188 and 0.0045, which are found in many programs, are eigenvalues of pixels in 0..1 used as if
+they were deviations (which are 0.4776, 0.1455 and 0.0773 there): 2 to 17 times too weak.
 """
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.dataset import Indices, Mean, Pixels
+from refnet.data.dataset import Colours, Indices, Shape
 from refnet.errors import ConfigError
 from refnet.ops import philox
-from refnet.random import Purpose
+from refnet.random import Purpose, gaussian
 
-Crops = npt.NDArray[np.float32]
 Size = tuple[int, int]  # (h,w)
 
 
-def random_crops(
-    images: Pixels,
-    mean: Mean,
-    size: Size,
-    *,
-    flip: bool,
-    seed: int,
-    epoch: int,
-    indices: Indices,
-) -> Crops:
-    """Cut a random window out of each image, mirrored half of the time if `flip`, less the mean.
+class Draws(NamedTuple):
+    """What the chapter `augment` is told of each image of a batch.
 
-    Shapes: images uint8 (N,H,W,C), mean float32 (H,W,C), indices (N,) of the images in their split; returns float32
-    (N,C,h,w). Raises ``ConfigError`` if the crop is larger than the images.
+    Attributes
+    ----------
+    offsets
+        Row and column of the crop's upper left pixel: int32 (n,2).
+    flips
+        1 where the crop is mirrored, else 0: uint8 (n,).
+    shifts
+        What is added to each channel: float32 (n,C).
     """
-    tall, wide = _positions(images.shape[1:3], size)
-    row, column, mirror, _ = _words(indices, seed=seed, epoch=epoch)
-    rows, columns = _integers(row, tall), _integers(column, wide)
-    mirrored = _integers(mirror, 2).astype(np.bool_) & flip
-    crops = np.empty((len(images), images.shape[3], *size), np.float32)
-    for crop, image, r, s, reverse in zip(crops, images, rows, columns, mirrored, strict=True):
-        _cut(image, mean, r, s, out=crop[..., ::-1] if reverse else crop)
-    return crops
+
+    offsets: npt.NDArray[np.int32]
+    flips: npt.NDArray[np.uint8]
+    shifts: npt.NDArray[np.float32]
 
 
-def centre_crops(images: Pixels, mean: Mean, size: Size) -> Crops:
-    """Cut the central window out of each image, less the mean; the upper left one of two or four that tie.
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied.
 
-    Shapes: images uint8 (N,H,W,C), mean float32 (H,W,C); returns float32 (N,C,h,w). Raises ``ConfigError`` if the
-    crop is larger than the images.
+    Attributes
+    ----------
+    crop
+        (h,w) of what is cut out.
+    flip
+        Whether half of the crops are mirrored.
+    colour_noise
+        Standard deviation of the paper's a; 0 leaves the colours alone.
+    crop_sharing
+        How many images that follow each other share a crop and a mirror.
     """
-    tall, wide = _positions(images.shape[1:3], size)
-    crops = np.empty((len(images), images.shape[3], *size), np.float32)
-    for crop, image in zip(crops, images, strict=True):
-        _cut(image, mean, (tall - 1) // 2, (wide - 1) // 2, out=crop)
-    return crops
+
+    crop: Size
+    flip: bool
+    colour_noise: float = 0.0
+    crop_sharing: int = 1
+
+    def draw(
+        self, indices: Indices, *, shape: Shape, colours: Colours, seed: int, epoch: int, position: int = 0
+    ) -> Draws:
+        """Draw for the images `indices` of a split, of which the first stands at `position` in the epoch's order.
+
+        Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
+        """
+        tall, wide = _places(shape, self.crop)
+        if self.crop_sharing == 1:
+            samples, layer = np.asarray(indices), 0
+        else:
+            samples, layer = (position + np.arange(len(indices))) // self.crop_sharing, 1
+        row, column, mirror, _ = _words(samples, layer, (seed, Purpose.CROPS), epoch)
+        offsets = np.stack([_integers(row, tall), _integers(column, wide)], axis=-1).astype(np.int32)
+        flips = (_integers(mirror, 2) * self.flip).astype(np.uint8)
+        return Draws(offsets, flips, self._shifts(indices, colours, seed, epoch))
+
+    def _shifts(self, indices: Indices, colours: Colours, seed: int, epoch: int) -> npt.NDArray[np.float32]:
+        shifts = np.zeros((len(indices), len(colours.mean)))
+        if self.colour_noise:
+            words = np.stack(_words(np.asarray(indices), 0, (seed, Purpose.COLOUR), epoch), axis=-1)
+            alpha = self.colour_noise * gaussian(words)
+            # Axis by axis, and not as a product of matrices, which may sum in another order for another batch.
+            for k, deviation in enumerate(colours.deviations):
+                shifts += alpha[:, k, None] * deviation * colours.vectors[:, k]
+        return shifts.astype(np.float32)
 
 
-def _positions(sides: tuple[int, ...], size: Size) -> Size:
+def centre(count: int, shape: Shape, size: Size) -> Draws:
+    """Crop the central window, as it is; of two or four that tie, the upper left one.
+
+    Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
+    """
+    tall, wide = _places(shape, size)
+    offsets = np.tile(np.array([(tall - 1) // 2, (wide - 1) // 2], np.int32), (count, 1))
+    return Draws(offsets, np.zeros(count, np.uint8), np.zeros((count, shape[2]), np.float32))
+
+
+def _places(shape: Shape, size: Size) -> Size:
     """Count the places a crop can take, down and across."""
-    if not (1 <= size[0] <= sides[0] and 1 <= size[1] <= sides[1]):
+    if not (1 <= size[0] <= shape[0] and 1 <= size[1] <= shape[1]):
         raise ConfigError(
-            f"a crop of {size[0]}x{size[1]} does not fit in images of {sides[0]}x{sides[1]}: "
+            f"a crop of {size[0]}x{size[1]} does not fit in images of {shape[0]}x{shape[1]}: "
             "make the images larger or the net's input smaller",
         )
-    return sides[0] - size[0] + 1, sides[1] - size[1] + 1
+    return shape[0] - size[0] + 1, shape[1] - size[1] + 1
 
 
-def _words(indices: Indices, *, seed: int, epoch: int) -> tuple[philox.Word, ...]:
-    """Draw features 0..3 of any samples: four uint32 arrays (N,). One block of Philox each, as `philox.bits` counts."""
-    sample = (np.asarray(indices) & philox.MASK).astype(np.uint32)
+def _words(samples: Indices, layer: int, key: philox.Key, epoch: int) -> tuple[philox.Word, ...]:
+    """Draw features 0..3 of any samples: four uint32 arrays (n,). One block of Philox each, as `philox.bits` counts."""
+    sample = (samples & philox.MASK).astype(np.uint32)
     zero = np.zeros_like(sample)
-    return philox.block(zero, sample, zero, np.full_like(sample, epoch & philox.MASK), (seed, Purpose.CROPS))
+    return philox.block(zero, sample, zero + np.uint32(layer), zero + np.uint32(epoch & philox.MASK), key)
 
 
 def _integers(words: philox.Word, n: int) -> npt.NDArray[np.int64]:
     return (words.astype(np.uint64) * np.uint64(n) >> np.uint64(32)).astype(np.int64)
-
-
-def _cut(image: Pixels, mean: Mean, r: int, s: int, out: Crops) -> None:
-    """Write one crop, less the mean, to `out` (C,h,w)."""
-    window = np.s_[r : r + out.shape[1], s : s + out.shape[2]]
-    np.subtract(image[window], mean[window], out=out.transpose(1, 2, 0))

@@ -1,13 +1,13 @@
-"""What a data set is to the trainer: three splits of labelled uint8 images and one mean image.
+"""What a data set is to the trainer: three splits of labelled uint8 images, and what is known of the training images.
 
-A reader (:mod:`refnet.data.digits`, :mod:`refnet.data.folder`) returns a `Dataset`; nothing behind it knows where
-the images came from. Images are (H,W,C), as files hold them; :mod:`refnet.data.crops` turns them into (C,h,w).
+Nothing behind a `Dataset` knows where the images came from. Images are (H,W,C), as files hold them; the chapter
+:mod:`refnet.ops.augment` turns them into what a net reads.
 """
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,40 +18,91 @@ Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.integer]
 Labels = npt.NDArray[np.int64]
 Mean = npt.NDArray[np.float32]
+Shape = tuple[int, int, int]  # (H,W,C)
 Progress = Callable[[int, int], None]  # (done, total)
 
-CHUNK = 256  # images held at once while the mean is summed
 
+class Split(ABC):
+    """Labelled images, all of one shape, numbered from 0.
 
-class Split(Protocol):
-    """Labelled images, all of one shape, numbered from 0."""
-
-    @property
-    def labels(self) -> Labels:
-        """The class of each image: int64 (n,)."""
-
-    def __len__(self) -> int: ...
-
-    def images(self, indices: Indices) -> Pixels:
-        """Return the images asked for, in that order, as a fresh array: uint8 (len(indices), H, W, C).
-
-        Raises ``DataError`` for a file that cannot be read.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySplit:
-    """A split that lies in memory: labels int64 (n,), pixels uint8 (n,H,W,C)."""
+    Attributes
+    ----------
+    labels
+        The class of each image: int64 (n,).
+    grain
+        How many images a thread takes at a time where many are read.
+    """
 
     labels: Labels
-    pixels: Pixels
+    grain: int = 32
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    @abstractmethod
+    def shape(self) -> Shape:
+        """The shape of every image: (H,W,C)."""
+
+    @abstractmethod
+    def fill(self, indices: Indices, out: Pixels) -> None:
+        """Write the images asked for, in that order, to `out`: uint8 (len(indices), H, W, C).
+
+        Threads may call it at once. Raises ``DataError`` for a file that cannot be read.
+        """
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """Name an image, or the file that it lies in, for a message of one line."""
+
     def images(self, indices: Indices) -> Pixels:
-        """See `Split.images`."""
-        return self.pixels[np.asarray(indices, np.intp)]
+        """Return the images asked for, in that order, as a fresh array: uint8 (len(indices), H, W, C)."""
+        out = np.empty((len(indices), *self.shape), np.uint8)
+        self.fill(indices, out)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit(Split):
+    """A split that lies in memory: labels int64 (n,), pixels uint8 (n,H,W,C)."""
+
+    labels: Labels
+    pixels: Pixels
+    name: str = "memory"
+
+    @property
+    def shape(self) -> Shape:
+        """See `Split.shape`."""
+        _, height, width, channels = self.pixels.shape
+        return height, width, channels
+
+    def fill(self, indices: Indices, out: Pixels) -> None:
+        """See `Split.fill`."""
+        for image, index in zip(out, indices, strict=True):
+            image[...] = self.pixels[index]
+
+    def where(self, index: int) -> str:
+        """See `Split.where`."""
+        return f"image {index} of {self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Colours:
+    """How the colours of the training pixels vary, in grey levels 0..255.
+
+    Attributes
+    ----------
+    mean
+        Of each channel: float64 (C,).
+    deviations
+        Standard deviations along the principal axes, from the least to the largest: float64 (C,).
+    vectors
+        The axes, one in each column, of length 1: float64 (C,C).
+    """
+
+    mean: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
+    vectors: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,33 +112,14 @@ class Dataset:
     name: str
     where: str  # a path, or "embedded"
     layout: str  # what was recognised there, in words for the user
-    classes: tuple[str, ...]  # a label is an index into these
-    image_shape: tuple[int, int, int]  # (H,W,C), larger than the crop that the net reads
+    classes: tuple[str, ...]  # a label is an index into these; WNIDs in ImageNet
+    words: tuple[str, ...]  # what a person calls each class; the classes themselves where nothing else is known
+    image_shape: Shape  # larger than the crop that the net reads, or equal
     train: Split
     validation: Split
     test: Split
-    mean: Mean  # float32 (H,W,C)
-
-
-def mean_image(split: Split, report: Callable[[int], None] = lambda _: None) -> Mean:
-    """Average a split's images pixel by pixel: float32 (H,W,C).
-
-    Paper, section 2: "subtracting the mean activity over the training set from each pixel". Summed in integers, so
-    exactly and in no particular order; divided in float64. `report` is told how many images are done.
-    """
-    sums = np.zeros((), np.int64)
-    done = 0
-    for pixels in chunks(split):
-        sums = sums + pixels.sum(axis=0, dtype=np.int64)
-        done += len(pixels)
-        report(done)
-    return (sums / len(split)).astype(np.float32)
-
-
-def chunks(split: Split) -> Iterator[Pixels]:
-    """Go through all images of a split, at most CHUNK at a time."""
-    for start in range(0, len(split), CHUNK):
-        yield split.images(np.arange(start, min(start + CHUNK, len(split))))
+    mean: Mean  # float32 (H,W,C), of the training images
+    colours: Colours  # of the training images
 
 
 def describe(dataset: Dataset) -> str:
@@ -116,6 +148,11 @@ def check_fits(dataset: Dataset, outputs: int) -> None:
                 f"{name}: a {which} label is {wrong[0]}, but labels must lie in 0..{len(dataset.classes) - 1} "
                 f"({wrong.size} of {len(split)} do not): mend the labels",
             )
+
+
+def reason(error: Exception) -> str:
+    """Say in one line what another library found wrong: the first line of its message, or the error's name."""
+    return shown(str(error).partition("\n")[0]) or type(error).__name__
 
 
 def shown(name: str | Path) -> str:

@@ -16,8 +16,9 @@ from importlib.resources import files
 
 import numpy as np
 
-from refnet.data.dataset import ArraySplit, Dataset, Indices, mean_image
+from refnet.data.dataset import ArraySplit, Dataset, Indices
 from refnet.data.order import permutation
+from refnet.data.statistics import Sums
 from refnet.random import Purpose
 
 SIZE = 10
@@ -33,19 +34,23 @@ def open_digits() -> Dataset:
         labels = archive["labels"].astype(np.int64)
 
     def part(indices: Indices) -> ArraySplit:
-        return ArraySplit(labels[indices], images[indices])
+        return ArraySplit(labels[indices], images[indices], "digits")
 
     train, validation, test = (part(indices) for indices in split())
+    sums = Sums.of(train.pixels)
+    classes = tuple("0123456789")
     return Dataset(
         name="digits",
         where="embedded",
         layout="handwritten digits, fixed split",
-        classes=tuple("0123456789"),
+        classes=classes,
+        words=classes,
         image_shape=(SIZE, SIZE, CHANNELS),
         train=train,
         validation=validation,
         test=test,
-        mean=mean_image(train),
+        mean=sums.mean(),
+        colours=sums.principal(),
     )
 
 

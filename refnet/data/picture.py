@@ -19,70 +19,92 @@ A header that promises more than 178,956,970 pixels is refused before memory is 
 "decompression bombs", twice its ``MAX_IMAGE_PIXELS``).
 """
 
-import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from refnet.data.dataset import Pixels, shown
+from refnet.data.dataset import Pixels, reason, shown
+from refnet.data.section import Place, open_place
 from refnet.errors import DataError
-
-Result = TypeVar("Result")
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MODES = {1: "L", 3: "RGB"}  # channels to Pillow's name for them
-WORKERS = min(8, os.cpu_count() or 1)
-
-_quiet = threading.Lock()  # Python's warning filters belong to the process
 
 
-def read(path: str, size: int, channels: int) -> Pixels:
+def read(place: Place, size: int, channels: int) -> Pixels:
     """Decode a file and cut out its centre: uint8 (size, size, channels).
 
     Raises ``DataError`` naming the file if it cannot be read, is no image, is too large, damaged or cut short.
     """
-    with _opened(path) as image:
-        square = min(image.size)
-        left, top = ((side - square) // 2 for side in image.size)
-        box = (left, top, left + square, top + square)
-        resized = _convert(image, MODES[channels]).resize((size, size), Image.Resampling.BICUBIC, box)
-        return np.asarray(resized).reshape(size, size, channels)
+    with _opened(place) as image:
+        return fit(image, size, channels)
 
 
-def fault(path: str) -> str | None:
+def fit(image: Image.Image, size: int, channels: int) -> Pixels:
+    """Cut out the centre of an image: uint8 (size, size, channels)."""
+    square = min(image.size)
+    left, top = ((side - square) // 2 for side in image.size)
+    box = (left, top, left + square, top + square)
+    resized = _convert(image, MODES[channels]).resize((size, size), Image.Resampling.BICUBIC, box)
+    return np.asarray(resized).reshape(size, size, channels)
+
+
+def fault(place: Place) -> str | None:
     """Look at a file's header, without decoding: what is wrong with it, or None."""
     try:
-        with _opened(path):
+        with _opened(place):
             return None
     except DataError as error:
         return str(error)
 
 
-def each(work: Callable[[str], Result], paths: Sequence[str]) -> list[Result]:
-    """Do the work for every file, several at a time (Pillow decodes outside Python's lock); results in order.
+class _Quiet:
+    """Silences Pillow while any thread is in it.
 
-    Pillow warns of corrupt EXIF, palettes with transparency and large images. All of these are read, or refused
-    with an error of our own, so the warnings would tell a user nothing.
+    Pillow warns of corrupt EXIF, palettes with transparency and large images. All of these are read, or refused with
+    an error of our own, so the warnings would tell a user nothing. Python's list of filters belongs to the process: one
+    entry is put into it by the first thread that comes, and taken out by the last that leaves.
     """
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return list(pool.map(work, paths))
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters: list[Any] = []
+        self._entry: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                self._filters = warnings.filters  # type: ignore[assignment] # typed as what cannot be changed
+                self._entry = self._filters[0]
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                with suppress(ValueError):  # somebody has set filters of his own meanwhile
+                    self._filters.remove(self._entry)
+
+
+_quiet = _Quiet()
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
+def _opened(place: Place) -> Iterator[Image.Image]:
     """Open an image and turn whatever goes wrong, now or while it is decoded, into a ``DataError``."""
+    path = str(place)
     try:
-        with Path(path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        with _quiet, open_place(place) as file, Image.open(file, formats=FORMATS) as image:
             yield image
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(
             f"{shown(path)} is not an image refnet reads (JPEG, PNG, BMP, WebP): convert or remove it",
@@ -92,8 +114,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
     except Exception as error:  # a damaged file can raise almost anything inside Pillow
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or remove it") from error
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{shown(path)} is damaged or cut short ({reason}): replace or remove it") from error
+        raise DataError(f"{shown(path)} is damaged or cut short ({reason(error)}): replace or remove it") from error
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

@@ -15,6 +15,7 @@ RECIPE = {
     "lr_drops": 3,
     "patience": 5,
     "columns": 2,
+    "colour_noise": 0.1,  # section 4.1
 }
 
 # The standard deviation of the first weights of conv3, conv4 and conv5. The paper's text says 0.01 for every layer;

@@ -9,6 +9,7 @@ A name ending in an underscore changes its arguments; every other function retur
 """
 
 from refnet.ops import (
+    augment,
     conv2d,
     conv2d_relu,
     dropout,
@@ -32,6 +33,7 @@ OPS = (
     "maxpool",
     "linear",
     "linear_relu",
+    "augment",
     "dropout",
     "softmax_xent",
     "sgd",
@@ -40,6 +42,7 @@ OPS = (
 
 __all__ = [
     "OPS",
+    "augment",
     "conv2d",
     "conv2d_relu",
     "dropout",

@@ -67,6 +67,10 @@ class Values:
             normal.flat[places] = self._rng.choice(SPECIAL, len(places))
         return normal.astype(np.float32)
 
+    def integers(self, low: int, high: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Draw integers from `low` to below `high`."""
+        return self._rng.integers(low, high, shape).astype(dtype)
+
     def labels(self, count: int, classes: int) -> Array:
         """Draw labels, int32 or int64."""
         return self._rng.integers(0, classes, count).astype(f"int{self._rng.choice([32, 64])}")

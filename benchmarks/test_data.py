@@ -1,0 +1,117 @@
+"""From files to what a net reads: decoding beside the decoder alone, preparing, and prepared bytes to augmented crops.
+
+The photographs lie in ``../shared/data/photos``, beside the checkout. Every contender of a group does the same files
+with the same threads; ``extra_info`` has images per second. Where it says one core, one thread reads, then augments.
+"""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refnet import nets, network
+from refnet.backend import load
+from refnet.data import open_dataset, opened, prepare, read_source
+from refnet.data.crops import Augmentation
+from refnet.data.loader import Loader, batches
+from refnet.data.opened import PictureSplit
+from refnet.data.parallel import Reading, cores
+from refnet.data.picture import FORMATS
+from refnet.progress import Quiet
+
+PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
+TIMES = 8  # each photograph is there so often: 480 files
+SIZE = 256
+PLAN = nets.get("paper").plan(1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photographs")
+    for path in PHOTOS.glob("*/*"):
+        (root / path.parent.name).mkdir(exist_ok=True)
+        for number in range(TIMES):
+            shutil.copyfile(path, root / path.parent.name / f"{number}{path.name}")
+    return read_source(str(root))
+
+
+@pytest.fixture(scope="module")
+def prepared(source, tmp_path_factory):
+    root = tmp_path_factory.mktemp("prepared") / "made"
+    prepared_from(source, root)
+    return open_dataset(str(root), image_size=SIZE, channels=3)
+
+
+def prepared_from(source, root):
+    prepare.prepare(source, root, size=SIZE, channels=3, strict=True, reading=Reading(), show=Quiet())
+
+
+def decoded_alone(path):
+    with Image.open(path, formats=FORMATS) as image:
+        square = min(image.size)
+        left, top = ((side - square) // 2 for side in image.size)
+        box = (left, top, left + square, top + square)
+        return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC, box))
+
+
+def record(benchmark, images, group):
+    benchmark.group = group
+    benchmark.extra_info |= {"images": images, "images_per_second": images / benchmark.stats["min"], "cores": cores()}
+
+
+@pytest.mark.parametrize("contender", ["decoder alone", "loader", "prepare"])
+def test_decoding(benchmark, contender, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(opened, "KEEP", 0)
+    paths = [path for pictures in source.splits.values() for path in pictures.paths]
+    made = iter(range(100))
+
+    def alone():
+        with ThreadPoolExecutor(cores()) as pool:
+            for _ in pool.map(decoded_alone, paths):
+                pass
+
+    def loader():
+        for pictures in source.splits.values():
+            split = PictureSplit(pictures, SIZE, 3)
+            for _ in batches(split, np.arange(len(split)), 128, reading=Reading()):
+                pass
+
+    work = {
+        "decoder alone": alone,
+        "loader": loader,
+        "prepare": lambda: prepared_from(source, tmp_path / str(next(made))),
+    }[contender]
+    benchmark.pedantic(work, rounds=5, iterations=1, warmup_rounds=1)
+    record(benchmark, len(paths), f"decoding {len(paths)} photographs to {SIZE}x{SIZE}, {cores()} threads")
+
+
+def test_prepared_to_augmented(benchmark, prepared):
+    """On one core: bytes from the memory map, draws, crops of 224x224 with mirror, mean and colours, float32."""
+    backend = load("numba", threads=1)
+    augmentation = Augmentation((224, 224), flip=True, colour_noise=0.1)
+    indices = np.random.default_rng(0).permutation(len(prepared.train))[:128]
+
+    def work():
+        images = prepared.train.images(indices)
+        draws = augmentation.draw(indices, shape=prepared.image_shape, colours=prepared.colours, seed=0, epoch=1)
+        network.place_bytes(PLAN, images, prepared.mean, draws, backend)
+
+    benchmark.pedantic(work, rounds=20, iterations=1, warmup_rounds=3)
+    record(benchmark, len(indices), "prepared to augmented, batch 128, one core")
+
+
+def test_loader_of_prepared(benchmark, prepared):
+    """All cores: an epoch through the loader's queue, augmented where a training step would be."""
+    backend = load("numba")
+    augmentation = Augmentation((224, 224), flip=True, colour_noise=0.1)
+    loader = Loader(prepared, 64, augmentation, seed=0, reading=Reading())
+
+    def work():
+        for batch in loader.epoch(1):
+            network.place_bytes(PLAN, batch.images, prepared.mean, batch.draws, backend)
+
+    benchmark.pedantic(work, rounds=10, iterations=1, warmup_rounds=2)
+    record(benchmark, len(prepared.train), f"prepared to augmented through the loader, {cores()} cores")

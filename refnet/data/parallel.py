@@ -1,0 +1,153 @@
+"""Work on many things at once, in threads, with results in order and nothing that can hang for ever.
+
+The threads belong to one call. They are daemons: where a read never returns (a stalled network disk), its thread is
+left behind, and neither the result that everybody waits for nor the end of the process waits with it. Nothing forks,
+so no lock or thread pool of another library is copied half held.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Generic, TypeVar
+
+from refnet.errors import DataError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PART = 0.1  # seconds
+FAREWELL = 1.0  # seconds that a thread is given to end what it is at
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read.
+
+    Attributes
+    ----------
+    threads
+        How many read and decode at once; None for one on each core.
+    timeout
+        Seconds after which a read that everybody waits for is given up.
+    """
+
+    threads: int | None = None
+    timeout: float = 60.0
+
+    @property
+    def workers(self) -> int:
+        """How many threads that is here."""
+        return self.threads or cores()
+
+
+class _Job(Generic[Item, Result]):
+    """One thing to do, and what came of it."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.done = Event()
+        self.results: list[Result] = []
+        self.error: BaseException | None = None
+
+    def do(self, work: Callable[[Item], Result]) -> None:
+        try:
+            self.results.append(work(self.item))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is waited for
+            self.error = error
+        self.done.set()
+
+    def is_done_within(self, seconds: float) -> bool:
+        """Wait so long, counted in small parts: while the process is stopped (Ctrl-Z), at most one of them passes."""
+        while seconds > 0 and not self.done.wait(min(seconds, PART)):
+            seconds -= PART
+        return self.done.is_set()
+
+    def result(self) -> Result:
+        if self.error is not None:
+            raise self.error
+        return self.results[0]
+
+
+class _Threads(Generic[Item, Result]):
+    """Threads that do jobs in the order in which they are given."""
+
+    def __init__(self, work: Callable[[Item], Result], count: int) -> None:
+        self._work = work
+        self._jobs: SimpleQueue[_Job[Item, Result] | None] = SimpleQueue()
+        self._dismissed = False
+        self._threads = [Thread(target=self._serve, daemon=True, name=f"refnet-read-{i}") for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def give(self, item: Item) -> _Job[Item, Result]:
+        job: _Job[Item, Result] = _Job(item)
+        self._jobs.put(job)
+        return job
+
+    def dismiss(self) -> None:
+        """Drop what has not been begun, and wait a little for what has."""
+        self._dismissed = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(FAREWELL)
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not self._dismissed:
+                job.do(self._work)
+
+
+def in_order(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    reading: Reading,
+    ahead: int,
+    where: Callable[[Item], str],
+) -> Iterator[Result]:
+    """Do the work for each item in threads; give the results in the items' order.
+
+    Parameters
+    ----------
+    ahead
+        Items begun, at most, whose results have not been asked for: what bounds the memory. It is taken to be no
+        less than the number of threads.
+    where
+        Names an item in the message for a user.
+
+    Raises
+    ------
+    DataError
+        An item that is waited for takes longer than the timeout.
+    BaseException
+        What `work` raises is raised here, at the item's place in the order. No later item's result is given.
+    """
+
+    def finished(job: _Job[Item, Result]) -> Result:
+        if not job.is_done_within(reading.timeout):
+            raise DataError(
+                f"{where(job.item)} cannot be read: it takes longer than {reading.timeout:g} s; "
+                "see whether its disk answers, or allow more time"
+            )
+        return job.result()
+
+    threads = _Threads(work, reading.workers)
+    begun: deque[_Job[Item, Result]] = deque()
+    try:
+        for item in items:
+            begun.append(threads.give(item))
+            if len(begun) >= max(ahead, reading.workers):
+                yield finished(begun.popleft())
+        while begun:
+            yield finished(begun.popleft())
+    finally:
+        threads.dismiss()

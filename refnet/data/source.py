@@ -1,0 +1,174 @@
+"""What a reader finds: labelled pictures of any size, before anybody has said what a net reads.
+
+:mod:`~refnet.data.folder`, :mod:`~refnet.data.ilsvrc`, :mod:`~refnet.data.cifar` and :mod:`~refnet.data.idx` each
+return a `Source`; it is opened to train on (:mod:`refnet.data.opened`) or prepared (:mod:`refnet.data.prepare`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from refnet.data import picture
+from refnet.data.dataset import Indices, Labels, Pixels, shown
+from refnet.data.order import permutation
+from refnet.data.section import Member, Place
+from refnet.errors import DataError
+from refnet.random import Purpose
+
+
+class Pictures(Protocol):
+    """Labelled pictures, numbered from 0."""
+
+    @property
+    def labels(self) -> Labels:
+        """The class of each: int64 (n,)."""
+
+    def __len__(self) -> int: ...
+
+    def where(self, index: int) -> str:
+        """Name a picture as a user finds it."""
+
+    def fault(self, index: int) -> str | None:
+        """Look at a picture's header, without decoding: what is wrong with it, or None."""
+
+    def image(self, index: int, size: int, channels: int) -> Pixels:
+        """Decode a picture and cut out its centre: uint8 (size,size,channels). Raises ``DataError``."""
+
+    def token(self, index: int) -> str:
+        """Return a text that changes if the picture does, without reading it."""
+
+    def take(self, indices: Indices) -> "Pictures":
+        """Return some of them."""
+
+
+class FilePictures:
+    """Image files, or image files in archives."""
+
+    def __init__(self, places: Sequence[Place], labels: Labels) -> None:
+        self.paths = list(places)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def where(self, index: int) -> str:
+        """See `Pictures.where`."""
+        return shown(str(self.paths[index]))
+
+    def fault(self, index: int) -> str | None:
+        """See `Pictures.fault`."""
+        return picture.fault(self.paths[index])
+
+    def image(self, index: int, size: int, channels: int) -> Pixels:
+        """See `Pictures.image`."""
+        return picture.read(self.paths[index], size, channels)
+
+    def token(self, index: int) -> str:
+        """See `Pictures.token`: the file's name, size and time of change."""
+        place = self.paths[index]
+        try:
+            status = Path(place.path if isinstance(place, Member) else place).stat()
+        except OSError as error:
+            return f"{place!r} {error.errno}"
+        return f"{place!r} {status.st_size} {status.st_mtime_ns}"
+
+    def take(self, indices: Indices) -> "FilePictures":
+        """See `Pictures.take`."""
+        return FilePictures([self.paths[i] for i in indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPictures:
+    """Pictures of one size that a file holds undecoded: labels int64 (n,), pixels uint8 (n,H,W,C) with C 1 or 3."""
+
+    labels: Labels
+    pixels: Pixels
+    file: str
+    digest: str  # changes if the file does
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def where(self, index: int) -> str:
+        """See `Pictures.where`."""
+        return f"{shown(self.file)}: image {index}"
+
+    def fault(self, index: int) -> str | None:  # noqa: ARG002
+        """See `Pictures.fault`: any bytes are pixels."""
+        return None
+
+    def image(self, index: int, size: int, channels: int) -> Pixels:
+        """See `Pictures.image`. One of the right form is returned as it is, any other treated like a file's."""
+        pixels: Pixels = self.pixels[index]
+        if pixels.shape == (size, size, channels):
+            return pixels
+        return picture.fit(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
+
+    def token(self, index: int) -> str:
+        """See `Pictures.token`."""
+        return f"{self.digest} {index}"
+
+    def take(self, indices: Indices) -> "ArrayPictures":
+        """See `Pictures.take`."""
+        return ArrayPictures(self.labels[indices], self.pixels[indices], self.file, self.digest)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set as it lies on disk.
+
+    Attributes
+    ----------
+    layout
+        What was recognised, in words for the user.
+    classes, words
+        As in :class:`refnet.data.dataset.Dataset`.
+    test
+        The same object as `validation` where one set of pictures has to serve as both.
+    """
+
+    name: str
+    where: str
+    layout: str
+    classes: tuple[str, ...]
+    words: tuple[str, ...]
+    train: Pictures
+    validation: Pictures
+    test: Pictures
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            one = f"one class, '{shown(self.classes[0])}'" if self.classes else "no class"
+            raise DataError(f"{shown(self.where)} has {one}: a net needs at least 2 to tell apart")
+
+    @property
+    def splits(self) -> dict[str, Pictures]:
+        """Its different splits by name."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return splits if self.test is not self.validation else {k: v for k, v in splits.items() if k != "test"}
+
+
+def deal(where: str, labels: Labels, classes: Iterable[str], *, held_out: int, share: int) -> list[Indices]:
+    """Hold 1/share of each class out, `held_out` times: indices of [the rest, what was held out first, ...].
+
+    At least one picture of each. What is held out is drawn with Philox by a fixed key, so it is the same for every seed
+    and run. Raises ``DataError`` for a class with too few pictures.
+    """
+    dealt: list[list[Indices]] = [[] for _ in range(held_out + 1)]
+    for number, name in enumerate(classes):
+        mine = np.flatnonzero(labels == number)
+        if len(mine) <= held_out:
+            raise DataError(
+                f"{shown(where)}: the class '{shown(name)}' has {len(mine)} of the {held_out + 1} images needed to "
+                f"hold {held_out} out: add images, or remove the class",
+            )
+        order = permutation(len(mine), key=(0, Purpose.SPLIT), counter=(0, number, 0, 0))
+        count = max(1, len(mine) // share)
+        *held, rest = np.split(order, [count * part for part in range(1, held_out + 1)])
+        for part, chosen in zip(dealt, (rest, *held), strict=True):
+            part.append(mine[chosen])
+    return [np.sort(np.concatenate(part)) for part in dealt]
