@@ -84,8 +84,14 @@ class _Threads(Generic[Item, Result]):
         self._jobs: SimpleQueue[_Job[Item, Result] | None] = SimpleQueue()
         self._dismissed = False
         self._threads = [Thread(target=self._serve, daemon=True, name=f"refnet-read-{i}") for i in range(count)]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # a thread's stack is memory too
+            self._dismissed = True
+            for _ in self._threads:
+                self._jobs.put(None)
+            raise MemoryError(str(error)) from error
 
     def give(self, item: Item) -> _Job[Item, Result]:
         job: _Job[Item, Result] = _Job(item)
