@@ -3,7 +3,7 @@
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "typing", "tests", "tests-triton"]
+nox.options.sessions = ["lint", "typing", "tests", "tests-triton", "docs"]
 nox.options.default_venv_backend = "venv"
 
 GROUPS = nox.project.load_toml("pyproject.toml")
@@ -90,6 +90,14 @@ def faults(session: nox.Session) -> None:
     """Kill, stop, starve and soak training runs at full length (half an hour), and print the counts."""
     session.install(".", *group("test"))
     session.run("pytest", "tests/test_faults.py", "--faults", "all", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html, warnings being errors, after running its examples."""
+    session.install(".", *group("docs"))
+    session.run("python", "docs/examples.py", *session.posargs)
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
 
 
 @nox.session

@@ -7,7 +7,7 @@ alpha = 1e-4, beta = 0.75. Here a is called x and b is called y.
 
 Forward
 -------
-With W(i) = {j : |i - j| <= (n-1)/2, 0 <= j < C}, the window of map i, at each position of each image::
+With ``W(i) = {j : |i - j| <= (n-1)/2, 0 <= j < C}``, the window of map i, at each position of each image::
 
     scale_i = k + alpha * sum over j in W(i) of x_j²
     y_i     = x_i * scale_i^-beta

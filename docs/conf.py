@@ -1,0 +1,36 @@
+"""How Sphinx builds the documentation; ``nox -s docs`` does it, with warnings as errors."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from refnet import __version__
+
+project = "refnet"
+author = "The refnet authors"
+copyright = author  # noqa: A001 - Sphinx's name
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "chapters",
+    "commands",
+]
+exclude_patterns = ["_build", "_ext"]
+highlight_language = "none"  # what is no code, such as a formula, has no colours
+html_theme = "furo"
+html_title = "refnet"
+html_static_path = ["_static"]
+html_css_files = ["refnet.css"]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the signatures are read in the source; here the text counts
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+copybutton_exclude = ".linenos, .gp, .go"
