@@ -27,7 +27,7 @@ BLOCK = re.compile(
 )
 MARKED = re.compile(r"^```\w* (run|recorded)$", re.MULTILINE)
 ENVIRONMENT = {
-    "COLUMNS": "100",
+    "COLUMNS": "120",
     "NO_COLOR": "1",
     "OPENBLAS_NUM_THREADS": "1",  # one order of sums
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
