@@ -22,8 +22,10 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext"]
 highlight_language = "none"  # what is no code, such as a formula, has no colours
+smartquotes = False  # --resume has two hyphens
 html_theme = "furo"
 html_title = "refnet"
+html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["refnet.css"]
 
