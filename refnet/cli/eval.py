@@ -42,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     protocols = {name: n for name, n in PROTOCOLS.items() if arguments.crops in (name, "both")}
     began = time.monotonic()
+    if arguments.weights == "search":
+        if len(arguments.checkpoint) == 1:
+            raise ConfigError("--weights search is for several networks; give --checkpoint more than once")
+        _refuse_same_images(arguments)
     with ExitStack() as stack:
         members = [stack.enter_context(using.network(arguments, where)) for where in arguments.checkpoint]
         check_members(members)
@@ -50,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch, reading = arguments.batch, using.reading(arguments)
         weights = None
         if arguments.weights == "search":
-            _refuse_same_images(arguments, members, dataset)
+            _refuse_same_images(arguments, dataset)
             with show.task("searching weights", len(dataset.validation)) as advance:
                 weights = evaluation.search(
                     members, dataset.validation, protocols=protocols, batch=batch, reading=reading, advance=advance
@@ -69,10 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_same_images(arguments: argparse.Namespace, members: Sequence[Trained], dataset: Dataset) -> None:
-    if len(members) == 1:
-        raise ConfigError("--weights search is for several networks; give --checkpoint more than once")
-    if arguments.split == "validation" or dataset.test is dataset.validation:
+def _refuse_same_images(arguments: argparse.Namespace, dataset: Dataset | None = None) -> None:
+    if arguments.split == "validation" or (dataset and dataset.test is dataset.validation):
         raise ConfigError(
             "--weights search learns from the validation images, so errors on them would say too little; "
             "give --split test and data with test images of their own"
