@@ -247,6 +247,16 @@ def test_predict_prints_no_control_characters(refnet_, untrained, pictures):
     assert "\x1b" not in out
 
 
+def test_predict_on_a_terminal(refnet_, trained, pictures, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Path("[red]odd.png").write_bytes((pictures / "dark/0.png").read_bytes())
+    code, out, _ = refnet_("predict", "[red]odd.png", "--checkpoint", trained)
+    assert code == 0
+    assert "[red]odd.png" in out  # nothing in a name is markup
+    assert "dark" in out
+
+
 def test_predict_prepares_a_digit_as_the_embedded_ones(untrained):
     dataset = digits.open_digits()
     image = dataset.test.images(np.arange(1))[0]

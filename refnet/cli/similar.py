@@ -79,6 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     for each in described:
         show.say(shown(each["image"]))
         for one in each["similar"]:
-            show.say(f"  {one['distance']:10.3f}  {printable(one['words'])}  {one['where']}")
+            show.say(f"  {one['distance']:10.3f}  {printable(one['words'])}  image {one['index']}  {one['where']}")
     show.say(f"picture      {printable(str(path))}")
     return 0
