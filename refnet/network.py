@@ -45,8 +45,13 @@ def place_bytes(
     plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: "Draws", backend: Backend
 ) -> list[Array]:
     """Make of bytes (N,H,W,C) what each column reads: augmented in column 0, and moved to the others from there."""
-    there = [backend.asarray(array) for array in (images, mean, *draws)]
-    crops = backend.augment.forward(*there, size=plan.input_shape[1:])
+    return crop(plan, backend.asarray(images), backend.asarray(mean), draws, backend)
+
+
+def crop(plan: Plan, images: Array, mean: Array, draws: "Draws", backend: Backend) -> list[Array]:
+    """Make what each column reads, as `place_bytes` does, of bytes and a mean image that lie in column 0 already."""
+    there = [backend.asarray(array) for array in draws]
+    crops = backend.augment.forward(images, mean, *there, size=plan.input_shape[1:])
     return [backend.move(crops, column) for column in range(plan.columns)]
 
 

@@ -197,7 +197,9 @@ def test_digits_has_every_ingredient_of_the_paper():
 
 class TestGet:
     def test_a_slip_is_told_the_nearest(self):
-        with pytest.raises(ConfigError, match=r"papre is not known; there are digits, paper, half; .*paper\?$"):
+        with pytest.raises(
+            ConfigError, match=r"papre is not known; there are digits, paper, half, cifar, fashion; .*paper\?$"
+        ):
             nets.get("papre")
 
     def test_an_unknown_initialisation_is_told_those_there_are(self):

@@ -185,7 +185,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("argv", "said"),
         [
-            (["papper"], "net papper is not known; there are digits, paper, half; did you mean paper?"),
+            (["papper"], "net papper is not known; there are digits, paper, half, cifar, fashion; did you mean paper?"),
             (["--columns", "3"], "--columns 3 is not allowed; it must be a whole number of at least 1 and at most 2"),
             (["--columns", "0"], "--columns 0 is not allowed"),
             (["--columns", "-1"], "--columns -1 is not allowed"),

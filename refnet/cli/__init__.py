@@ -17,6 +17,10 @@ from refnet.signals import Interrupted
 # In the order in which one meets them.
 COMMANDS = {
     "train": "train a network and test it",
+    "eval": "test trained networks on labelled images: one crop or ten, one network or several",
+    "predict": "say what is on images, and how sure the network is",
+    "features": "write the last hidden layer's outputs for labelled images to a file",
+    "similar": "find the images that look most alike to a network, as a picture",
     "data": "prepare images once for all epochs, look at what was prepared, fetch public data sets",
     "summary": "describe a network: layers, columns, parameters, multiply-adds, and what crosses",
     "bench": "time every layer and whole training steps, beside PyTorch where that is installed",

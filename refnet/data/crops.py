@@ -118,6 +118,21 @@ def centre(count: int, shape: Shape, size: Size) -> Draws:
     return Draws(offsets, np.zeros(count, np.uint8), np.zeros((count, shape[2]), np.float32))
 
 
+def ten(count: int, shape: Shape, size: Size) -> list[Draws]:
+    """List the ten crops of the paper's test: the centre, the four corners, and the mirror images of these five.
+
+    The first is what `centre` gives. Where crop and image are of one size, all are the same or its mirror image.
+
+    Source: paper, section 4.1, "the four corner patches and the center patch as well as their horizontal reflections".
+    Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
+    """
+    tall, wide = _places(shape, size)
+    middle = centre(count, shape, size)
+    corners = [(row, column) for row in (0, tall - 1) for column in (0, wide - 1)]
+    upright = [middle, *(middle._replace(offsets=np.full_like(middle.offsets, corner)) for corner in corners)]
+    return upright + [draws._replace(flips=np.ones_like(draws.flips)) for draws in upright]
+
+
 def _places(shape: Shape, size: Size) -> Size:
     """Count the places a crop can take, down and across."""
     if not (1 <= size[0] <= shape[0] and 1 <= size[1] <= shape[1]):

@@ -16,13 +16,14 @@ from importlib.resources import files
 
 import numpy as np
 
-from refnet.data.dataset import ArraySplit, Dataset, Indices
+from refnet.data.dataset import ArraySplit, Dataset, Indices, Pixels
 from refnet.data.order import permutation
 from refnet.data.statistics import Sums
 from refnet.random import Purpose
 
 SIZE = 10
 CHANNELS = 1
+DEEPEST = 16  # the largest pixel
 TRAIN, VALIDATION, TEST = 1297, 140, 360
 BORDER = ((0, 0), (1, 1), (1, 1), (0, 0))
 
@@ -52,6 +53,11 @@ def open_digits() -> Dataset:
         mean=sums.mean(),
         colours=sums.principal(),
     )
+
+
+def from_picture(pixels: Pixels) -> Pixels:
+    """Make of a picture of a digit, light on dark, what the net was trained on: (8,8,1) of 0..255 to (10,10,1)."""
+    return np.pad(np.rint(pixels * (DEEPEST / 255)).astype(np.uint8), BORDER[1:])
 
 
 def split() -> list[Indices]:

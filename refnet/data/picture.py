@@ -19,11 +19,12 @@ A header that promises more than 178,956,970 pixels is refused before memory is 
 "decompression bombs", twice its ``MAX_IMAGE_PIXELS``).
 """
 
+import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -41,7 +42,13 @@ def read(place: Place, size: int, channels: int) -> Pixels:
 
     Raises ``DataError`` naming the file if it cannot be read, is no image, is too large, damaged or cut short.
     """
-    with _opened(place) as image:
+    with _opened(str(place), lambda: open_place(place)) as image:
+        return fit(image, size, channels)
+
+
+def decode(content: bytes, name: str, size: int, channels: int) -> Pixels:
+    """Do as `read` does, with bytes that are in memory already and come from what `name` says."""
+    with _opened(name, lambda: io.BytesIO(content)) as image:
         return fit(image, size, channels)
 
 
@@ -57,7 +64,7 @@ def fit(image: Image.Image, size: int, channels: int) -> Pixels:
 def fault(place: Place) -> str | None:
     """Look at a file's header, without decoding: what is wrong with it, or None."""
     try:
-        with _opened(place):
+        with _opened(str(place), lambda: open_place(place)):
             return None
     except DataError as error:
         return str(error)
@@ -97,11 +104,10 @@ _quiet = _Quiet()
 
 
 @contextmanager
-def _opened(place: Place) -> Iterator[Image.Image]:
+def _opened(path: str, open_it: Callable[[], BinaryIO]) -> Iterator[Image.Image]:
     """Open an image and turn whatever goes wrong, now or while it is decoded, into a ``DataError``."""
-    path = str(place)
     try:
-        with _quiet, open_place(place) as file, Image.open(file, formats=FORMATS) as image:
+        with _quiet, open_it() as file, Image.open(file, formats=FORMATS) as image:
             yield image
     except DataError:
         raise

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 from refnet.errors import ConfigError
-from refnet.nets import alexnet
+from refnet.nets import alexnet, cifar
 from refnet.nets.digits import digits
 from refnet.nets.net import Net
 
@@ -12,6 +12,8 @@ NETS: Mapping[str, tuple[Callable[[str], Net], tuple[str, ...]]] = {
     "digits": (digits, ("default",)),
     "paper": (alexnet.paper, tuple(alexnet.SIGMAS)),
     "half": (alexnet.half, tuple(alexnet.SIGMAS)),
+    "cifar": (cifar.cifar, ("default",)),
+    "fashion": (cifar.fashion, ("default",)),
 }
 
 __all__ = ["NETS", "Net", "get"]

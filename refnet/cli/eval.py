@@ -1,0 +1,154 @@
+"""``refnet eval``: the errors of one network or several on labelled images, by the paper's protocol."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from refnet import evaluation, progress
+from refnet.cli import using
+from refnet.data import Dataset
+from refnet.errors import ConfigError
+from refnet.evaluation import PROTOCOLS, Evaluation, Tally
+from refnet.printable import printable
+from refnet.trained import Trained, check_members
+
+WORST = 10  # classes and confusions that are printed
+WORDS = {"centre": "centre crop", "ten": "ten crops"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    using.add_network(parser, several=True)
+    using.add_images(parser)
+    parser.add_argument(
+        "--crops", choices=(*PROTOCOLS, "both"), default="both", help="the centre crop, the paper's ten, or both"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("equal", "search"),
+        default="equal",
+        help="how much each of several networks counts: the same, or what the validation images say (default: equal)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, and print the errors, the classes that fare worst and what is taken for what."""
+    show = progress.on(sys.stderr if arguments.json else sys.stdout)
+    protocols = {name: n for name, n in PROTOCOLS.items() if arguments.crops in (name, "both")}
+    began = time.monotonic()
+    if arguments.weights == "search":
+        if len(arguments.checkpoint) == 1:
+            raise ConfigError("--weights search is for several networks; give --checkpoint more than once")
+        _refuse_same_images(arguments)
+    with ExitStack() as stack:
+        members = [stack.enter_context(using.network(arguments, where)) for where in arguments.checkpoint]
+        check_members(members)
+        dataset = using.dataset(arguments, members[0], show)
+        split = using.split(arguments, dataset)
+        batch, reading = arguments.batch, using.reading(arguments)
+        weights = None
+        if arguments.weights == "search":
+            _refuse_same_images(arguments, dataset)
+            with show.task("searching weights", len(dataset.validation)) as advance:
+                weights = evaluation.search(
+                    members, dataset.validation, protocols=protocols, batch=batch, reading=reading, advance=advance
+                )
+        with show.task("evaluating", len(split)) as advance:
+            found = evaluation.evaluate(
+                members, split, protocols=protocols, weights=weights, batch=batch, reading=reading, advance=advance
+            )
+    seconds = time.monotonic() - began
+    if arguments.json:
+        print(json.dumps(_figures(arguments, members, dataset, found, weights) | {"seconds": round(seconds, 3)}))
+    else:
+        for line in _lines(members, dataset, found, weights):
+            show.say(line)
+        show.say(f"time         {seconds:.1f} s")
+    return 0
+
+
+def _refuse_same_images(arguments: argparse.Namespace, dataset: Dataset | None = None) -> None:
+    if arguments.split == "validation" or (dataset and dataset.test is dataset.validation):
+        raise ConfigError(
+            "--weights search learns from the validation images, so errors on them would say too little; "
+            "give --split test and data with test images of their own"
+        )
+
+
+def _figures(
+    arguments: argparse.Namespace,
+    members: Sequence[Trained],
+    dataset: Dataset,
+    found: Evaluation,
+    weights: Mapping[str, Sequence[float]] | None,
+) -> dict[str, object]:
+    final = list(found.together.values())[-1]
+    return {
+        **_errors(found.together),
+        "images": final.count,
+        "split": arguments.split,
+        "data": dataset.where,
+        "weights": weights,
+        "members": [
+            {
+                "checkpoint": trained.where,
+                "net": trained.facts.net,
+                "step": trained.facts.state.step,
+                **_errors(tallies),
+            }
+            for trained, tallies in zip(members, found.members, strict=True)
+        ],
+        "classes": dataset.classes,
+        "class_error": [None if np.isnan(error) else error for error in final.class_errors.tolist()],
+        "confusion": final.confusion.tolist(),
+    }
+
+
+def _errors(tallies: Mapping[str, Tally]) -> dict[str, dict[str, float]]:
+    return {
+        "top1_error": {name: tally.top1_error for name, tally in tallies.items()},
+        "top5_error": {name: tally.top5_error for name, tally in tallies.items()},
+    }
+
+
+def _lines(
+    members: Sequence[Trained], dataset: Dataset, found: Evaluation, weights: Mapping[str, Sequence[float]] | None
+) -> Iterator[str]:
+    for trained, tallies in zip(members, found.members, strict=True):
+        state = trained.facts.state
+        yield f"network      {trained.where}: net {trained.facts.net}, epoch {state.epoch}, step {state.step:,}"
+        yield from _table(tallies)
+    if len(members) > 1:
+        yield "together"
+        yield from _table(found.together)
+        for name, values in (weights or {}).items():
+            yield f"weights      {WORDS[name]}: {', '.join(f'{value:.3f}' for value in values)}"
+    protocol, final = list(found.together.items())[-1]
+    classes = [printable(word) for word in dataset.words]
+    errors, images = final.class_errors, final.confusion.sum(axis=1)
+    worst = [c for c in np.argsort(-np.nan_to_num(errors), kind="stable")[:WORST] if errors[c] > 0]
+    if worst:
+        yield f"worst classes, {WORDS[protocol]}"
+        for c in worst:
+            yield f"  {errors[c]:7.2%} of {images[c]:,.0f}  {classes[c]}"
+    wrong = final.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None, kind="stable")[:WORST]]
+    if any(wrong[pair] for pair in pairs):
+        yield f"confused most, {WORDS[protocol]}"
+        for truth, output in pairs:
+            if wrong[truth, output]:
+                taken = classes[output] if output < len(classes) else members[0].called(int(output))
+                yield f"  {wrong[truth, output]:7.1f}  {classes[truth]} taken for {taken}"
+
+
+def _table(tallies: Mapping[str, Tally]) -> Iterator[str]:
+    for name, tally in tallies.items():
+        errors = f"top-1 {tally.top1_error:7.2%}, top-5 {tally.top5_error:7.2%}"
+        yield f"  {WORDS[name]:12} {errors} of {tally.count:,} images"

@@ -1,0 +1,88 @@
+"""``refnet predict``: what is on images, in a trained network's opinion."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from refnet.cli import using
+from refnet.data.dataset import Pixels, shown
+from refnet.errors import DataError
+from refnet.evaluation import PROTOCOLS, look
+from refnet.printable import printable
+from refnet.trained import Trained
+
+PLACES = 5
+BAR = 30  # characters of a probability of 1
+STDIN = "-"
+LARGEST = 1 << 28  # bytes that are taken from standard input
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files; - is standard input")
+    using.add_network(parser)
+    parser.add_argument(
+        "--crops", choices=tuple(PROTOCOLS), default="ten", help="the centre crop, or the mean of ten (the default)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Classify each image. One that cannot be read is reported, and the others are classified all the same."""
+    console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
+    described: list[dict[str, Any]] = []
+    code = 0
+    with using.network(arguments, arguments.checkpoint) as trained:
+        for path in arguments.images:
+            try:
+                pixels = read(trained, path)
+            except DataError as error:
+                print(f"refnet: {printable(str(error))}", file=sys.stderr)
+                described.append({"image": path, "error": str(error)})
+                code = error.exit_code
+                continue
+            p = look(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
+            places = [int(k) for k in np.argsort(-p, kind="stable")[:PLACES]]
+            described.append({"image": path, "top5": [_entry(trained, k, float(p[k])) for k in places]})
+            if console:
+                for text in _texts(trained, path, places, p.tolist()):
+                    console.print(text, soft_wrap=True)
+            elif not arguments.json:
+                print("\n".join(text.plain for text in _texts(trained, path, places, p.tolist())), flush=True)
+    if arguments.json:
+        print(json.dumps({"checkpoint": trained.where, "images": described}))
+    return code
+
+
+def read(trained: Trained, path: str) -> Pixels:
+    """Read an image from a file or, for "-", from standard input. Raises ``DataError``."""
+    if path != STDIN:
+        return trained.read(path)
+    if sys.stdin is None:
+        raise DataError("standard input is closed: send an image to it, or name a file")
+    content = sys.stdin.buffer.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise DataError(f"standard input has more than {LARGEST:,} bytes, which is no image: send less")
+    return trained.decode(content, "standard input")
+
+
+def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:
+    classes = trained.facts.classes
+    return {
+        "class": classes[output] if output < len(classes) else None,
+        "output": output,
+        "probability": probability,
+    }
+
+
+def _texts(trained: Trained, path: str, places: list[int], p: list[float]) -> Iterator[Text]:
+    yield Text(shown(path), "bold")
+    for k in places:
+        bar = "#" * round(BAR * p[k])
+        yield Text.assemble(f"  {p[k]:7.2%}  ", (f"{bar:{BAR}}", "green"), f"  {trained.called(k)}")
