@@ -26,10 +26,11 @@ def mutant(of=right, **changed):
 
 
 flat = next(l for l in steps if l.kernel.__name__ == "add")
-huge = replace(mutant(BLOCK_M=256, BLOCK_K=256), config=product(256, 256, 32, 4, 3))
+# 256 sums for each thread of a single warp, which has 255 registers.
+crowded = replace(mutant(PRECISION="ieee", BLOCK_M=128, BLOCK_D=16), config=product(128, 64, 16, 1, 3))
 candidates = {
     "right": right,
-    "spilled": huge,
+    "spilled": crowded,
     "shared": replace(mutant(BLOCK_K=128), config=product(128, 128, 32, 8, 8)),
     "unaligned": mutant(ROW=right.constants["ROW"] + 1),
     "rounded": right,
@@ -127,3 +128,14 @@ def test_an_architecture_that_is_not_known(monkeypatch):
     )
     assert done.returncode == 2
     assert "sm_70 is not one of sm_80, sm_90, sm_100, gfx942" in done.stderr
+
+
+def test_the_floor_counts_the_products_of_the_summary(compiler):
+    code, printed = compiler("-m", "refnet_triton.floor", "--batch", "4", "--json")
+    rows = json.loads(printed)
+    macs = 724_406_816 * 3 - 105_415_200  # of an image; the gradient of the pixels is not computed
+    assert code == 0
+    assert sum(row["flops"] for row in rows) == 2 * 4 * macs
+    (sgd,) = (row for row in rows if row["what"].startswith("sgd"))
+    assert sgd["must"] == sgd["asked"] == 5 * 4 * 60_965_224  # w, v and g are read, w and v written
+    assert all(row["asked"] >= row["must"] * 0.9 for row in rows if row["flops"])
