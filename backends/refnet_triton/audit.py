@@ -138,9 +138,9 @@ def audit(launch: Launch, architecture: str) -> Report:
         registers=registers,
         spilled=spilled,
         shared=kernel.metadata.shared,
-        tensor=found["tensor"],
-        copies=found["copies"],
-        loads=found["loads"],
+        tensor=dict(found["tensor"]),
+        copies=dict(found["copies"]),
+        loads=dict(found["loads"]),
         excuse=excuse(launch, architecture),
     )  # fmt: skip
 

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -161,12 +160,12 @@ def _numel(launch: Launch, name: str) -> int:
     return int(launch.arguments[name].numel())
 
 
-def _each_once(launch: Launch) -> int:
+def _each_once(launch: Launch) -> Any:
     """What a kernel reads and writes that touches every number once: the bytes of its arrays."""
     return sum(a.numel() * a.element_size() for a in _arrays(launch.arguments.values()))
 
 
-def _lay(launch: Launch) -> int:
+def _lay(launch: Launch) -> Any:
     c, arguments = launch.constants, launch.arguments
     sources = 2 if c["RELU"] else 1
     sums = _numel(launch, "sums") if c["SUMS"] else 0
@@ -174,7 +173,7 @@ def _lay(launch: Launch) -> int:
     return 4 * (sources * min(_numel(launch, "source"), _numel(launch, "target")) + arguments["target"].numel() + sums)
 
 
-def _multiply(launch: Launch) -> int:
+def _multiply(launch: Launch) -> Any:
     c, m = launch.constants, launch.arguments["M"]
     rows, columns = -(-m // c["BLOCK_M"]), -(-c["K"] // c["BLOCK_K"])
     length = c["R"] * c["RUN"]
@@ -182,37 +181,37 @@ def _multiply(launch: Launch) -> int:
     return 4 * (windows + filters + c["PARTS"] * m * c["K"] + (c["K"] * rows if c["BIAS"] else 0))
 
 
-def _correlate(launch: Launch) -> int:
+def _correlate(launch: Launch) -> Any:
     c, m = launch.constants, launch.arguments["M"]
     tiles = -(-c["K"] // c["BLOCK_K"]) * c["R"] * -(-c["RUN"] // c["BLOCK_D"])
     return 4 * (tiles * m * (c["BLOCK_K"] + c["BLOCK_D"]) + c["PARTS"] * c["K"] * c["R"] * c["RUN"])
 
 
-def _add_parts(launch: Launch) -> int:
+def _add_parts(launch: Launch) -> Any:
     outputs = _numel(launch, "y")
     return 4 * (launch.arguments["COUNT"] * launch.arguments["SIZE"] + outputs * (2 if launch.constants["BIAS"] else 1))
 
 
-def _lrn_forward(launch: Launch) -> int:
+def _lrn_forward(launch: Launch) -> Any:
     return 4 * _numel(launch, "x") * (2 * launch.constants["HALF"] + 1 + 1 + 2)  # the window, x again, y and scale
 
 
-def _lrn_backward(launch: Launch) -> int:
+def _lrn_backward(launch: Launch) -> Any:
     return 4 * _numel(launch, "x") * (3 * (2 * launch.constants["HALF"] + 1) + 3 + 1)  # three windows, dy, scale, x; dx
 
 
-def _maxpool_forward(launch: Launch) -> int:
+def _maxpool_forward(launch: Launch) -> Any:
     return _numel(launch, "y") * (4 * launch.constants["LENGTH"] ** 2 + 4 + 1)
 
 
-def _maxpool_backward(launch: Launch) -> int:
+def _maxpool_backward(launch: Launch) -> Any:
     c = launch.constants
     windows = (-(-c["LENGTH"] // c["STRIDE"])) ** 2
     # Each pixel asks all windows that might hold it who won; about one of them answers with its dy.
     return _numel(launch, "dx") * (windows + 4) + 4 * _numel(launch, "dy")
 
 
-_ASKED: Mapping[str, Callable[[Launch], int]] = {
+_ASKED: Mapping[str, Callable[[Launch], Any]] = {
     "lay": _lay,
     "multiply": _multiply,
     "correlate": _correlate,
