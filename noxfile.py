@@ -3,7 +3,7 @@
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "typing", "tests", "tests-triton", "docs"]
+nox.options.sessions = ["lint", "typing", "tests", "tests-triton", "triton-audit", "docs"]
 nox.options.default_venv_backend = "venv"
 
 GROUPS = nox.project.load_toml("pyproject.toml")
@@ -40,10 +40,18 @@ def tests(session: nox.Session) -> None:
 def tests_triton(session: nox.Session) -> None:
     """Hold the Triton backend to the conformance suite, in Triton's interpreter."""
     session.install(".", *group("triton"))
-    suite = ["tests/test_agreement.py", "tests/test_laws.py", "tests/test_triton.py", "--backend", "triton"]
+    own = ["tests/test_triton.py", "tests/test_triton_audit.py"]
+    suite = ["tests/test_agreement.py", "tests/test_laws.py", *own, "--backend", "triton"]
     # The interpreter's products are small: threads would wait for each other.
     environment = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run("pytest", "-n", "2", *suite, *session.posargs, env=environment)
+
+
+@nox.session(name="triton-audit")
+def triton_audit(session: nox.Session) -> None:
+    """Compile every GPU kernel for four chips, and look for spills, narrow loads and missing tensor cores."""
+    session.install(".", *group("triton"))
+    session.run("python", "-m", "refnet_triton.audit", *session.posargs, env={"TRITON_INTERPRET": None})
 
 
 @nox.session(venv_params=["--system-site-packages"])

@@ -53,7 +53,7 @@ def test_blocks_are_fitted_to_what_they_cut(block, size, fitted):
 
 
 def test_a_newer_chip_takes_the_newest_table_before_it():
-    assert _configs.find("sm_100") is _configs.TABLES["sm_90"]
+    assert _configs.find("sm_103") is _configs.TABLES["sm_100"]
     assert _configs.find("sm_89") is _configs.TABLES["sm_80"]
 
 

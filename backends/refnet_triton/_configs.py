@@ -136,6 +136,19 @@ TABLES: Mapping[str, Table] = {
             **_MOVING,
         },
     ),
+    "sm_100": Table(
+        296,
+        {
+            "multiply/tf32": product(128, 128, 32, 8, 3),
+            "multiply/tf32x3": product(64, 64, 32, 4, 3),
+            # Its compiler gives these two fewer registers: blocks or threads as on sm_90 would spill (see audit.py).
+            "multiply/ieee": product(64, 32, 16, 4, 3),
+            "correlate/tf32": product(32, 128, 128, 8, 3),
+            "correlate/tf32x3": product(32, 64, 64, 8, 3),
+            "correlate/ieee": product(16, 64, 64, 4, 3),
+            **_MOVING,
+        },
+    ),
     "gfx942": Table(
         608,
         {

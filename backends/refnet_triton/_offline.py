@@ -34,7 +34,14 @@ def step_launches(plan: Plan, batch: int, architecture: str, precision: str) -> 
 def different(launches: list[Launch]) -> list[Launch]:
     """Keep one of all launches that need the same compiled kernel."""
     kernels = {
-        (launch.kernel.__name__, str(launch.signature()), str(launch.constants), str(launch.attributes())): launch
+        (
+            launch.kernel.__name__,
+            str(launch.signature()),
+            str(launch.constants),
+            str(launch.attributes()),
+            launch.config.warps,
+            launch.config.stages,
+        ): launch
         for launch in launches
     }
     return list(kernels.values())

@@ -1,0 +1,265 @@
+"""What a training step of the paper's network must cost, on paper: ``python -m refnet_triton.floor --batch 128``.
+
+For each op of each layer, both columns together: the operations of its products, the bytes of the arrays that it is
+given and returns, each once, and the time that either takes at a chip's peak. Beside it the bytes that the kernels, as
+written, ask for: each launch's grid is walked on paper, tile by tile, as if no cache gave anything twice. What a cache
+does give lies between the two. Nothing is run: this is no measurement.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from refnet import nets, network
+from refnet.errors import RefnetError
+from refnet.fuse import fuse
+from refnet.layers import Draw
+from refnet.plan import Plan
+from refnet.walk import Called, Tapped
+from refnet_triton import TritonBackend, _launch
+from refnet_triton._launch import Launch
+
+CHIP, BANDWIDTH, RATE = "H100 SXM", 3.35e12, 495e12  # bytes/s; tf32 FLOP/s, dense (NVIDIA's data sheet)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One function of one op in one layer, or everything of its kind.
+
+    Attributes
+    ----------
+    flops
+        Of its products, two for each multiply-add.
+    must
+        Bytes of its arguments and results, each once.
+    asked
+        Bytes that its launches read and write, without caches.
+    launches
+        How many.
+    """
+
+    what: str
+    flops: int
+    must: int
+    asked: int
+    launches: int
+
+    @property
+    def computing(self) -> float:
+        """Seconds of arithmetic at the chip's peak."""
+        return self.flops / RATE
+
+    @property
+    def moving(self) -> float:
+        """Seconds of moving what must be moved."""
+        return self.must / BANDWIDTH
+
+    @property
+    def floor(self) -> float:
+        """Seconds that it cannot be faster than: arithmetic and moving at the same time."""
+        return max(self.computing, self.moving)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the row ready for JSON."""
+        return {**asdict(self), "computing": self.computing, "moving": self.moving, "floor": self.floor}
+
+
+def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32") -> list[Row]:
+    """Count a training step of a plan: a row for each function of each layer, in the order they are called."""
+    found: dict[str, list[int]] = {}
+    with _launch.trace(architecture) as launches:
+        real: Any = TritonBackend(plan.columns, ("meta",), precision=precision)
+        backend: Any = _Listening(real, launches)
+        params, velocities = (
+            {name: real.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
+            for _ in range(2)
+        )
+        images = [real.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
+        labels = real.asarray(np.zeros(batch, np.int64))
+        tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
+        _, p = backend.softmax_xent.forward(tape.output, labels)
+        gradients = network.backward(tape, backend.softmax_xent.backward(p, labels))
+        for name, gradient in gradients.items():
+            backend.sgd.step_(params[name], velocities[name], gradient, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    for called, mine in zip(backend.calls, backend.launched, strict=True):
+        amounts = (flops(called), must(called), sum(map(asked, mine)), len(mine))
+        total = found.setdefault(_name(called), [0] * len(amounts))
+        found[_name(called)] = [a + b for a, b in zip(total, amounts, strict=True)]
+    rows = [Row(what, *amounts) for what, amounts in found.items()]
+    joined = sum(sum(map(asked, mine)) for mine in backend.launched)
+    meeting = [launch for launch in launches if launch.kernel.__name__ == "add"]
+    assert joined + sum(map(asked, meeting)) == sum(map(asked, launches)), "a launch belongs to no op"
+    added = sum(map(asked, meeting))
+    return [*rows, Row("gradients that meet", 0, added, added, len(meeting))]
+
+
+class _Listening(Tapped):
+    """Notes, beside each call of an op, what it launched."""
+
+    def __init__(self, backend: Any, launches: list[Launch]) -> None:
+        self._launches = launches
+        self.launched: list[list[Launch]] = []
+        super().__init__(backend)
+
+    def _tap(self, op: str, name: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+        tapped = super()._tap(op, name, reference)
+
+        def listened(*args: Any, **kwargs: Any) -> Any:
+            before = len(self._launches)
+            result = tapped(*args, **kwargs)
+            self.launched.append(self._launches[before:])
+            return result
+
+        return listened
+
+
+def _name(called: Called) -> str:
+    """Name a call by its op, direction and the shape that tells layers apart."""
+    w = called.arguments.get("w")
+    if called.op == "sgd":
+        return "sgd, all parameters"
+    shape = w if w is not None else _arrays(called.results or called.arguments.values())[0]
+    lengths = tuple(shape.shape) if w is not None else tuple(shape.shape)[1:]
+    direction = called.function.rstrip("_")
+    return f"{called.op} {direction} {'x'.join(map(str, lengths))}"
+
+
+def _arrays(values: Any) -> list[Any]:
+    return [a for a in values if hasattr(a, "element_size")]
+
+
+def flops(called: Called) -> int:
+    """Count the operations of a call's products: one product forward; backward one for dw, and one for dx if wanted."""
+    if called.op.partition("_")[0] not in {"conv2d", "linear"}:
+        return 0
+    arguments = called.arguments
+    y = called.results[0] if called.function == "forward" else arguments["dy"]
+    products = 1 if called.function == "forward" or called.results[0] is None else 2
+    w = arguments["w"]
+    return int(2 * products * w.numel() * (y.numel() // w.shape[0]))
+
+
+def must(called: Called) -> int:
+    """Count the bytes of a call's arrays, each once; those that it changes twice."""
+    values = [*called.arguments.values(), *called.results]
+    changed = [called.arguments[name] for name in ("w", "v")] if called.op == "sgd" else []
+    return sum(a.numel() * a.element_size() for a in _arrays([*values, *changed]))
+
+
+def asked(launch: Launch) -> int:
+    """Count the bytes that a launch's programs read and write, each tile in full and nothing from a cache."""
+    return int(_ASKED.get(launch.kernel.__name__, _each_once)(launch))
+
+
+def _numel(launch: Launch, name: str) -> int:
+    return int(launch.arguments[name].numel())
+
+
+def _each_once(launch: Launch) -> Any:
+    """What a kernel reads and writes that touches every number once: the bytes of its arrays."""
+    return sum(a.numel() * a.element_size() for a in _arrays(launch.arguments.values()))
+
+
+def _lay(launch: Launch) -> Any:
+    c, arguments = launch.constants, launch.arguments
+    sources = 2 if c["RELU"] else 1
+    sums = _numel(launch, "sums") if c["SUMS"] else 0
+    # Pixels of the source that lie inside the target; a source that is cut off is read in part.
+    return 4 * (sources * min(_numel(launch, "source"), _numel(launch, "target")) + arguments["target"].numel() + sums)
+
+
+def _multiply(launch: Launch) -> Any:
+    c, m = launch.constants, launch.arguments["M"]
+    rows, columns = -(-m // c["BLOCK_M"]), -(-c["K"] // c["BLOCK_K"])
+    length = c["R"] * c["RUN"]
+    windows, filters = rows * columns * c["BLOCK_M"] * length, rows * columns * c["BLOCK_K"] * length
+    return 4 * (windows + filters + c["PARTS"] * m * c["K"] + (c["K"] * rows if c["BIAS"] else 0))
+
+
+def _correlate(launch: Launch) -> Any:
+    c, m = launch.constants, launch.arguments["M"]
+    tiles = -(-c["K"] // c["BLOCK_K"]) * c["R"] * -(-c["RUN"] // c["BLOCK_D"])
+    return 4 * (tiles * m * (c["BLOCK_K"] + c["BLOCK_D"]) + c["PARTS"] * c["K"] * c["R"] * c["RUN"])
+
+
+def _add_parts(launch: Launch) -> Any:
+    outputs = _numel(launch, "y")
+    return 4 * (launch.arguments["COUNT"] * launch.arguments["SIZE"] + outputs * (2 if launch.constants["BIAS"] else 1))
+
+
+def _lrn_forward(launch: Launch) -> Any:
+    return 4 * _numel(launch, "x") * (2 * launch.constants["HALF"] + 1 + 1 + 2)  # the window, x again, y and scale
+
+
+def _lrn_backward(launch: Launch) -> Any:
+    return 4 * _numel(launch, "x") * (3 * (2 * launch.constants["HALF"] + 1) + 3 + 1)  # three windows, dy, scale, x; dx
+
+
+def _maxpool_forward(launch: Launch) -> Any:
+    return _numel(launch, "y") * (4 * launch.constants["LENGTH"] ** 2 + 4 + 1)
+
+
+def _maxpool_backward(launch: Launch) -> Any:
+    c = launch.constants
+    windows = (-(-c["LENGTH"] // c["STRIDE"])) ** 2
+    # Each pixel asks all windows that might hold it who won; about one of them answers with its dy.
+    return _numel(launch, "dx") * (windows + 4) + 4 * _numel(launch, "dy")
+
+
+_ASKED: Mapping[str, Callable[[Launch], Any]] = {
+    "lay": _lay,
+    "multiply": _multiply,
+    "correlate": _correlate,
+    "add_parts": _add_parts,
+    "lrn_forward": _lrn_forward,
+    "lrn_backward": _lrn_backward,
+    "maxpool_forward": _maxpool_forward,
+    "maxpool_backward": _maxpool_backward,
+    "sgd_step": lambda launch: 4 * 5 * launch.arguments["SIZE"],
+}
+
+
+def show(rows: list[Row], batch: int) -> None:
+    """Print the table, ready for a Markdown document."""
+    total = Row("sum", *(sum(getattr(row, name) for row in rows) for name in ("flops", "must", "asked", "launches")))
+    print(f"batch {batch}, two columns on one {CHIP}: {RATE / 1e12:g} TFLOP/s in tf32, {BANDWIDTH / 1e12:g} TB/s\n")
+    print("| op, direction, filters or output | GFLOP | must move, MB | computing, us | moving, us | bound by | "
+          "kernels ask for, MB | launches |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    for row in (*rows, total):
+        bound = "-" if row is total else "arithmetic" if row.computing > row.moving else "memory"
+        print(
+            f"| {row.what} | {row.flops / 1e9:.1f} | {row.must / 1e6:.1f} | {row.computing * 1e6:.1f} | "
+            f"{row.moving * 1e6:.1f} | {bound} | {row.asked / 1e6:.1f} | {row.launches} |"
+        )
+    floor = sum(row.floor for row in rows)
+    print(f"\nFloor of a step, op by op: {floor * 1e3:.2f} ms, {batch / floor:,.0f} images/s.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Count and print."""
+    parser = argparse.ArgumentParser(prog="python -m refnet_triton.floor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
+    parser.add_argument("--json", action="store_true", help="print one JSON array of rows")
+    options = parser.parse_args(arguments)
+    if options.batch < 1:
+        parser.error(f"--batch {options.batch} must be at least 1")
+    rows = step_rows(fuse(nets.get("paper").plan(2)), options.batch)
+    if options.json:
+        print(json.dumps([row.as_dict() for row in rows]))
+    else:
+        show(rows, options.batch)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RefnetError as error:
+        print(f"floor: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,141 @@
+"""The audit of compiled kernels finds what it looks for, and the floor counts what it says.
+
+Both need Triton as a compiler, which the process of ``nox -s tests-triton`` has as an interpreter: they run in others.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+MUTANTS = """
+import json
+from dataclasses import replace
+from refnet import nets
+from refnet.fuse import fuse
+from refnet_triton import _configs, audit
+from refnet_triton._configs import product
+
+steps = audit.step_launches(fuse(nets.get("paper").plan(2)), 128, "sm_90", "tf32")
+right = next(l for l in steps if l.kernel.__name__ == "multiply" and l.constants["K"] == 192)
+
+
+def mutant(of=right, **changed):
+    return replace(of, constants={**of.constants, **changed})
+
+
+flat = next(l for l in steps if l.kernel.__name__ == "add")
+# 256 sums for each thread of a single warp, which has 255 registers.
+crowded = replace(mutant(PRECISION="ieee", BLOCK_M=128, BLOCK_D=16), config=product(128, 64, 16, 1, 3))
+candidates = {
+    "right": right,
+    "spilled": crowded,
+    "shared": replace(mutant(BLOCK_K=128), config=product(128, 128, 32, 8, 8)),
+    "unaligned": mutant(ROW=right.constants["ROW"] + 1),
+    "rounded": right,
+    "exact": mutant(PRECISION="ieee", BLOCK_M=64, BLOCK_D=16),
+    "flat": flat,
+    "odd pointers": replace(flat, arguments={**flat.arguments, "SIZE": 1601}),
+}
+found = {name: audit.audit(launch, "sm_90") for name, launch in candidates.items()}
+found["rounded"] = replace(found["rounded"], precision="ieee")
+found["exact"] = replace(found["exact"], precision="tf32")
+found["odd pointers"] = replace(found["odd pointers"], excuse="")
+print(json.dumps({name: list(report.breaches()) for name, report in found.items()}))
+"""
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Run something in a process in which Triton compiles; return its exit code and what it printed."""
+    monkeypatch.delenv("TRITON_INTERPRET")
+
+    def run(*arguments):
+        done = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
+        assert not done.stderr, done.stderr
+        return done.returncode, done.stdout
+
+    return run
+
+
+def test_a_kernel_that_is_not_as_it_should_be_is_a_breach(compiler):
+    code, printed = compiler("-c", MUTANTS)
+    assert code == 0
+    breaches = json.loads(printed)
+    assert breaches.pop("right") == breaches.pop("flat") == []
+    for name, words in {
+        "spilled": "are spilled to memory",
+        "shared": "bytes of shared memory, where the chip has 232448",
+        "unaligned": "narrow loads",
+        "rounded": "HGMMA, which rounds what it multiplies",
+        "exact": "no tensor-core instruction, although it multiplies in tf32",
+        "odd pointers": "narrow loads",
+    }.items():
+        assert any(words in breach for breach in breaches[name]), (name, breaches[name])
+
+
+LIMITED = """
+import sys
+from refnet_triton import audit
+audit.SHARED["sm_90"] = 1000
+audit.launches = lambda architecture, *, every: [
+    launch for launch in audit._others(architecture) + audit.step_launches(
+        audit.fuse(audit.nets.get("digits").plan(2)), 32, architecture, "tf32"
+    ) if launch.kernel.__name__ in {"correlate", "relu_forward"}
+][:3]
+sys.exit(audit.main(["sm_90", *sys.argv[1:]]))
+"""
+
+
+def test_a_breach_is_printed_and_ends_with_exit_code_1(compiler):
+    code, printed = compiler("-c", LIMITED)
+    assert code == 1
+    assert "BREACH sm_90 correlate tf32" in printed
+    assert "relu_forward" in printed
+    code, printed = compiler("-c", LIMITED, "--json")
+    assert code == 1
+    found = json.loads(printed)
+    assert len(found["kernels"]) == 3
+    assert len(found["breaches"]) == 2
+
+
+EVERY = """
+import importlib, pkgutil
+import refnet_triton
+from triton.runtime.jit import JITFunction
+from refnet_triton import audit
+written = {
+    name
+    for module in pkgutil.iter_modules(refnet_triton.__path__)
+    for name, value in vars(importlib.import_module(f"refnet_triton.{module.name}")).items()
+    if isinstance(value, JITFunction) and value.module == f"refnet_triton.{module.name}"
+}
+print(sorted(written - {launch.kernel.__name__ for launch in audit.launches("sm_90")}))
+"""
+
+
+def test_every_kernel_is_audited(compiler):
+    _, printed = compiler("-c", EVERY)
+    parts = ["draw", "places", "power"]  # of kernels, never launched
+    assert printed.strip() == str(parts)
+
+
+def test_an_architecture_that_is_not_known(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    done = subprocess.run(
+        [sys.executable, "-m", "refnet_triton.audit", "sm_70"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "sm_70 is not one of sm_80, sm_90, sm_100, gfx942" in done.stderr
+
+
+def test_the_floor_counts_the_products_of_the_summary(compiler):
+    code, printed = compiler("-m", "refnet_triton.floor", "--batch", "4", "--json")
+    rows = json.loads(printed)
+    macs = 724_406_816 * 3 - 105_415_200  # of an image; the gradient of the pixels is not computed
+    assert code == 0
+    assert sum(row["flops"] for row in rows) == 2 * 4 * macs
+    (sgd,) = (row for row in rows if row["what"].startswith("sgd"))
+    assert sgd["must"] == sgd["asked"] == 5 * 4 * 60_965_224  # w, v and g are read, w and v written
+    assert all(row["asked"] >= row["must"] * 0.9 for row in rows if row["flops"])
