@@ -85,6 +85,8 @@ def _curves(figure: Any, runs: Sequence[Path]) -> None:
         axes[1, 0].plot(*went.smooth("lr"), **style)
         axes[1, 1].plot(*went.speed(), **style)
     axes[1, 0].set_yscale("log")
+    axes[1, 0].yaxis.set_major_formatter("{x:g}")
+    axes[1, 0].yaxis.set_minor_formatter("")
     titles = ("Loss (dashed: validation)", "Validation error, % (dashed: top-5)", "Learning rate", "Images per second")
     for axis, title, over in zip(axes.flat, titles, ("steps", "epochs", "steps", "steps"), strict=True):
         axis.set_title(title)
@@ -101,7 +103,7 @@ def _kernels(figure: Any, learned: Learned, _: Show) -> None:
         raise ConfigError(f"net {learned.checkpoint.facts.net} has no convolution that reads the image")
     across = 8
     rows = -(-len(found[0].weights) // across)
-    figure.set_size_inches(4.4 * len(found), 0.55 * rows + 0.5)
+    figure.set_size_inches(4.4 * len(found), 0.55 * rows + 0.35)
     for axis, each in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
         tiles = each.tiles()
         _show(axis, grid(tiles, across, zoom=max(1, 40 // tiles.shape[1]), gap=3))
@@ -119,7 +121,7 @@ def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
         dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))
     )
     columns = learned.plan.columns
-    figure.set_size_inches(5 * columns + 1.2, 1.35 * len(layers))
+    figure.set_size_inches(5 * columns + 1.2, 1.0 * len(layers))
     axes = figure.subplots(len(layers), columns + 1, squeeze=False, width_ratios=[1.2, *[5] * columns])
     for axis in axes[1:, 0]:
         axis.set_axis_off()

@@ -41,7 +41,12 @@ class Live:
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Show a bar with the parts done, the time left and a remark."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, TextColumn("{task.fields[remark]}"), console=self.console, transient=True) as bar:
             task = bar.add_task(name, total=total, remark="")
 

@@ -3,7 +3,7 @@
 from math import isfinite
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-WIDTH = 16
+WIDTH = 8  # stretches at least, once there are so many figures; below twice as many
 
 
 class Sparkline:

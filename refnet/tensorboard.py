@@ -13,7 +13,7 @@ NAMES = {
     "validation_loss": "loss/validation",
     "test_loss": "loss/test",
     "lr": "lr",
-    **{f"{split}_top{k}_error": f"top{k} error/{split}" for split in ("validation", "test") for k in (1, 5)},
+    **{f"{split}_top{k}_error": f"top{k}_error/{split}" for split in ("validation", "test") for k in (1, 5)},
 }
 
 
@@ -44,6 +44,6 @@ def follow(run: Path, step: int, stack: ExitStack) -> Callable[[str, dict[str, A
             if name in figures and not (kind == "epoch" and name == "lr"):  # every step has told it
                 writer.add_scalar(tag, figures[name], figures["step"])
         if kind == "step":
-            writer.add_scalar("images per second", figures["images"] / max(figures["seconds"], 1e-9), figures["step"])
+            writer.add_scalar("images_per_second", figures["images"] / max(figures["seconds"], 1e-9), figures["step"])
 
     return tell
