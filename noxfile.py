@@ -94,6 +94,13 @@ def numba_checks(session: nox.Session, setting: str) -> None:
 
 
 @nox.session
+def pages(session: nox.Session) -> None:
+    """Open a run's page in Debian's Chromium, at two widths, light and dark."""
+    session.install(".", *group("pages"))
+    session.run("pytest", "tests/browser.py", *session.posargs)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Kill, stop, starve and soak training runs at full length (half an hour), and print the counts."""
     session.install(".", *group("test"))

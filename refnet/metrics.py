@@ -6,7 +6,10 @@ import threading
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Metrics:
@@ -26,6 +29,7 @@ class Metrics:
         self.lines = lines
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._waiting = b""
+        self.also: Callable[[str, dict[str, Any]], None] | None = None  # is told of each line, too
         self._one = threading.Lock()  # a thread that saves a checkpoint syncs, while another logs
 
     def log(self, kind: str, **figures: Any) -> None:
@@ -36,6 +40,8 @@ class Metrics:
             self.lines += 1
         with suppress(OSError):
             self.flush()
+        if self.also:
+            self.also(kind, figures)
 
     def flush(self) -> None:
         """Write what waits. Raises ``OSError`` if the disk does not take all of it."""

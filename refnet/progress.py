@@ -14,8 +14,8 @@ from refnet.printable import printable
 class Advance(Protocol):
     """Says how far a task is."""
 
-    def __call__(self, done: int, total: int | None = None, remark: str = "") -> None:
-        """Give the parts done, of how many (if that was not known before), and a remark."""
+    def __call__(self, done: int, total: int | None = None, remark: str = "", detail: str = "") -> None:
+        """Give the parts done, of how many (if that was not known before), a remark, and what a terminal adds to it."""
 
 
 class Show(Protocol):
@@ -41,10 +41,19 @@ class Live:
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Show a bar with the parts done, the time left and a remark."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, TextColumn("{task.fields[remark]}"), console=self.console, transient=True) as bar:
             task = bar.add_task(name, total=total, remark="")
-            yield lambda done, total=None, remark="": bar.update(task, completed=done, total=total, remark=remark)
+
+            def advance(done: int, total: int | None = None, remark: str = "", detail: str = "") -> None:
+                bar.update(task, completed=done, total=total, remark=f"{remark}  {detail}".strip())
+
+            yield advance
 
 
 class Plain:
@@ -63,7 +72,7 @@ class Plain:
         """Print now and then how far the task is."""
         said = time.monotonic()
 
-        def advance(done: int, total: int | None = total, remark: str = "") -> None:
+        def advance(done: int, total: int | None = total, remark: str = "", detail: str = "") -> None:  # noqa: ARG001
             nonlocal said
             if time.monotonic() - said >= self.every:
                 said = time.monotonic()
@@ -81,7 +90,7 @@ class Quiet:
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
         """Ignore the task."""
-        yield lambda done, total=None, remark="": None  # noqa: ARG005
+        yield lambda done, total=None, remark="", detail="": None  # noqa: ARG005
 
 
 class Lasting:
@@ -105,9 +114,9 @@ class Lasting:
         with suppress(OSError):
             told = stack.enter_context(self._show.task(name, total))
 
-        def advance(done: int, total: int | None = None, remark: str = "") -> None:
+        def advance(done: int, total: int | None = None, remark: str = "", detail: str = "") -> None:
             with suppress(OSError):
-                told(done, **({} if total is None else {"total": total}), remark=remark)
+                told(done, **({} if total is None else {"total": total}), remark=remark, detail=detail)
 
         try:
             yield advance

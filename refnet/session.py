@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -26,6 +26,7 @@ from refnet.runs import RunDirectory, repeatable
 from refnet.saver import Saver
 from refnet.schedule import Rate
 from refnet.signals import Interrupted, Stop
+from refnet.sparkline import Sparkline
 from refnet.state import DataFacts, Facts, State
 
 
@@ -45,6 +46,7 @@ class Session:
     show: Show
     facts: Facts
     began: float
+    curve: Sparkline = field(default_factory=Sparkline)  # of the loss, for a terminal
 
     def now(self) -> State:
         """Say where the run stands, with what is counted elsewhere."""

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
-from refnet import generations, network
+from refnet import generations, network, tensorboard
 from refnet.config import Config
 from refnet.data.loader import TrainingBatch
 from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
@@ -57,8 +57,13 @@ class Result:
         }
 
 
-def train(config: Config, show: Show, resume: Resume | None = None) -> Result:
+def train(config: Config, show: Show, resume: Resume | None = None, *, board: bool = False) -> Result:
     """Train a network as configured, or go on with a run, and test it once at the end.
+
+    Parameters
+    ----------
+    board
+        Whether to write files for TensorBoard (:mod:`refnet.tensorboard`), too.
 
     Raises
     ------
@@ -72,6 +77,8 @@ def train(config: Config, show: Show, resume: Resume | None = None) -> Result:
     with ExitStack() as stack:
         session = open_session(config, show, resume, stack)
         where = session.run.path
+        if board:
+            session.run.metrics.also = tensorboard.follow(where, session.state.step, stack)
         try:
             with session.saver:
                 return _train(session)
@@ -127,7 +134,8 @@ def train_epoch(session: Session) -> None:
                 break
             loss = _step(session, batch, began)
             speed = len(batch.labels) / (time.monotonic() - began)
-            advance(done, remark=f"loss {loss:.4f}  {speed:.0f} images/s")
+            session.curve.add(loss)
+            advance(done, remark=f"loss {loss:.4f}  {speed:.0f} images/s", detail=_detail(session))
             if session.saver.due(session.state.step):
                 session.save()
             session.check()
@@ -154,6 +162,11 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
     session.state = replace(state, skipped=0, total=state.total + loss * seen, counted=state.counted + seen)
     session.run.metrics.log("step", **figures, loss=loss, seconds=time.monotonic() - began)
     return loss
+
+
+def _detail(session: Session) -> str:
+    latest = session.state.latest
+    return f"{session.curve}  error {latest.top1_error:.2%}" if latest else str(session.curve)
 
 
 def _has_more(state: State, config: Config) -> bool:

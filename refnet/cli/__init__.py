@@ -30,6 +30,8 @@ COMMANDS = {
     "tune": "fit a backend's kernels to the machine at hand",
     "runs": "list the runs: net, data, backend, progress, best error",
     "show": "describe one run or checkpoint, and say whether it is whole",
+    "report": "write a run as one page to look at: network, curves, kernels, confusion, predictions",
+    "plot": "draw runs as PNG or SVG: kernels, curves, activations, neighbours, predictions",
     "backends": "list the backends, and why one cannot run here",
 }
 

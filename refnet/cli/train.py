@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from refnet import config, environment, progress, runs
+from refnet import config, environment, progress, runs, tensorboard
 from refnet.errors import ConfigError
 from refnet.nets import NETS
 from refnet.resume import Resume
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-data", action="store_true", help="with --resume: go on although the data have changed since"
     )
+    parser.add_argument("--tensorboard", action="store_true", help="write files for TensorBoard, too: RUN/tensorboard")
     parser.add_argument(
         "--json", action="store_true", help="print the result as the last and only line of standard output"
     )
@@ -49,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if note := environment.note(os.environ, resolved.config.threads):
         show.say(note)
-    result = train(resolved.config, show, resume)
+    if arguments.tensorboard:
+        tensorboard.require()
+    result = train(resolved.config, show, resume, board=arguments.tensorboard)
     if arguments.json:
         print(json.dumps(result.figures()), flush=True)
     else:

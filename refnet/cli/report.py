@@ -1,0 +1,27 @@
+"""``refnet report``: one run as one page of HTML."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from refnet import files, progress
+from refnet.printable import printable
+from refnet.report.write import report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
+    parser.add_argument(
+        "--backend", default="auto", help="the code that looks at images; a name of a backend (default: auto)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page, which loads nothing when it is opened, and say where it is."""
+    page = report(arguments.run, progress.on(sys.stderr), arguments.backend)
+    where = arguments.output or arguments.run / "report.html"
+    files.replace(where, page.encode())
+    print(printable(str(where)))
+    return 0

@@ -1,0 +1,198 @@
+"""Pictures of runs by matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refnet.errors import ConfigError
+from refnet.printable import printable
+from refnet.progress import Show
+from refnet.report import history
+from refnet.report.kernels import first_kernels, grid
+from refnet.report.learned import Floats, Learned, activations, best_and_worst, look, nearest, open_data, recall, spread
+from refnet.report.write import choose, thumbnails
+
+QUERIES, NEIGHBOURS, EXAMPLES, BARS = 5, 6, 4, 5
+MAPS = 32  # of a layer in a column
+COLOURS = ("#1f5fa8", "#b8520a", "#1d7a5f", "#7a3e9d", "#8a6d00", "#a02840")
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a9299",
+    "axes.grid": True,
+    "grid.color": "#e4e2dd",
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "font.size": 10,
+    "text.parse_math": False,  # a folder's name is no formula
+    "svg.hashsalt": "refnet",  # the same picture is the same file
+}
+
+
+def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: str = "auto", image: int = 0) -> None:
+    """Draw a picture of some runs to a file, whose ending says whether it is PNG or SVG.
+
+    Parameters
+    ----------
+    image
+        Of which test image activations are drawn.
+
+    Raises
+    ------
+    ConfigError
+        Matplotlib is missing, the file's ending is another, or several runs are given for what has room for one.
+    """
+    if output.suffix not in {".png", ".svg"}:
+        raise ConfigError(f"-o {output} must end in .png or .svg")
+    if kind != "curves" and len(runs) != 1:
+        raise ConfigError(f"plot {kind} draws one run, not {len(runs)}; curves alone draws several")
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError("plot needs matplotlib; install it with: pip install 'refnet[plots]'") from error
+    with mpl.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        if kind == "curves":
+            _curves(figure, runs)
+        else:
+            learned = recall(runs[0], backend)
+            if kind == "activations":
+                _activations(figure, learned, show, image)
+            else:
+                DRAWN[kind](figure, learned, show)
+        metadata = {"Date": None} if output.suffix == ".svg" else {}
+        figure.savefig(output, dpi=144, metadata=metadata)
+
+
+def _curves(figure: Any, runs: Sequence[Path]) -> None:
+    """Draw loss, errors, rate and speed of several runs over one another."""
+    figure.set_size_inches(9, 6)
+    axes = figure.subplots(2, 2)
+    for place, run in enumerate(runs):
+        went = history.read(run)
+        style = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.4, "label": printable(run.resolve().name)}
+        epochs = went.epochs
+        axes[0, 0].plot(*went.smooth("loss"), **style)
+        axes[0, 0].plot(epochs["step"], epochs["validation_loss"], **style | {"label": None, "linestyle": "--"})
+        axes[0, 1].plot(epochs["epoch"], 100 * epochs["validation_top1_error"], **style)
+        axes[0, 1].plot(
+            epochs["epoch"], 100 * epochs["validation_top5_error"], **style | {"label": None, "linestyle": "--"}
+        )
+        axes[1, 0].plot(*went.smooth("lr"), **style)
+        axes[1, 1].plot(*went.speed(), **style)
+    axes[1, 0].set_yscale("log")
+    axes[1, 0].yaxis.set_major_formatter("{x:g}")
+    axes[1, 0].yaxis.set_minor_formatter("")
+    titles = ("Loss (dashed: validation)", "Validation error, % (dashed: top-5)", "Learning rate", "Images per second")
+    for axis, title, over in zip(axes.flat, titles, ("steps", "epochs", "steps", "steps"), strict=True):
+        axis.set_title(title)
+        axis.set_xlabel(over)
+    for axis in (axes[0, 0], axes[0, 1], axes[1, 1]):
+        axis.set_ylim(bottom=0)
+    if len(runs) > 1:
+        axes[0, 0].legend(frameon=False)
+
+
+def _kernels(figure: Any, learned: Learned, _: Show) -> None:
+    found = first_kernels(learned.plan, learned.checkpoint.params)
+    if not found:
+        raise ConfigError(f"net {learned.checkpoint.facts.net} has no convolution that reads the image")
+    across = 8
+    rows = -(-len(found[0].weights) // across)
+    figure.set_size_inches(4.4 * len(found), 0.55 * rows + 0.35)
+    for axis, each in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
+        tiles = each.tiles()
+        _show(axis, grid(tiles, across, zoom=max(1, 40 // tiles.shape[1]), gap=3))
+        share = "" if each.colour is None else f", colour share {each.colour:.2f}"
+        axis.set_title(f"{each.layer}, column {each.column}{share}")
+
+
+def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
+    """Show what every layer before the fully connected ones makes of a test image, column by column."""
+    data, _ = open_data(learned, show)
+    if not 0 <= image < len(data.test):
+        raise ConfigError(f"--image {image} is not there; the test images are 0 to {len(data.test) - 1}")
+    made = activations(learned, data.test, image)
+    layers = list(
+        dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))
+    )
+    columns = learned.plan.columns
+    figure.set_size_inches(5 * columns + 1.2, 1.0 * len(layers))
+    axes = figure.subplots(len(layers), columns + 1, squeeze=False, width_ratios=[1.2, *[5] * columns])
+    for axis in axes[1:, 0]:
+        axis.set_axis_off()
+    _show(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
+    axes[0, 0].set_title(printable(data.words[data.test.labels[image]]))
+    for row, layer in zip(axes, layers, strict=True):
+        for column, axis in enumerate(row[1:]):
+            maps = made.get(f"{layer}@{column}")
+            if maps is None:
+                axis.set_axis_off()
+                continue
+            shown = maps[:MAPS]
+            _show(axis, grid(_grey(shown), 16, zoom=max(1, 28 // shown.shape[1]), gap=2))
+            more = f", the first {MAPS} of {len(maps)} maps" if len(maps) > MAPS else f", {len(maps)} maps"
+            axis.set_title(f"{layer}, column {column}{more}", fontsize=9, fontweight="normal")
+
+
+def _neighbours(figure: Any, learned: Learned, show: Show) -> None:
+    data, _ = open_data(learned, show)
+    queries = choose(look(learned, data.test, spread(data.test), show, "looking at test images"), QUERIES)
+    among = look(learned, data.train, spread(data.train), show, "looking at training images")
+    found = nearest(queries.hidden, among.hidden, NEIGHBOURS)
+    mine = thumbnails(data.test, queries.indices)
+    others = thumbnails(data.train, among.indices[np.unique(found)])
+    figure.set_size_inches(1.25 * (NEIGHBOURS + 1), 1.45 * len(found))
+    axes = figure.subplots(len(found), 1 + found.shape[1], squeeze=False)
+    for place, row in enumerate(axes):
+        _show(row[0], mine[int(queries.indices[place])])
+        row[0].set_title(printable(data.words[queries.labels[place]]), fontsize=9)
+        for axis, other in zip(row[1:], found[place], strict=True):
+            _show(axis, others[int(among.indices[other])])
+            axis.set_title(printable(data.words[among.labels[other]]), fontsize=9, fontweight="normal")
+
+
+def _predictions(figure: Any, learned: Learned, show: Show) -> None:
+    data, _ = open_data(learned, show)
+    seen = look(learned, data.test, spread(data.test), show)
+    places = best_and_worst(seen, EXAMPLES)
+    images = thumbnails(data.test, seen.indices[np.concatenate(places)])
+    figure.set_size_inches(10, 7)
+    axes = figure.subplots(4, max(len(places[0]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
+    for row, title, chosen in zip((0, 2), ("best", "worst"), places, strict=True):
+        for column, place in enumerate(chosen):
+            truth, p = seen.labels[place], seen.p[place]
+            order = np.argsort(-p, kind="stable")[:BARS][::-1]
+            _show(axes[row, column], images[int(seen.indices[place])])
+            axes[row, column].set_title(f"{title}: {printable(data.words[truth])}")
+            bars = axes[row + 1, column]
+            bars.barh(
+                [printable(data.words[k])[:18] for k in order],
+                100 * p[order],
+                color=[COLOURS[0] if k == truth else "#9aa2a9" for k in order],
+            )
+            bars.set_xlim(0, 100)
+            bars.set_xlabel("%")
+
+
+def _show(axis: Any, picture: Any) -> None:
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_axis_off()
+
+
+def _grey(maps: Floats) -> Any:
+    """Show maps (C,H,W) as tiles, each from its own least to its largest value."""
+    low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+    return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
+
+
+DRAWN: Mapping[str, Callable[[Any, Learned, Show], None]] = {
+    "kernels": _kernels,
+    "neighbours": _neighbours,
+    "predictions": _predictions,
+}
+KINDS = ("kernels", "curves", "activations", "neighbours", "predictions")

@@ -1,0 +1,85 @@
+"""How a run went, read from its metrics: one array for each figure."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.errors import ConfigError
+from refnet.runs import METRICS
+
+Figures = npt.NDArray[np.float64]
+
+STEP = ("step", "loss", "lr", "images", "seconds")
+EPOCH = ("epoch", "step", "train_loss", "validation_loss", "validation_top1_error", "validation_top5_error")
+POINTS = 240  # as many as a curve can show
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The figures of each step and of each epoch, by name; all of one kind are equally long."""
+
+    steps: Mapping[str, Figures]
+    epochs: Mapping[str, Figures]
+
+    def smooth(self, name: str) -> tuple[Figures, Figures]:
+        """Give steps and the means of a figure of theirs over `POINTS` stretches at most."""
+        return _means(self.steps["step"]), _means(self.steps[name])
+
+    def speed(self) -> tuple[Figures, Figures]:
+        """Give steps and images/s over `POINTS` stretches at most."""
+        return _means(self.steps["step"]), _means(self.steps["images"]) / np.maximum(
+            _means(self.steps["seconds"]), 1e-9
+        )
+
+
+def read(run: Path) -> History:
+    """Read a run's metrics. Lines that are cut or no metrics of ours are left out, as are runs without any.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read.
+    """
+    path = run / METRICS
+    try:
+        lines = list(_lines(path))
+    except FileNotFoundError:
+        lines = []
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; mend that, or copy the run") from error
+    return History(_columns(lines, "step", STEP), _columns(lines, "epoch", EPOCH))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(found, dict):
+                yield found
+
+
+def _columns(lines: Iterable[dict[str, Any]], kind: str, names: tuple[str, ...]) -> dict[str, Figures]:
+    rows = [
+        [line[name] for name in names]
+        for line in lines
+        if line.get("kind") == kind and all(_is_number(line.get(name)) for name in names)
+    ]
+    table = np.array(rows, np.float64).reshape(-1, len(names))
+    return dict(zip(names, table.T, strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and -1e300 < value < 1e300  # not NaN, and not so large that a sum is infinite
+
+
+def _means(figures: Figures) -> Figures:
+    parts = np.array_split(figures, min(len(figures), POINTS)) if len(figures) else []
+    return np.array([part.mean() for part in parts])

@@ -1,0 +1,121 @@
+"""Bring the parts of a run's page together; a part for which something is missing says so instead."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import checkpoint, inventory, nets
+from refnet.data import Dataset, Split
+from refnet.errors import CheckpointError, ConfigError, DataError
+from refnet.inventory import Run
+from refnet.plan import Plan
+from refnet.progress import Show
+from refnet.report import history, page
+from refnet.report.kernels import first_kernels
+from refnet.report.learned import Learned, Seen, best_and_worst, look, nearest, open_data, recall, spread
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def report(path: Path, show: Show, backend: str = "auto") -> str:
+    """Write a run as one page of HTML.
+
+    Raises
+    ------
+    ConfigError
+        It is no run, or its metrics or configuration cannot be read.
+    BackendUnavailableError
+        The backend cannot run here.
+    """
+    run = inventory.inspect(path)
+    parts = [page.heading(run)]
+    went = page.curves_section(history.read(path))
+    try:
+        learned = recall(path, backend)
+    except CheckpointError as error:
+        parts.append(page.note(f"{error}. What it has learned is left out."))
+        plan = _planned(run)
+        parts += [page.network_section(plan)] if plan else []
+        parts.append(went)
+        facts: dict[str, Any] = {}
+    else:
+        facts = learned.checkpoint.facts.environment
+        parts += [*_of_images(learned, show, went)]
+    parts.append(page.table_section("Configuration", run.config))
+    if environment := _environment(path) or facts:
+        parts.append(page.table_section("Environment", environment))
+    return page.document(f"{run.net} on {run.data}", "".join(parts))
+
+
+def _of_images(learned: Learned, show: Show, went: str) -> Iterator[str]:
+    """Give the sections for which there must be a checkpoint, and those for which there must be its data."""
+    plan = checkpoint.plan_of(learned.checkpoint.facts)
+    try:
+        data, same = open_data(learned, show)
+    except (DataError, ConfigError) as error:
+        yield page.note(f"{error}. Whatever needs its images is left out.")
+        data, same = None, True
+    if not same:
+        yield page.note("The data have changed since: what is said of images here is said of those of now.")
+    yield page.network_section(plan)
+    yield went
+    if kernels := first_kernels(plan, learned.checkpoint.params):
+        yield page.kernels_section(kernels)
+    if data:
+        yield from _looked_at(learned, data, show)
+
+
+def _looked_at(learned: Learned, data: Dataset, show: Show) -> Iterator[str]:
+    words = data.words
+    seen = look(learned, data.test, spread(data.test), show, "looking at test images")
+    among = look(learned, data.train, spread(data.train), show, "looking at training images")
+    queries = choose(seen, page.QUERIES)
+    best, worst = best_and_worst(seen, page.EXAMPLES)
+    shown = thumbnails(data.test, [*seen.indices[best], *seen.indices[worst], *queries.indices])
+    neighbours = nearest(queries.hidden, among.hidden, page.NEIGHBOURS)
+    others = thumbnails(data.train, among.indices[np.unique(neighbours)])
+    yield page.confusion_section(seen, words)
+    yield page.predictions_section(seen, shown, words)
+    yield page.neighbours_section(queries, among, shown, others, words)
+
+
+def choose(seen: Seen, count: int) -> Seen:
+    """Pick images of different classes, as far as there are so many: the first of each, then the next."""
+    rank = np.array([np.count_nonzero(seen.labels[:place] == label) for place, label in enumerate(seen.labels)])
+    chosen = np.lexsort((seen.labels, rank))[:count]
+    return Seen(seen.indices[chosen], seen.labels[chosen], seen.p[chosen], seen.hidden[chosen])
+
+
+def thumbnails(split: Split, indices: Iterable[np.integer]) -> dict[int, Pixels]:
+    """Read pictures, small, by their number; those of few grey levels are stretched to all of them."""
+    numbers = sorted({int(index) for index in indices})
+    if not numbers:
+        return {}
+    images = split.images(np.array(numbers))
+    scale = 255 / max(int(images.max()), 1)
+    return {
+        n: page.thumbnail((picture * scale).round().astype(np.uint8))
+        for n, picture in zip(numbers, images, strict=True)
+    }
+
+
+def _planned(run: Run) -> Plan | None:
+    """Plan what a run that has saved nothing would train; None where its configuration does not say."""
+    columns = run.config.get("columns")
+    try:
+        net = nets.get(run.net, run.config.get("init"))
+        return net.plan(columns, exchange=run.config.get("exchange") != "none") if columns in {1, 2} else None
+    except ConfigError:
+        return None
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / "environment.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

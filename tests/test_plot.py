@@ -1,0 +1,145 @@
+"""Pictures of runs, TensorBoard's files, and the small curve of a terminal."""
+
+import builtins
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from refnet.cli import main
+from refnet.plot import KINDS
+from refnet.progress import Live, Plain
+from refnet.sparkline import WIDTH, Sparkline
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "tiny"
+    argv = ["train", "--json", "--run-dir", str(run), "--max-steps", "12", "--backend", "numpy", "--tensorboard"]
+    assert main(argv) == 0
+    return run
+
+
+@pytest.fixture
+def lacks(monkeypatch):
+    def without(package):
+        true = builtins.__import__
+
+        def absent(name, *rest, **named):
+            if name.partition(".")[0] == package:
+                raise ImportError(name)
+            return true(name, *rest, **named)
+
+        monkeypatch.setattr(builtins, "__import__", absent)
+
+    return without
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_every_picture_is_drawn(trained, tmp_path, capsys, kind, form):
+    out = tmp_path / f"out.{form}"
+    assert main(["plot", kind, str(trained), "-o", str(out), "--backend", "numpy"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    if form == "png":
+        with Image.open(out) as picture:
+            assert len(picture.convert("L").getcolors()) > 10
+    else:
+        assert "</svg>" in out.read_text()
+
+
+def test_curves_of_several_runs_are_named(trained, tmp_path):
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert main(["plot", "curves", str(trained), str(trained), "-o", str(tmp_path / "a.svg")]) == 0
+    assert (tmp_path / "a.svg").read_text().count(">tiny<") == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["kernels", "RUN", "RUN"], "draws one run, not 2"),
+        (["kernels", "RUN", "-o", "x.jpg"], "must end in .png or .svg"),
+        (["activations", "RUN", "--image", "360"], "--image 360 is not there"),
+        (["portrait", "RUN"], "invalid choice"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error(trained, capsys, tmp_path, monkeypatch, argv, says):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", *[str(trained) if a == "RUN" else a for a in argv]]) == 2
+    assert says in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_without_matplotlib_the_extra_is_named(trained, capsys, lacks):
+    lacks("matplotlib")
+    assert main(["plot", "curves", str(trained)]) == 2
+    assert "pip install 'refnet[plots]'" in capsys.readouterr().err
+
+
+# TensorBoard
+
+
+def test_event_files_hold_the_metrics(trained):
+    from refnet.report import history
+
+    told = list(events(trained))
+    loss = [value for tag, step, value in told if tag == "loss/training"]
+    assert loss == pytest.approx(history.read(trained).steps["loss"].tolist())
+    assert {tag for tag, _, _ in told} >= {"lr", "images_per_second", "top1_error/validation", "loss/test"}
+    assert [step for tag, step, _ in told if tag == "lr"] == list(range(1, 13))
+
+
+def test_without_tensorboardx_nothing_is_begun(tmp_path, capsys, lacks):
+    lacks("tensorboardX")
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--tensorboard"]) == 2
+    assert "pip install 'refnet[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def events(run):
+    """Read the files' records: length (8 bytes), its checksum (4), an event, its checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for path in sorted((run / "tensorboard").iterdir()):
+        content = path.read_bytes()
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            event, content = Event.FromString(content[12 : 12 + length]), content[16 + length :]
+            for value in event.summary.value:
+                yield value.tag, event.step, value.simple_value
+
+
+# The terminal
+
+
+def test_a_sparkline_is_short_and_falls_as_the_figures_do():
+    curve = Sparkline()
+    assert str(curve) == ""
+    for figure in range(10_000):
+        curve.add(-figure)
+        curve.add(float("nan"))
+        assert len(str(curve)) < 2 * WIDTH if figure > 2 * WIDTH else True
+    assert str(curve)[0] == "█"
+    assert str(curve)[-1] == "▁"
+    assert list(str(curve)) == sorted(str(curve), reverse=True)
+
+
+def test_a_sparkline_of_equal_figures_is_flat():
+    curve = Sparkline()
+    for _ in range(3):
+        curve.add(2.0)
+    assert str(curve) == "▁▁▁"
+
+
+def test_a_terminal_shows_the_detail_and_lines_do_not():
+    live, plain = io.StringIO(), io.StringIO()
+    console = Console(file=live, force_terminal=True, width=100, color_system=None, _environ={})
+    for show in (Live(console), Plain(plain, every=0)):
+        with show.task("epoch 1", 3) as advance:
+            advance(1, remark="loss 1.0", detail="▇▁  error 2.00%")
+    assert "loss 1.0  ▇▁  error 2.00%" in live.getvalue()
+    assert plain.getvalue() == "epoch 1: 1/3 loss 1.0\n"
