@@ -85,7 +85,7 @@ def _box(step: Step, block: Block, top: int) -> str:
         f'<text class="name" x="{x + 10}" y="{top + 20}">{escape(step.layer.name)}'
         f'<tspan class="note" dx="5">{side}</tspan></text>'
         f'<text class="note" x="{x + 10}" y="{top + 37}">{_shape(step.shape)}'
-        f"{' → ' + _shape(last.shape) if last.shape != step.shape else ''}</text>{below}"
+        f"{' → ' + _shape(last.shape[1:]) if last.shape != step.shape else ''}</text>{below}"
     )
 
 
