@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
+from threadpoolctl import threadpool_limits
 
 from refnet.checkpoint import Checkpoint, expected_shapes
 from refnet.config import Config
@@ -29,6 +30,22 @@ def pytest_addoption(parser):
     parser.addoption(
         "--faults", choices=["few", "all"], default="few", help="how many faults: for every day, or for a release"
     )
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Let BLAS compute with one thread: where tests run side by side, several would wait for each other."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture
+def cwd(tmp_path, monkeypatch):
+    """Work in an empty folder, without variables that configure refnet; gives the folder."""
+    for name in [name for name in os.environ if name.startswith("REFNET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

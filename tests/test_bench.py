@@ -8,7 +8,6 @@ from math import prod
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from refnet import nets, network
 from refnet.backend import load
@@ -30,10 +29,7 @@ PEAK = Peak(1e11, 1e10, "NumPy")
 SPEC = Spec("numpy", "digits", 2, 4, 1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Timing --------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import threadpoolctl
 
 import refnet
 from refnet import cli
@@ -19,18 +18,7 @@ ERRORS = {2: "usage", 3: "data", 4: "checkpoint", 5: "numeric", 6: "backend"}
 CODES = {0: "done", **ERRORS, 129: "interrupted", 130: "interrupted", 143: "interrupted"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpoolctl.threadpool_limits(1):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def cwd(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("REFNET_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
 
 @pytest.fixture

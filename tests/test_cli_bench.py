@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 from refnet.bench import machine
 from refnet.bench.machine import Peak
@@ -18,10 +17,7 @@ from refnet.cli import main
 FIGURES = {"minimum", "median"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

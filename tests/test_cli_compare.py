@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from refnet import backend as registry
 from refnet import compare
@@ -15,11 +14,7 @@ from refnet.ops import conv2d_relu, dropout, lrn, sgd, softmax_xent
 from refnet.reference import NumpyBackend
 from refnet.testing.cases import CASES, case_of
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

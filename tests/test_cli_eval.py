@@ -2,14 +2,12 @@
 
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import threadpoolctl
 from PIL import Image
 
 from refnet import generations, neighbours
@@ -18,19 +16,7 @@ from refnet.cli import main
 from refnet.data import digits
 from refnet.trained import open_trained
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpoolctl.threadpool_limits(1):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def cwd(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("REFNET_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
 
 @pytest.fixture

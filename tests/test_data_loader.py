@@ -271,13 +271,6 @@ def test_results_are_in_order_whatever_takes_long():
 # In a training
 
 
-@pytest.fixture
-def cwd(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("REFNET_")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.mark.usefixtures("cwd")
 def test_a_training_ends_with_the_path_that_hangs(monkeypatch, capsys):
     read, released = picture.read, threading.Event()

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import threadpoolctl
 
 from refnet import generations, runs
 from refnet.cli import main
@@ -15,10 +14,7 @@ from refnet.config import Config, to_toml
 HOSTILE = "\x1b]0;owned\x07[red]<b>x\u202ey"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpoolctl.threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import threadpoolctl
 
 from refnet import generations, model, network, session
 from refnet.backend import load
@@ -18,18 +17,7 @@ from refnet.errors import NumericError
 from refnet.model import train_step
 from refnet.nets import get
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpoolctl.threadpool_limits(1):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def cwd(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("REFNET_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import threadpoolctl
 from PIL import Image
 
 from refnet import checkpoint, generations, session
@@ -17,19 +16,7 @@ from refnet.cli import main
 from refnet.data import fingerprint, open_dataset
 from refnet.metrics import Metrics
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpoolctl.threadpool_limits(1):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def cwd(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("REFNET_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
 
 @pytest.fixture(scope="module")
