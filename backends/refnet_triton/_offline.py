@@ -17,18 +17,22 @@ from refnet_triton._launch import Launch
 def step_launches(plan: Plan, batch: int, architecture: str, precision: str) -> list[Launch]:
     """List the launches of one training step, in order. No array has memory, so it takes no time at any size."""
     with _launch.trace(architecture) as launches:
-        backend: Any = TritonBackend(plan.columns, ("meta",), precision=precision)
-        params, velocities = (
-            {name: backend.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
-            for _ in range(2)
-        )
-        images = [backend.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
-        labels = backend.asarray(np.zeros(batch, np.int64))
-        tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
-        _, p = backend.softmax_xent.forward(tape.output, labels)
-        for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
-            backend.sgd.step_(params[name], velocities[name], gradient, lr=0.01, momentum=0.9, weight_decay=5e-4)
+        take_step(plan, batch, TritonBackend(plan.columns, ("meta",), precision=precision))
     return launches
+
+
+def take_step(plan: Plan, batch: int, backend: Any) -> None:
+    """Take one training step with arrays that have no memory, on a backend of the device "meta" or what wraps one."""
+    params, velocities = (
+        {name: backend.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
+        for _ in range(2)
+    )
+    images = [backend.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
+    labels = backend.asarray(np.zeros(batch, np.int64))
+    tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
+    _, p = backend.softmax_xent.forward(tape.output, labels)
+    for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
+        backend.sgd.step_(params[name], velocities[name], gradient, lr=0.01, momentum=0.9, weight_decay=5e-4)
 
 
 def different(launches: list[Launch]) -> list[Launch]:

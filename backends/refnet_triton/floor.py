@@ -13,16 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from refnet import nets, network
+from refnet import nets
 from refnet.errors import RefnetError
 from refnet.fuse import fuse
-from refnet.layers import Draw
 from refnet.plan import Plan
 from refnet.walk import Called, Tapped
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
+from refnet_triton._offline import take_step
 
 CHIP, BANDWIDTH, RATE = "H100 SXM", 3.35e12, 495e12  # bytes/s; tf32 FLOP/s, dense (NVIDIA's data sheet)
 
@@ -73,19 +71,8 @@ def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: st
     """Count a training step of a plan: a row for each function of each layer, in the order they are called."""
     found: dict[str, list[int]] = {}
     with _launch.trace(architecture) as launches:
-        real: Any = TritonBackend(plan.columns, ("meta",), precision=precision)
-        backend: Any = _Listening(real, launches)
-        params, velocities = (
-            {name: real.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
-            for _ in range(2)
-        )
-        images = [real.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
-        labels = real.asarray(np.zeros(batch, np.int64))
-        tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
-        _, p = backend.softmax_xent.forward(tape.output, labels)
-        gradients = network.backward(tape, backend.softmax_xent.backward(p, labels))
-        for name, gradient in gradients.items():
-            backend.sgd.step_(params[name], velocities[name], gradient, lr=0.01, momentum=0.9, weight_decay=5e-4)
+        backend = _Listening(TritonBackend(plan.columns, ("meta",), precision=precision), launches)
+        take_step(plan, batch, backend)
     for called, mine in zip(backend.calls, backend.launched, strict=True):
         amounts = (flops(called), must(called), sum(map(asked, mine)), len(mine))
         total = found.setdefault(_name(called), [0] * len(amounts))
