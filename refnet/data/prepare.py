@@ -25,7 +25,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +41,7 @@ from refnet.data.prepared import BAD, BLOCK, META, UNFINISHED, VERSION
 from refnet.data.source import Pictures, Source
 from refnet.data.statistics import Sums
 from refnet.errors import ConfigError, DataError
+from refnet.files import remove_orphans, replace
 from refnet.progress import Show
 
 SHARD = 1 << 29  # bytes of a shard, at most: 2,730 images of 256x256, so that ImageNet is less than 500 files
@@ -152,7 +153,8 @@ class _Writer:
             while block := self._file.read(BLOCK):
                 self._digest.update(block)
         size = self._file.seek(0, os.SEEK_END)
-        _sync(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
         return _Note(token, size, self._digest.hexdigest(), labels, self.faults, self._sums)
 
     def close(self) -> None:
@@ -320,7 +322,7 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[_Shar
     contents = {f"{split}-labels.npy": _npy(truth) for split, truth in joined.items()}
     contents |= {"mean.npy": _npy(sums.mean()), BAD: _lines(faults).encode()}
     for name, content in contents.items():
-        _write_whole(destination / name, content)
+        replace(destination / name, content)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     colours = sums.principal()
     meta = {
@@ -338,7 +340,7 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[_Shar
         "splits": splits,
         "files": dict(sorted(files.items())),
     }
-    _write_whole(destination / META, (json.dumps(meta, indent=1, allow_nan=False) + "\n").encode())
+    replace(destination / META, (json.dumps(meta, indent=1, allow_nan=False) + "\n").encode())
     return {split: len(truth) for split, truth in joined.items()}
 
 
@@ -376,6 +378,8 @@ def _claimed(destination: Path, source: Path) -> Iterator[Path]:
             raise ConfigError(f"{shown(destination)} is being prepared by another process: wait for it") from error
         for leftover in workplace.glob("*.new"):
             leftover.unlink()
+        for folder in (destination, workplace):
+            remove_orphans(folder)
         yield workplace
 
 
@@ -415,25 +419,7 @@ def _save(path: Path, note: _Note) -> None:
         pixels=sums.pixels,
         products=sums.products,
     )
-    _write_whole(path, content.getvalue())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            _sync(file)
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    replace(path, content.getvalue())
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
