@@ -46,11 +46,12 @@ def score(
     """
     _, height, width = plan.input_shape
     loss = top1 = top5 = 0.0
+    there = backend.asarray(mean)
     for some in batches(split, np.arange(len(split)), batch, reading=reading):
         between()
         indices, labels = some.indices, some.labels
         draws = centre(len(indices), split.shape, (height, width))
-        images = network.place_bytes(plan, some.images, mean, draws, backend)
+        images = network.crop(plan, backend.asarray(some.images), there, draws, backend)
         output = network.forward(plan, params, images, backend, record=False).output
         batch_loss, p = backend.softmax_xent.forward(output, backend.asarray(labels))
         host = backend.to_numpy(p)

@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from refnet import environment, generations
-from refnet.backend import Backend, load
+from refnet.backend import Array, Backend, load
 from refnet.checkpoint import Checkpoint
 from refnet.config import Config
 from refnet.data import Dataset, Reading, check_fits, describe, fingerprint, open_dataset
@@ -38,6 +38,7 @@ class Session:
     net: Net
     dataset: Dataset
     loader: Loader
+    mean: Array  # of the data set, where column 0 computes
     model: Model
     state: State
     run: RunDirectory
@@ -152,7 +153,8 @@ def open_session(config: Config, show: Show, resume: Resume | None, stack: ExitS
     saver.reserve(model.params, model.velocities)
     augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing)
     loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
-    return Session(config, net, dataset, loader, model, state, run, saver, stop, lasting, facts, began - state.seconds)
+    mean, began = backend.asarray(dataset.mean), began - state.seconds
+    return Session(config, net, dataset, loader, mean, model, state, run, saver, stop, lasting, facts, began)
 
 
 def _refuse_contradictions(config: Config) -> None:

@@ -146,7 +146,8 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
     """Take one step, note it down and return its loss; NaN for one that was left out."""
     config, state, model, seen = session.config, session.state, session.model, len(batch.labels)
     step, lr = state.step + 1, state.rate.lr
-    images = network.place_bytes(model.plan, batch.images, session.dataset.mean, batch.draws, model.backend)
+    pixels = model.backend.asarray(batch.images)
+    images = network.crop(model.plan, pixels, session.mean, batch.draws, model.backend)
     figures = {"step": step, "epoch": state.epoch, "lr": lr, "images": seen}
     state = replace(state, step=step, position=batch.stop)
     try:
