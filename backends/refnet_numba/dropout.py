@@ -9,7 +9,7 @@ from numba import prange
 from refnet.ops.philox import Counter, Key
 from refnet_numba import _memory
 from refnet_numba._jit import kernel
-from refnet_numba.philox import block, unsigned
+from refnet_numba.philox import draw_row, unsigned
 
 Floats = npt.NDArray[np.float32]
 
@@ -49,13 +49,11 @@ def _forward(
     y: Floats,
 ) -> None:
     N, F = x.shape
-    skip = np.int64(feature & np.uint64(3))
     for n in prange(N):
-        for first in range(-skip, F, 4):
-            place = (feature + np.uint64(first + skip)) >> np.uint64(2)
-            four = block(k0, k1, place, sample + np.uint64(n), layer, step)
-            for i in range(max(0, -first), min(4, F - first)):
-                y[n, first + i] = x[n, first + i] if four[i] >= threshold else np.float32(0)
+        words = np.empty(F, np.uint32)
+        draw_row(k0, k1, step, layer, sample + np.uint64(n), feature, words)
+        for f in range(F):
+            y[n, f] = x[n, f] if words[f] >= threshold else np.float32(0)
 
 
 @kernel

@@ -43,6 +43,25 @@ def block(
     return c0, c1, c2, c3
 
 
+@serial
+def draw_row(
+    k0: np.uint64,
+    k1: np.uint64,
+    step: np.uint64,
+    layer: np.uint64,
+    sample: np.uint64,
+    feature: np.uint64,
+    words: Word,
+) -> None:
+    """Draw the words of one sample (F,), from a feature on that may lie inside a block."""
+    skip = np.int64(feature & np.uint64(3))
+    for first in range(-skip, words.size, 4):
+        place = (feature + np.uint64(first + skip)) >> np.uint64(2)
+        four = block(k0, k1, place, sample, layer, step)
+        for i in range(max(0, -first), min(4, words.size - first)):
+            words[first + i] = four[i]
+
+
 @kernel
 def _bits(
     k0: np.uint64,
@@ -53,11 +72,5 @@ def _bits(
     feature: np.uint64,
     words: Word,
 ) -> None:
-    N, F = words.shape
-    skip = np.int64(feature & np.uint64(3))
-    for n in prange(N):
-        for first in range(-skip, F, 4):
-            place = (feature + np.uint64(first + skip)) >> np.uint64(2)
-            four = block(k0, k1, place, sample + np.uint64(n), layer, step)
-            for i in range(max(0, -first), min(4, F - first)):
-                words[n, first + i] = four[i]
+    for n in prange(len(words)):
+        draw_row(k0, k1, step, layer, sample + np.uint64(n), feature, words[n])
