@@ -150,7 +150,7 @@ def _refuse(unknown: list[str], command: argparse.ArgumentParser) -> None:
     for before, argument in zip(["", *unknown], unknown, strict=False):
         if before.startswith("--") and "=" not in before and not argument.startswith("-"):
             continue  # the value of the unknown flag before it
-        flag = "".join(c if c.isprintable() else repr(c)[1:-1] for c in argument.partition("=")[0])
+        flag = printable(argument.partition("=")[0])
         nearest = get_close_matches(flag, command._option_string_actions, n=1)  # noqa: SLF001 - no public list exists
         hint = f"the nearest is {nearest[0]}" if nearest else f"see {command.prog} --help"
         problems.append(f"{flag} is not an argument of {command.prog}; {hint}")

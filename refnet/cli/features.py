@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refnet import files, neighbours, progress
+from refnet import files, progress
 from refnet.cli import using
 from refnet.errors import ConfigError
 from refnet.printable import printable
@@ -39,12 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"-o {path} is not allowed; it must end in .npy")
     using.refuse_existing(path, labels)
     with using.network(arguments, arguments.checkpoint) as trained:
-        dataset = using.dataset(arguments, trained, show)
-        split = using.split(arguments, dataset)
-        with show.task("looking", len(split)) as advance:
-            found = neighbours.features(
-                trained, split, batch=arguments.batch, reading=using.reading(arguments), advance=advance
-            )
+        dataset, split, found = using.features(arguments, trained, show)
     for where, array in ((labels, split.labels), (path, found)):
         with files.replacing(where) as file:
             np.save(file, array, allow_pickle=False)

@@ -44,12 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     using.refuse_existing(path)
     with using.network(arguments, arguments.checkpoint) as trained:
         images = [trained.read(image) for image in arguments.images]
-        dataset = using.dataset(arguments, trained, show)
-        split = using.split(arguments, dataset)
-        with show.task("looking", len(split)) as advance:
-            among = neighbours.features(
-                trained, split, batch=arguments.batch, reading=using.reading(arguments), advance=advance
-            )
+        dataset, split, among = using.features(arguments, trained, show)
         points = [neighbours.of_images(trained, pixels[None])[0] for pixels in images]
     found = [neighbours.nearest(point, among, arguments.count) for point in points]
     picture = neighbours.picture(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from refnet import neighbours
 from refnet.cli import names, within
 from refnet.data import Dataset, Reading, Split, describe, open_dataset
 from refnet.errors import ConfigError
+from refnet.neighbours import Features
 from refnet.progress import Show
 from refnet.trained import Trained, check_data, open_trained
 
@@ -63,6 +65,15 @@ def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Data
     check_data(trained, found)
     show.say(describe(found))
     return found
+
+
+def features(arguments: argparse.Namespace, trained: Trained, show: Show) -> tuple[Dataset, Split, Features]:
+    """Open the images that were asked for, and give what the last hidden layer makes of them."""
+    found = dataset(arguments, trained, show)
+    images = split(arguments, found)
+    with show.task("looking", len(images)) as advance:
+        seen = neighbours.features(trained, images, batch=arguments.batch, reading=reading(arguments), advance=advance)
+    return found, images, seen
 
 
 def split(arguments: argparse.Namespace, found: Dataset) -> Split:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from refnet import checkpoint, generations, nets, network
+from refnet import checkpoint, generations, neighbours, nets, network
 from refnet.backend import Array, Backend, load
 from refnet.checkpoint import Checkpoint
 from refnet.data import Dataset, Split, check_fits, fingerprint, open_dataset
@@ -151,5 +151,4 @@ def best_and_worst(seen: Seen, count: int) -> tuple[Indices, Indices]:
 
 def nearest(queries: Floats, features: Floats, count: int) -> Indices:
     """Find those features (m,F) that are nearest to each query (n,F) by Euclidean distance: their places (n,count)."""
-    distances = np.stack([((features - query) ** 2).sum(axis=1) for query in queries])
-    return np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return np.stack([neighbours.nearest(query, features, count).indices for query in queries])
