@@ -187,8 +187,8 @@ def _sealed(text: bytes, new: str, old: str) -> bytes:
 def _open(path: Path) -> _Header:
     try:
         # Checks that the header is JSON of the right form, and that the tensors fill the rest of the file gaplessly.
-        with safetensors.safe_open(path, framework="numpy"):
-            pass
+        with safetensors.safe_open(path, framework="numpy") as checked:
+            metadata = checked.metadata() or {}
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length)
@@ -204,7 +204,7 @@ def _open(path: Path) -> _Header:
         raise CheckpointError(f"{path} is not a whole safetensors file: {reason}; copy it again") from error
     try:
         tensors = json.loads(text)
-        metadata = tensors.pop("__metadata__", {})
+        tensors.pop("__metadata__", None)
         found = metadata.get("format")
         if found != FORMAT:
             raise CheckpointError(

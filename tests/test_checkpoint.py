@@ -53,7 +53,7 @@ def header_of(content):
 
 def raw(header, data):
     """Write any header and any numbers, with the header's own digest right."""
-    if "sha256" in header.get("__metadata__", {}):
+    if "sha256" in (header.get("__metadata__") or {}):
         header["__metadata__"] = {**header["__metadata__"], "sha256": "0" * 64}
     text = json.dumps(header, separators=(",", ":")).encode()
     digest = hashlib.sha256(text).hexdigest()
@@ -378,6 +378,8 @@ def test_another_format_is_not_read(path, content):
     path.write_bytes(raw(header, data))
     assert "its format is refnet checkpoint 2, not refnet checkpoint 1" in refused(path)
     save_file({"x": np.zeros(3)}, path)
+    assert "its format is None" in refused(path)
+    path.write_bytes(raw({"__metadata__": None}, b""))
     assert "its format is None" in refused(path)
 
 
