@@ -45,6 +45,11 @@ def run_transpose(source, at, pitch, target, to, places, first):
 
 
 @numba.njit
+def run_best(values, vo, step, places, po, place_step, rise, count, best, bo, at, ao, vectors):
+    _microkernel.best(values, vo, step, places, po, place_step, rise, count, best, bo, at, ao, vectors)
+
+
+@numba.njit
 def run_turn(source, at, pitch, rows, target, to, places):
     _layout.turn(source, at, pitch, rows, target, to, places)
 
@@ -106,6 +111,30 @@ class TestMicrokernel:
             found = np.full(expected.shape, np.nan, np.float32)
             run(source, 5, LANES + 3, found, 7, places, first)
             assert_same_bits(found, expected)
+
+    @pytest.mark.parametrize(("place_step", "rise"), [(0, 3), (1, 1)])
+    @pytest.mark.parametrize("count", [2, 3])
+    @pytest.mark.parametrize("vectors", [1, 3])
+    def test_best(self, vectors, count, place_step, rise):
+        """Few different numbers, so that many tie, infinities and NaN among them; ties go to the least place."""
+        rng = np.random.default_rng([vectors, count, rise])
+        width, step = vectors * LANES, 5
+        kinds = np.array([-np.inf, -1, -0.0, 0.0, 1, np.inf, np.nan], np.float32)
+        values, places = rng.choice(kinds, width + count * step), rng.permutation(width + count).astype(np.int32)
+        best, at = np.empty(width, np.float32), np.empty(width, np.int32)
+        for j in range(width):
+            some = [(values[j + o * step], places[j + o * place_step] + o * rise) for o in range(count)]
+            best[j], at[j] = min(
+                some, key=lambda one: (-np.nan_to_num(one[0], nan=np.inf, posinf=2, neginf=-2), one[1])
+            )
+        for run in (run_best, _microkernel._plain_best):
+            found, found_at = np.full(width + 9, 7, np.float32), np.full(width + 9, 7, np.int32)
+            offset = among_nan(values)
+            run(offset, 3, step, places, 0, place_step, rise, count, found, 4, found_at, 5, vectors)
+            assert_same_bits(found[4:-5], best)
+            assert_same_bits(np.signbit(found[4:-5]), np.signbit(best))
+            assert_same_bits(found_at[5:-4], at)
+            assert all(np.all(outside == 7) for outside in (found[:4], found[-5:], found_at[:5], found_at[-4:]))
 
     @pytest.mark.parametrize("rows", [1, LANES - 1, LANES, 2 * LANES + 3])
     @pytest.mark.parametrize("columns", [1, LANES - 1, LANES, 2 * LANES + 3])

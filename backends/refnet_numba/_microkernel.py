@@ -1,11 +1,11 @@
-"""The innermost loops of matrix products, as vector instructions that Numba would not find by itself.
+"""The innermost loops of the large ops, as vector instructions that Numba would not find by itself.
 
 ``tile`` is a small product whose sums stay in registers: single numbers of a times vectors of b. ``transpose`` turns a
-square of numbers round. Each is written once as a loop nest in plain Python, which says what it computes (and runs
-under ``NUMBA_DISABLE_JIT=1``), and once as LLVM instructions, whose blocks of registers are chosen from what the
-processor has: see ``BLOCKS``.
+square of numbers round. ``best`` finds the largest of some numbers and its place. Each is written once as a loop nest
+in plain Python, which says what it computes (and runs under ``NUMBA_DISABLE_JIT=1``), and once as LLVM instructions,
+whose blocks of registers are chosen from what the processor has: see ``BLOCKS``.
 
-The instructions are compiled once, as two functions that kernels know by name alone. Numba would copy what it compiles
+The instructions are compiled once, as functions that kernels know by name alone. Numba would copy what it compiles
 into every kernel that calls it, and compile it again three times for each.
 """
 
@@ -25,6 +25,7 @@ from refnet_numba import _jit
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
 
 
 class Block(NamedTuple):
@@ -49,6 +50,7 @@ LANES, ROWS, VECTORS = next(block for feature, block in BLOCKS.items() if not fe
 WIDTH = LANES * VECTORS
 
 _FLOATS, _INT, _VECTOR = ir.FloatType().as_pointer(), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+_PLACES = ir.IntType(32).as_pointer()
 
 
 def _plain_tile(
@@ -78,6 +80,26 @@ def _plain_transpose(source: Floats, at: int, pitch: int, target: Floats, to: in
             target[to + places[first + j] + i] = source[at + i * pitch + j]
 
 
+def _plain_best(
+    values: Floats, vo: int, step: int, places: Places, po: int, place_step: int, rise: int, count: int,
+    best: Floats, bo: int, at: Places, ao: int, vectors: int,
+) -> None:  # fmt: skip
+    """Find the best of `count` >= 2 numbers that are `step` apart, and its place, for each of vectors * LANES starts.
+
+    The place of number o is ``places[po + o*place_step + j] + o*rise``. Of equals the one with the least place is the
+    best; NaN is better than any number.
+    """
+    for j in range(vectors * LANES):
+        held, place = values[vo + j], places[po + j]
+        for o in range(1, count):
+            value, new = values[vo + o * step + j], np.int32(places[po + o * place_step + j] + o * rise)
+            unordered, was_unordered = value != value, held != held  # noqa: PLR0124
+            equal = value == held or (unordered and was_unordered)
+            if value > held or (unordered and not was_unordered) or (equal and new < place):
+                held, place = value, new
+        best[bo + j], at[ao + j] = held, place
+
+
 class _Emit:
     """LLVM instructions by short names."""
 
@@ -93,7 +115,7 @@ class _Emit:
         return pointer
 
     def vector(self, pointer: Any) -> Any:
-        return self.builder.bitcast(pointer, _VECTOR.as_pointer())
+        return self.builder.bitcast(pointer, ir.VectorType(pointer.type.pointee, LANES).as_pointer())
 
     def load(self, pointer: Any) -> Any:
         return self.builder.load(self.vector(pointer), align=4)
@@ -102,7 +124,7 @@ class _Emit:
         self.builder.store(value, self.vector(pointer), align=4)
 
     def splat(self, number: Any) -> Any:
-        undefined, first = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        undefined, first = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined), ir.Constant(ir.IntType(32), 0)
         return self.choose(self.builder.insert_element(undefined, number, first), undefined, [0] * LANES)
 
     def choose(self, a: Any, b: Any, lanes: list[int]) -> Any:
@@ -138,10 +160,11 @@ def _declare(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
-PREFIX = "refnet_microkernel_"  # of the names by which kernels know the two functions
+PREFIX = "refnet_microkernel_"  # of the names by which kernels know the functions
 # The arguments of a plain text, in its order, where an array and its offset are one: a pointer.
 _TILE = f"{PREFIX}tile", [_FLOATS, *[_INT] * 4, _FLOATS, *[_INT] * 3, _FLOATS, *[_INT] * 3]
 _TRANSPOSE = f"{PREFIX}transpose", [_FLOATS, _INT, _FLOATS, _INT.as_pointer()]
+_BEST = f"{PREFIX}best", [_FLOATS, _INT, _PLACES, *[_INT] * 3, _FLOATS, _PLACES, _INT]
 
 
 def _emit_tile(module: Any) -> None:
@@ -209,19 +232,53 @@ def _emit_transpose(module: Any) -> None:
     builder.ret_void()
 
 
+def _emit_best(module: Any) -> None:
+    """Emit ``_plain_best``, without a branch, which no processor could predict."""
+    function = _declare(module, _BEST[0], ir.VoidType(), _BEST[1])
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit = _Emit(builder)
+    values, step, places, place_step, rise, count, best, at, vectors = function.args
+
+    def one_vector(v: Any, _: list[Any]) -> list[Any]:
+        start = builder.mul(v, emit.whole(LANES))
+
+        def challenge(before: Any, carried: list[Any]) -> list[Any]:
+            held, place = carried
+            o = builder.add(before, emit.whole(1))
+            value = emit.load(emit.at(values, start, builder.mul(o, step)))
+            risen = emit.splat(builder.trunc(builder.mul(o, rise), ir.IntType(32)))
+            new = builder.add(emit.load(emit.at(places, start, builder.mul(o, place_step))), risen)
+            unordered, was_unordered = (builder.fcmp_unordered("uno", x, x) for x in (value, held))
+            better = builder.and_(unordered, builder.not_(was_unordered))
+            better = builder.or_(builder.fcmp_ordered(">", value, held), better)
+            equal = builder.or_(builder.fcmp_ordered("==", value, held), builder.and_(unordered, was_unordered))
+            wins = builder.or_(better, builder.and_(equal, builder.icmp_signed("<", new, place)))
+            return [builder.select(wins, value, held), builder.select(wins, new, place)]
+
+        first = [emit.load(emit.at(values, start)), emit.load(emit.at(places, start))]
+        held, place = emit.loop(builder.sub(count, emit.whole(1)), first, challenge)
+        emit.store(held, emit.at(best, start))
+        emit.store(place, emit.at(at, start))
+        return []
+
+    emit.loop(vectors, [], one_vector)
+    builder.ret_void()
+
+
 @cache
 def link() -> Any:
-    """Make the two functions known to whatever Numba compiles or loads from here on; returns what keeps them alive."""
+    """Make the functions known to whatever Numba compiles or loads from here on; returns what keeps them alive."""
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=FEATURES.flatten(), opt=3, jit=True
     )
     module = ir.Module("refnet")
     _emit_tile(module)
     _emit_transpose(module)
+    _emit_best(module)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
     engine.set_object_cache(lambda _, code: _jit.save("microkernel", code), lambda _: _jit.load("microkernel"))
     engine.finalize_object()
-    for name, _ in (_TILE, _TRANSPOSE):
+    for name, _ in (_TILE, _TRANSPOSE, _BEST):
         llvm.add_symbol(name, engine.get_function_address(name))
     return engine
 
@@ -260,8 +317,19 @@ def _called_transpose(
     return types.void(source, long, long, target, long, places, long), partial(_call, _TRANSPOSE)
 
 
+@intrinsic
+def _called_best(
+    _: Any,
+    values: Any, vo: Any, step: Any, places: Any, po: Any, place_step: Any, rise: Any, count: Any,
+    best: Any, bo: Any, at: Any, ao: Any, vectors: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    long = types.int64
+    return types.void(values, long, long, places, *[long] * 4, best, long, at, long, long), partial(_call, _BEST)
+
+
 _SETTINGS: Any = numba.config
 # Bounds are checked in the plain texts alone: vector instructions know no array's end.
 _PLAIN = bool(_SETTINGS.DISABLE_JIT or _SETTINGS.BOUNDSCHECK)
 tile: Callable[..., None] = _jit.serial(_plain_tile) if _PLAIN else _called_tile
 transpose: Callable[..., None] = _jit.serial(_plain_transpose) if _PLAIN else _called_transpose
+best: Callable[..., None] = _jit.serial(_plain_best) if _PLAIN else _called_best

@@ -178,12 +178,13 @@ def _convolve(
                                     w, k * D + (r * run + start) * lanes, run * lanes, lanes, vectors,
                                     sums, (p * Q + q) * pitch + k, pitch, min(together, R - r), end - start,
                                 )  # fmt: skip
+            some_bias = b[k0:k1]
+            for pixel in range((p1 - p0) * Q):
+                values = sums[pixel * pitch + k0 : pixel * pitch + k1]
+                for k in range(values.size):
+                    value = values[k] + some_bias[k]
+                    values[k] = np.float32(0) if rectify and value <= 0 else value
             turn(sums, k0, pitch, (p1 - p0) * Q, out, n * K * P * Q + p0 * Q, maps[k0:k1])
-            for k in range(k0, k1):
-                values, bias = y[n, k, p0:p1].reshape(-1), b[k]
-                for j in range(values.size):
-                    value = values[j] + bias
-                    values[j] = np.float32(0) if rectify and value <= 0 else value
 
 
 @kernel

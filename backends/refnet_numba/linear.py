@@ -2,14 +2,13 @@
 
 They are::
 
-    y  (N,K) = x wᵀ + b,    dx (N,D) = dy w,    dw (K,D) = dyᵀ x
+    yᵀ (K,N) = w xᵀ,    dx (N,D) = dy w,    dw (K,D) = dyᵀ x
 
-A product is computed in blocks that fit in the second-level cache together with what they are made of. The batch's
-matrix, x or dy, is copied with some room after each row: rows of 4096 bytes or a multiple, which the paper's layers
-have, would all take the same few places of the first-level cache.
+A product is computed in blocks that fit in the second-level cache together with what they are made of. Forward makes y
+turned round: then w, by far the largest, is read as it lies. Rows that numbers are taken from one by one, of w or dy,
+are copied with some room after each: rows of 4096 bytes or a multiple, which the paper's layers have, would all take
+the same few places of the first-level cache.
 """
-
-from math import prod
 
 import numba
 import numpy as np
@@ -49,8 +48,9 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, *, rectify: bool) -> Floa
     if N <= FEW:
         _multiply_few(rows, w, b, rectify, y)
         return y
-    spaced = _spaced(rows, rows, gated=False)
-    _multiply(spaced.reshape(-1), spaced.shape[1], 1, w.reshape(-1), True, D, b, rectify, y, numba.get_num_threads())
+    sums, workers = _memory.empty((K, N)), numba.get_num_threads()
+    _multiply(w.reshape(-1), D, 1, True, rows.reshape(-1), True, D, sums, workers)
+    _finish(sums, b, rectify, y, workers)
     return y
 
 
@@ -62,10 +62,9 @@ def rectified_backward(
     N, (K, D) = len(x), w.shape
     dx, dw, db = _memory.empty(x.shape), _memory.empty(w.shape), _memory.empty((K,))
     spaced = _spaced(dy, y, gated=rectified)
-    pitch, zeros, workers = spaced.shape[1], np.zeros(D, np.float32), numba.get_num_threads()
-    flat = spaced.reshape(-1)
-    _multiply(flat, pitch, 1, w.reshape(-1), False, K, zeros, False, dx.reshape(N, prod(x.shape[1:])), workers)
-    _multiply(flat, 1, pitch, x.reshape(-1), False, N, zeros, False, dw, workers)
+    flat, pitch, workers = spaced.reshape(-1), spaced.shape[1], numba.get_num_threads()
+    _multiply(flat, pitch, 1, False, w.reshape(-1), False, K, dx.reshape(N, D), workers)
+    _multiply(flat, 1, pitch, False, x.reshape(-1), False, N, dw, workers)
     _sum_rows(spaced, db)
     return dx, dw, db
 
@@ -98,7 +97,13 @@ def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int,
 
     What is missing to whole vectors is zero. `turned`: b is stored as (J,T), not as (T,J).
     """
-    for start in range(0, columns, WIDTH):
+    whole = 0 if turned else columns // WIDTH * WIDTH
+    for i in range(depth):
+        for start in range(0, whole, WIDTH):  # steps whose number is known to the compiler become vectors
+            numbers, out = b[(t + i) * J + j + start :], panels[start * depth + i * WIDTH :]
+            for lane in range(WIDTH):
+                out[lane] = numbers[lane]
+    for start in range(whole, columns, WIDTH):
         count = min(WIDTH, columns - start)
         width = (count + LANES - 1) // LANES * LANES
         panel = panels[start * depth :]
@@ -106,11 +111,6 @@ def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int,
             panel[: depth * width] = 0
         if turned:
             turn(b, (j + start) * T + t, T, count, panel, 0, evenly(depth, width))
-        elif count == WIDTH:  # a number of steps that is known to the compiler makes them vectors
-            for i in range(depth):
-                numbers, out = b[(t + i) * J + j + start :], panel[i * WIDTH :]
-                for lane in range(WIDTH):
-                    out[lane] = numbers[lane]
         else:
             for i in range(depth):
                 for lane in range(count):
@@ -119,17 +119,23 @@ def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int,
 
 @kernel
 def _multiply(
-    a: Floats, a_row: int, a_inner: int, b: Floats, turned: bool, T: int, bias: Floats, rectify: bool, c: Floats,
-    workers: int,
-) -> None:  # fmt: skip
-    """Multiply: c (I,J) = bias + sum over t < T of a[i*a_row + t*a_inner] * b[t,j]; `turned`: of b[j,t]."""
+    a: Floats, a_row: int, a_inner: int, near: bool, b: Floats, turned: bool, T: int, c: Floats, workers: int
+) -> None:
+    """Multiply: c (I,J) = sum over t < T of a[i*a_row + t*a_inner] * b[t,j]; `turned`: of b[j,t].
+
+    `near`: rows of a are first copied, for they may lie so that all of them take the same places of the cache.
+    """
     I, J = c.shape  # noqa: E741 - the formula's letters
-    most_rows = BLOCK // COLUMNS
-    row_blocks, column_blocks = (I + most_rows - 1) // most_rows, (J + COLUMNS - 1) // COLUMNS
-    pieces = (T + DEPTH - 1) // DEPTH
+    column_blocks = (J + COLUMNS - 1) // COLUMNS
+    row_blocks = (I + BLOCK // COLUMNS - 1) // (BLOCK // COLUMNS)
+    if column_blocks == 1:
+        row_blocks = (row_blocks + workers - 1) // workers * workers
+    most_rows, pieces = (I + row_blocks - 1) // row_blocks, (T + DEPTH - 1) // DEPTH
     for worker in prange(workers):
         panels = np.empty(min(T, DEPTH) * COLUMNS, np.float32)
-        sums = np.empty((min(I, most_rows), COLUMNS), np.float32)
+        copies = np.empty((ROWS, DEPTH + LANES), np.float32)
+        left, left_row, left_inner = (copies.reshape(-1), DEPTH + LANES, 1) if near else (a, a_row, a_inner)
+        sums = np.empty((most_rows, COLUMNS), np.float32)
         flat_sums = sums.reshape(-1)
         for item in range(worker, row_blocks * column_blocks, workers):
             i0, i1 = item % row_blocks * I // row_blocks, (item % row_blocks + 1) * I // row_blocks
@@ -140,21 +146,38 @@ def _multiply(
             for piece in range(pieces):
                 t, depth = piece * T // pieces, (piece + 1) * T // pieces - piece * T // pieces
                 _pack(b, turned, J, T, j0, columns, t, depth, panels)
-                for j in range(0, columns, WIDTH):
-                    vectors = (min(WIDTH, columns - j) + LANES - 1) // LANES
-                    for block in range(tiles):
-                        i, stop = block * (i1 - i0) // tiles, (block + 1) * (i1 - i0) // tiles
+                for block in range(tiles):
+                    i, stop = block * (i1 - i0) // tiles, (block + 1) * (i1 - i0) // tiles
+                    start = (i0 + i) * a_row + t * a_inner
+                    if near:
+                        for row in range(stop - i):
+                            numbers, copy = a[start + row * a_row :], copies[row]
+                            for inner in range(depth):
+                                copy[inner] = numbers[inner]
+                        start = 0
+                    for j in range(0, columns, WIDTH):
+                        vectors = (min(WIDTH, columns - j) + LANES - 1) // LANES
                         tile(
-                            a, (i0 + i) * a_row + t * a_inner, a_row, 0, a_inner, stop - i,
+                            left, start, left_row, 0, left_inner, stop - i,
                             panels, j * depth, 0, vectors * LANES, vectors,
                             flat_sums, i * COLUMNS + j, COLUMNS, 1, depth,
                         )  # fmt: skip
-            some_bias = bias[j0 : j0 + columns]
             for i in range(i1 - i0):
-                total, out = sums[i], c[i0 + i, j0 : j0 + columns]
-                for j in range(columns):
-                    value = total[j] + some_bias[j]
-                    out[j] = np.float32(0) if rectify and value <= 0 else value
+                c[i0 + i, j0 : j0 + columns] = sums[i, :columns]
+
+
+@kernel
+def _finish(sums: Floats, b: Floats, rectify: bool, y: Floats, workers: int) -> None:
+    """Turn the sums (K,N) round, add the bias, and let ReLU follow."""
+    K, N = sums.shape
+    for worker in prange(workers):
+        first, stop = worker * N // workers, (worker + 1) * N // workers
+        turn(sums.reshape(-1), first, N, K, y.reshape(-1), first * K, evenly(stop - first, K))
+        for n in range(first, stop):
+            out = y[n]
+            for k in range(K):
+                value = out[k] + b[k]
+                out[k] = np.float32(0) if rectify and value <= 0 else value
 
 
 @reordering_kernel

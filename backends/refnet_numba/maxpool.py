@@ -9,6 +9,7 @@ from numba import prange
 from refnet.ops.maxpool import forward_shapes
 from refnet_numba import _memory
 from refnet_numba._jit import kernel, serial
+from refnet_numba._microkernel import LANES, best
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.uint8]
@@ -40,74 +41,45 @@ def _maps(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @kernel
 def _forward(x: Floats, size: int, stride: int, y: Floats, which: Positions) -> None:
-    """Take the best of each row of a window, then the best of its rows.
+    """Take the best of each column of a row of windows, then the best of a window's columns.
 
-    Both are done at every pixel of a map, also where no window begins: neighbours in memory are compared by vectors,
-    and pixels that are `stride` apart are not.
+    The latter at every pixel of a row, also where no window begins: vectors compare neighbours in memory.
     """
     M, H, W = x.shape
     _, P, Q = y.shape
     # Windows that do not hang over.
     rows, columns = min(P, max(0, (H - size) // stride + 1)), min(Q, max(0, (W - size) // stride + 1))
-    # First pixels of rows of windows, and of windows.
-    row_count, count = max(0, H * W - size + 1), max(0, (H - size) * W + W - size + 1)
+    pixels = x.reshape(-1)
+    vectors = (W + LANES - 1) // LANES
+    width = vectors * LANES
     for m in prange(M):
-        pixels = x[m].reshape(H * W)
-        row_best, row_at = pixels[:row_count].copy(), np.zeros(row_count, np.int32)
-        for s in range(1, size):
-            _challenge(pixels[s : s + row_count], np.int32(s), row_best, row_at)
-        best, at = row_best[:count].copy(), row_at[:count].copy()
-        for r in range(1, size):
-            start = r * W
-            _challenge_rows(
-                row_best[start : start + count], row_at[start : start + count], np.int32(r * size), best, at
-            )
-        for p in range(rows if columns else 0):
-            first = p * stride * W
-            values, positions, out, out_at = best[first:], at[first:], y[m, p], which[m, p]
-            for q in range(columns):
-                out[q], out_at[q] = values[q * stride], positions[q * stride]
+        no_places = np.zeros(width, np.int32)
+        column_best, column_at = np.zeros(width + size, np.float32), np.zeros(width + size, np.int32)
+        row_best, row_at = np.empty(width, np.float32), np.empty(width, np.int32)
         for p in range(P):
-            for q in range(columns if p < rows else 0, Q):
+            first = (m * H + p * stride) * W
+            whole = 0  # windows that vectors do; those read behind a row's end, which must not be the array's
+            if size > 1 and p < rows and first + (size - 1) * W + width <= pixels.size:
+                whole = columns
+                best(pixels, first, W, no_places, 0, 0, size, size, column_best, 0, column_at, 0, vectors)
+                best(column_best, 0, 1, column_at, 0, 1, 1, size, row_best, 0, row_at, 0, vectors)
+                out, out_at = y[m, p], which[m, p]
+                for q in range(columns):
+                    out[q], out_at[q] = row_best[q * stride], row_at[q * stride]
+            for q in range(whole, Q):
                 _pool_one(x[m, p * stride : p * stride + size, q * stride : q * stride + size], size, y, which, m, p, q)
-
-
-@serial
-def _challenge(values: Floats, position: np.int32, best: Floats, at: npt.NDArray[np.int32]) -> None:
-    """Let one pixel of each row of a window challenge its best so far.
-
-    The first of equals stays; the first NaN wins over everything and stays. There is no branch, which no processor
-    could predict.
-    """
-    for j in range(best.size):
-        value, held, place = values[j], best[j], at[j]
-        stays = (value <= held) | (held != held)  # noqa: PLR0124
-        best[j] = held if stays else value
-        at[j] = place if stays else position
-
-
-@serial
-def _challenge_rows(
-    values: Floats, places: npt.NDArray[np.int32], position: np.int32, best: Floats, at: npt.NDArray[np.int32]
-) -> None:
-    """Let the best of a later row of each window challenge the best so far."""
-    for j in range(best.size):
-        value, held, place, new = values[j], best[j], at[j], position + places[j]
-        stays = (value <= held) | (held != held)  # noqa: PLR0124
-        best[j] = held if stays else value
-        at[j] = place if stays else new
 
 
 @serial
 def _pool_one(window: Floats, size: int, y: Floats, which: Positions, m: int, p: int, q: int) -> None:
     """Pool a window that hangs over: as much of it as there is."""
-    best, at = window[0, 0], 0
+    highest, at = window[0, 0], 0
     for r in range(window.shape[0]):
         for s in range(window.shape[1]):
             value = window[r, s]
-            if value > best or (value != value and best == best):  # noqa: PLR0124
-                best, at = value, r * size + s
-    y[m, p, q], which[m, p, q] = best, at
+            if value > highest or (value != value and highest == highest):  # noqa: PLR0124
+                highest, at = value, r * size + s
+    y[m, p, q], which[m, p, q] = highest, at
 
 
 @kernel
