@@ -9,7 +9,9 @@ micro-kernel multiplies windows where they lie. With w laid out alike, D = (r,s,
     dw[(r,s,c), k]  = sum over pixels       of  image[pixel's row r, (s,c)] * dy[pixel, k]
 
 Images are taken one at a time, or a band of rows of one, so that all that a product reads and writes stays in the
-second-level cache; nothing of the size of the batch is laid out.
+second-level cache; nothing of the size of the batch is laid out. Rows of a window that lie in the zeros above or below
+an image are left out, a twentieth of all in the paper's later layers, unless NaN or infinity would make something of
+them.
 """
 
 import numba
@@ -50,7 +52,7 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, stride: int, pad: int, ce
     ((shape,)) = forward_shapes(x.shape, w.shape, b.shape, stride=stride, pad=pad, ceil=ceil)
     y = _memory.empty(shape)
     _, C, R, S = w.shape
-    _convolve(x, x, False, _panels(w), b, C, R, S, stride, pad, pad, rectify, y, numba.get_num_threads())
+    _convolve(x, x, False, _panels(w), b, C, R, S, stride, pad, pad, _finite(w), rectify, y, numba.get_num_threads())
     return y
 
 
@@ -75,7 +77,8 @@ def rectified_backward(
         dy = _spread(dy, stride)
         y = _spread(y, stride) if rectified else dy
     zeros = np.zeros(C, np.float32)
-    _convolve(dy, y, rectified, _panels(turned), zeros, K, R, S, 1, R - 1 - pad, S - 1 - pad, False, dx, workers)
+    top, left = R - 1 - pad, S - 1 - pad
+    _convolve(dy, y, rectified, _panels(turned), zeros, K, R, S, 1, top, left, _finite(w), False, dx, workers)
     return dx, dw, db
 
 
@@ -122,6 +125,19 @@ def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats) -> None:
         turn(w, k * D, D, count, laid, k * D, taps)
 
 
+def _finite(a: Floats) -> bool:
+    """Tell whether there is neither NaN nor infinity."""
+    return bool(np.isfinite(a).all())
+
+
+@serial
+def _inside(first: int, count: int, stop: int, stride: int) -> tuple[int, int]:
+    """Of `count` rows, `stride` apart from row `first` on, say from which to before which lie in [0, stop)."""
+    return min(count, max(0, (-first + stride - 1) // stride)), min(
+        count, max(0, (stop - first + stride - 1) // stride)
+    )
+
+
 @serial
 def _share_out(P: int, K: int, R: int, stride: int, row: int, N: int, workers: int) -> tuple[int, int]:
     """Say into how many bands of rows, and shares of filters, each image is cut.
@@ -140,7 +156,7 @@ def _share_out(P: int, K: int, R: int, stride: int, row: int, N: int, workers: i
 @kernel
 def _convolve(
     x: Floats, gate: Floats, gated: bool, w: Floats, b: Floats, C: int, R: int, S: int, stride: int, top: int,
-    left: int, rectify: bool, y: Floats, workers: int,
+    left: int, skip: bool, rectify: bool, y: Floats, workers: int,
 ) -> None:  # fmt: skip
     """Convolve images, whose pixels may be gated, with filters that are laid out in panels."""
     N, K, P, Q = y.shape
@@ -167,16 +183,17 @@ def _convolve(
                 vectors = min(WIDTH, pitch - k) // LANES
                 lanes = vectors * LANES
                 for p in range(p1 - p0):
+                    r0, r1 = _inside((p0 + p) * stride - top, R, x.shape[2], 1) if skip else (0, R)
                     for block in range(blocks):
                         q, stop = block * Q // blocks, (block + 1) * Q // blocks
-                        for r in range(0, R, together):
+                        for r in range(r0, r1, together):
                             for piece in range(pieces):
                                 start, end = piece * run // pieces, (piece + 1) * run // pieces
                                 tile(
                                     laid, ((p * stride + r) * width + q * stride) * C + start,
                                     stride * C, width * C, 1, stop - q,
                                     w, k * D + (r * run + start) * lanes, run * lanes, lanes, vectors,
-                                    sums, (p * Q + q) * pitch + k, pitch, min(together, R - r), end - start,
+                                    sums, (p * Q + q) * pitch + k, pitch, min(together, r1 - r), end - start,
                                 )  # fmt: skip
             some_bias = b[k0:k1]
             for pixel in range((p1 - p0) * Q):
@@ -210,6 +227,7 @@ def _sum_weight_gradients(
             for n in range(part * N // parts, (part + 1) * N // parts):
                 lay_image(x[n], x[n], False, pad, pad, rows, width, C, laid)
                 lay_image(dy[n], gate[n], gated, 0, 0, P, Q, pitch, laid_dy)
+                skip = True
                 for p in range(P):
                     row_sums[:] = 0
                     for q in range(Q):
@@ -218,15 +236,18 @@ def _sum_weight_gradients(
                             row_sums[k] += some[k]
                     for k in range(K):
                         bias_sums[part, k] += row_sums[k]
-                for p in range(0, P, most):
+                        skip = skip and np.isfinite(row_sums[k])
+                for start in range(0, P, most):
                     for r in range(R):
-                        for block in range(blocks):
+                        first, last = _inside(r - pad, P, x.shape[2], stride) if skip else (0, P)
+                        p, count = max(start, first), min(start + most, last) - max(start, first)
+                        for block in range(blocks if count > 0 else 0):
                             i, stop = block * run // blocks, (block + 1) * run // blocks
                             for k in range(0, pitch, WIDTH):
                                 tile(
                                     laid, (p * stride + r) * width * C + i, 1, stride * width * C, stride * C, stop - i,
                                     laid_dy, p * Q * pitch + k, Q * pitch, pitch, min(WIDTH, pitch - k) // LANES,
-                                    products, ((part * R + r) * run + i) * pitch + k, pitch, min(most, P - p), Q,
+                                    products, ((part * R + r) * run + i) * pitch + k, pitch, count, Q,
                                 )  # fmt: skip
 
 
