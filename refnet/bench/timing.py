@@ -10,7 +10,7 @@ from typing import TypeVar
 K = TypeVar("K")
 Work = Callable[[], object]
 
-LEAST = 0.01  # seconds that a round takes at least, by repeating short work
+LEAST = 0.05  # seconds that a round takes at least, by repeating short work; the first call only wakes threads up
 # Seconds between contenders: threads of OpenBLAS go on looking for work after a product, and take the processor from
 # whoever is timed next (half as long again was seen).
 REST = 0.1
