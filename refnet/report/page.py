@@ -193,7 +193,9 @@ def _confusion_table(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) ->
             style = f' class="{kind}" style="--share:{share:.2f}"' if count else ""
             cells += f"<td{style}>{count or '·'}</td>"
         rows.append(f"<tr><th>{esc(name)}</th>{cells}</tr>")
-    return f'<div class="scroll"><table class="confusion"><tr><td></td>{head}</tr>{"".join(rows)}</table></div>'
+    upright = " upright" if max(map(len, classes)) > 3 else ""  # long names stand on end, so that columns stay narrow
+    table = f'<table class="confusion{upright}"><tr><td></td>{head}</tr>{"".join(rows)}</table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def _prediction(seen: Seen, place: int, images: Mapping[int, Pixels], classes: tuple[str, ...]) -> str:
