@@ -16,6 +16,7 @@ from refnet.report.write import choose, thumbnails
 
 QUERIES, NEIGHBOURS, EXAMPLES, BARS = 5, 6, 4, 5
 MAPS = 32  # of a layer in a column
+Size = tuple[float, float]  # inches
 COLOURS = ("#1f5fa8", "#b8520a", "#1d7a5f", "#7a3e9d", "#8a6d00", "#a02840")
 STYLE = {
     "axes.spines.top": False,
@@ -43,34 +44,36 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
     Raises
     ------
     ConfigError
-        Matplotlib is missing, the file's ending is another, or several runs are given for what has room for one.
+        Matplotlib is missing, or the file's ending is another.
     """
     if output.suffix not in {".png", ".svg"}:
         raise ConfigError(f"-o {output} must end in .png or .svg")
-    if kind != "curves" and len(runs) != 1:
-        raise ConfigError(f"plot {kind} draws one run, not {len(runs)}; curves alone draws several")
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra
         from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.gridspec import GridSpec  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError("plot needs matplotlib; install it with: pip install 'refnet[plots]'") from error
     with mpl.rc_context(STYLE):
         figure = Figure(layout="constrained")
         if kind == "curves":
-            _curves(figure, runs)
+            figure.set_size_inches(_curves(figure, runs))
         else:
-            learned = recall(runs[0], backend)
-            if kind == "activations":
-                _activations(figure, learned, show, image)
-            else:
-                DRAWN[kind](figure, learned, show)
+            rows, sizes = GridSpec(len(runs), 1, figure), []
+            for row, run in zip(rows, runs, strict=True):
+                part = figure.add_subfigure(row)
+                sizes.append(DRAWN[kind](part, recall(run, backend), show, image))
+                if len(runs) > 1:
+                    part.suptitle(printable(run.resolve().name), x=0.01, ha="left", fontsize=13)
+            widths, heights = zip(*sizes, strict=True)
+            rows.set_height_ratios(heights)
+            figure.set_size_inches(max(widths), sum(heights) + 0.4 * (len(runs) > 1) * len(runs))
         metadata = {"Date": None} if output.suffix == ".svg" else {}
         figure.savefig(output, dpi=144, metadata=metadata)
 
 
-def _curves(figure: Any, runs: Sequence[Path]) -> None:
+def _curves(figure: Any, runs: Sequence[Path]) -> Size:
     """Draw loss, errors, rate and speed of several runs over one another."""
-    figure.set_size_inches(9, 6)
     axes = figure.subplots(2, 2)
     for place, run in enumerate(runs):
         went = history.read(run)
@@ -95,23 +98,25 @@ def _curves(figure: Any, runs: Sequence[Path]) -> None:
         axis.set_ylim(bottom=0)
     if len(runs) > 1:
         axes[0, 0].legend(frameon=False)
+    return 9, 6
 
 
-def _kernels(figure: Any, learned: Learned, _: Show) -> None:
+def _kernels(figure: Any, learned: Learned, _show: Show, _image: int) -> Size:
+    """Draw the kernels that read the image, column by column."""
     found = first_kernels(learned.plan, learned.checkpoint.params)
     if not found:
         raise ConfigError(f"net {learned.checkpoint.facts.net} has no convolution that reads the image")
     across = 8
     rows = -(-len(found[0].weights) // across)
-    figure.set_size_inches(4.4 * len(found), 0.55 * rows + 0.35)
     for axis, each in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
         tiles = each.tiles()
-        _show(axis, grid(tiles, across, zoom=max(1, 40 // tiles.shape[1]), gap=3))
+        _picture(axis, grid(tiles, across, zoom=max(1, 40 // tiles.shape[1]), gap=3))
         share = "" if each.colour is None else f", colour share {each.colour:.2f}"
         axis.set_title(f"{each.layer}, column {each.column}{share}")
+    return 4.4 * len(found), 0.55 * rows + 0.35
 
 
-def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
+def _activations(figure: Any, learned: Learned, show: Show, image: int) -> Size:
     """Show what every layer before the fully connected ones makes of a test image, column by column."""
     data, _ = open_data(learned, show)
     if not 0 <= image < len(data.test):
@@ -121,11 +126,10 @@ def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
         dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))
     )
     columns = learned.plan.columns
-    figure.set_size_inches(5 * columns + 1.2, 1.0 * len(layers))
     axes = figure.subplots(len(layers), columns + 1, squeeze=False, width_ratios=[1.2, *[5] * columns])
     for axis in axes[1:, 0]:
         axis.set_axis_off()
-    _show(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
+    _picture(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
     axes[0, 0].set_title(printable(data.words[data.test.labels[image]]))
     for row, layer in zip(axes, layers, strict=True):
         for column, axis in enumerate(row[1:]):
@@ -134,40 +138,44 @@ def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
                 axis.set_axis_off()
                 continue
             shown = maps[:MAPS]
-            _show(axis, grid(_grey(shown), 16, zoom=max(1, 28 // shown.shape[1]), gap=2))
+            _picture(axis, grid(_grey(shown), 16, zoom=max(1, 28 // shown.shape[1]), gap=2))
             more = f", the first {MAPS} of {len(maps)} maps" if len(maps) > MAPS else f", {len(maps)} maps"
             axis.set_title(f"{layer}, column {column}{more}", fontsize=9, fontweight="normal")
+    return 5 * columns + 1.2, 1.0 * len(layers)
 
 
-def _neighbours(figure: Any, learned: Learned, show: Show) -> None:
+def _neighbours(figure: Any, learned: Learned, show: Show, _: int) -> Size:
+    """Show test images, and to the right of each the training images that are nearest in the last hidden layer."""
     data, _ = open_data(learned, show)
     queries = choose(look(learned, data.test, spread(data.test), show, "looking at test images"), QUERIES)
     among = look(learned, data.train, spread(data.train), show, "looking at training images")
     found = nearest(queries.hidden, among.hidden, NEIGHBOURS)
     mine = thumbnails(data.test, queries.indices)
     others = thumbnails(data.train, among.indices[np.unique(found)])
-    figure.set_size_inches(1.25 * (NEIGHBOURS + 1), 1.45 * len(found))
-    axes = figure.subplots(len(found), 1 + found.shape[1], squeeze=False)
+    widths = [1, 0.1, *[1] * found.shape[1]]  # with a gap between question and answers
+    axes = figure.subplots(len(found), len(widths), squeeze=False, width_ratios=widths)
     for place, row in enumerate(axes):
-        _show(row[0], mine[int(queries.indices[place])])
+        row[1].set_axis_off()
+        _picture(row[0], mine[int(queries.indices[place])])
         row[0].set_title(printable(data.words[queries.labels[place]]), fontsize=9)
-        for axis, other in zip(row[1:], found[place], strict=True):
-            _show(axis, others[int(among.indices[other])])
+        for axis, other in zip(row[2:], found[place], strict=True):
+            _picture(axis, others[int(among.indices[other])])
             axis.set_title(printable(data.words[among.labels[other]]), fontsize=9, fontweight="normal")
+    return 1.25 * (NEIGHBOURS + 1), 1.45 * len(found)
 
 
-def _predictions(figure: Any, learned: Learned, show: Show) -> None:
+def _predictions(figure: Any, learned: Learned, show: Show, _: int) -> Size:
+    """Show the test images whose truth is the most and the least probable to the network."""
     data, _ = open_data(learned, show)
     seen = look(learned, data.test, spread(data.test), show)
     places = best_and_worst(seen, EXAMPLES)
     images = thumbnails(data.test, seen.indices[np.concatenate(places)])
-    figure.set_size_inches(10, 7)
     axes = figure.subplots(4, max(len(places[0]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
     for row, title, chosen in zip((0, 2), ("best", "worst"), places, strict=True):
         for column, place in enumerate(chosen):
             truth, p = seen.labels[place], seen.p[place]
             order = np.argsort(-p, kind="stable")[:BARS][::-1]
-            _show(axes[row, column], images[int(seen.indices[place])])
+            _picture(axes[row, column], images[int(seen.indices[place])])
             axes[row, column].set_title(f"{title}: {printable(data.words[truth])}")
             bars = axes[row + 1, column]
             bars.barh(
@@ -177,9 +185,10 @@ def _predictions(figure: Any, learned: Learned, show: Show) -> None:
             )
             bars.set_xlim(0, 100)
             bars.set_xlabel("%")
+    return 10, 7
 
 
-def _show(axis: Any, picture: Any) -> None:
+def _picture(axis: Any, picture: Any) -> None:
     axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.set_axis_off()
 
@@ -190,8 +199,9 @@ def _grey(maps: Floats) -> Any:
     return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
 
 
-DRAWN: Mapping[str, Callable[[Any, Learned, Show], None]] = {
+DRAWN: Mapping[str, Callable[[Any, Learned, Show, int], Size]] = {
     "kernels": _kernels,
+    "activations": _activations,
     "neighbours": _neighbours,
     "predictions": _predictions,
 }

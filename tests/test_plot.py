@@ -58,10 +58,22 @@ def test_curves_of_several_runs_are_named(trained, tmp_path):
     assert (tmp_path / "a.svg").read_text().count(">tiny<") == 2
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "curves"])
+def test_several_runs_stand_below_one_another(trained, tmp_path, kind):
+    sizes = []
+    for runs in ([trained], [trained, trained]):
+        out = tmp_path / f"{len(runs)}.png"
+        assert main(["plot", kind, *map(str, runs), "-o", str(out), "--backend", "numpy"]) == 0
+        with Image.open(out) as picture:
+            sizes.append(picture.size)
+    (width, height), (both_width, both_height) = sizes
+    assert both_width == width
+    assert both_height >= 2 * height
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["kernels", "RUN", "RUN"], "draws one run, not 2"),
         (["kernels", "RUN", "-o", "x.jpg"], "must end in .png or .svg"),
         (["activations", "RUN", "--image", "360"], "--image 360 is not there"),
         (["portrait", "RUN"], "invalid choice"),

@@ -1,7 +1,8 @@
 """Write a page for each chapter, and one for each file that makes it fast, from the files themselves.
 
-A chapter's docstring is reStructuredText with sections, so it becomes the page as it stands. Below it come the NumPy
-text, what the conformance suite demands, and the backends' files. Nothing is written down twice.
+A chapter's docstring is reStructuredText with sections, so it becomes the page as it stands, with its figure below the
+first sentence. Then come the NumPy text, what the conformance suite demands, and the backends' files. Nothing is
+written down twice.
 """
 
 import ast
@@ -32,7 +33,7 @@ def write_pages(app: Any) -> None:
 
 def _chapter(op: str) -> str:
     module = import_module(f"refnet.ops.{op}")
-    text = inspect.getdoc(module) or ""
+    sentence, _, text = (inspect.getdoc(module) or "").partition("\n\n")
     source = Path(str(module.__file__))
     docstring = ast.parse(source.read_text()).body[0]
     cases = [case for case in CASES if case.op == op]
@@ -40,6 +41,10 @@ def _chapter(op: str) -> str:
         [
             *_title(op, "="),
             f".. py:module:: refnet.ops.{op}",
+            "",
+            sentence,
+            "",
+            f".. chapter-figure:: {op}",
             "",
             *text.splitlines(),  # its sections are underlined with dashes, one level below the title
             "",

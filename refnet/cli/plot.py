@@ -12,7 +12,9 @@ from refnet.printable import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("kind", choices=KINDS, help="what to draw")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder; curves draws several")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="a run's folder; several are drawn in one picture"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a .png or .svg file (default: KIND.png)")
     parser.add_argument("--image", type=int, default=0, help="activations: of which test image (default: 0)")
     parser.add_argument(

@@ -48,7 +48,7 @@ def chart(title: str, lines: Sequence[Line], x_label: str, *, percent: bool = Fa
     drawn += [
         f'<text x="{across(tick):.1f}" y="{HEIGHT - 9}" text-anchor="middle">{number(tick)}</text>'
         for tick in x_ticks
-        if x_low <= tick <= x_high
+        if x_low <= tick <= x_high and abs(tick - round(tick)) < 1e-9  # steps and epochs are whole
     ]
     for place, line in enumerate(lines):
         points = " ".join(

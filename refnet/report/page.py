@@ -104,7 +104,9 @@ def kernels_section(kernels: list[Kernels]) -> str:
         tiles = each.tiles()
         side = tiles.shape[1]
         across = min(8, len(tiles))
-        picture = _img(grid(tiles, across, gap=1, zoom=max(1, 33 // side), ground=127), f"column {each.column}")
+        gaps = grid(np.full_like(tiles[..., :1], 255), across, gap=4, zoom=max(1, 33 // side), ground=0)
+        shown = grid(tiles, across, gap=4, zoom=max(1, 33 // side))
+        picture = _img(np.concatenate([shown, gaps], axis=2), f"column {each.column}")  # through gaps one sees the page
         share = "grey images: no colour to see" if each.colour is None else f"colour share {each.colour:.2f}"
         count, channels = each.weights.shape[:2]
         parts.append(
@@ -191,7 +193,9 @@ def _confusion_table(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) ->
             style = f' class="{kind}" style="--share:{share:.2f}"' if count else ""
             cells += f"<td{style}>{count or '·'}</td>"
         rows.append(f"<tr><th>{esc(name)}</th>{cells}</tr>")
-    return f'<div class="scroll"><table class="confusion"><tr><td></td>{head}</tr>{"".join(rows)}</table></div>'
+    upright = " upright" if max(map(len, classes)) > 3 else ""  # long names stand on end, so that columns stay narrow
+    table = f'<table class="confusion{upright}"><tr><td></td>{head}</tr>{"".join(rows)}</table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def _prediction(seen: Seen, place: int, images: Mapping[int, Pixels], classes: tuple[str, ...]) -> str:
@@ -211,7 +215,7 @@ def _labelled(picture: Pixels, label: str) -> str:
 
 
 def _img(picture: Pixels, alternative: str) -> str:
-    """Put a picture (H,W,1 or 3) into the page."""
+    """Put a picture (H,W,1 or 3), or one with holes (H,W,2 or 4), into the page."""
     height, width = picture.shape[:2]
     image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
     file = io.BytesIO()

@@ -1,0 +1,27 @@
+"""Left, which of 48 units (across) are kept for 12 images (down), in two steps.
+
+It is another network each time. Right, the mean output of a unit of activity 1 over more and more draws, for six
+units: it tends to what is taken at test time, the half.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures.style import BLUE, ORANGE, pixels
+from refnet.ops import dropout
+
+
+def draw(figure: Figure) -> None:
+    """Draw masks, and the mean of many."""
+    left, right = figure.subfigures(1, 2, width_ratios=[1.25, 1])
+    for step, axis in enumerate(left.subplots(2, 1)):
+        pixels(axis, dropout.mask((12, 48), drop=0.5, key=(0, 2), counter=(step, 0, 0, 0)).astype(float))
+        axis.set_title(f"step {step}")
+    draws = 400
+    ones = np.ones((draws, 6))
+    y = dropout.forward(ones, drop=0.5, key=(0, 2), counter=(0, 0, 0, 0))
+    axis = right.subplots()
+    axis.plot(np.arange(1, draws + 1), y.cumsum(axis=0) / np.arange(1, draws + 1)[:, None], color=BLUE, linewidth=1)
+    axis.axhline(dropout.expected(ones, drop=0.5)[0, 0], color=ORANGE, linestyle="--")
+    axis.set(xlabel="draws", title="Mean output", ylim=(0, 1.02), xscale="log")
+    axis.xaxis.set_major_formatter("{x:g}")

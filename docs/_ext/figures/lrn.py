@@ -1,0 +1,32 @@
+"""Left, one position of 24 neighbouring maps, with the paper's constants.
+
+The strong unit pays for itself, and presses the two on either side of it (shaded) down more than others are. Right,
+what becomes of a unit as it grows, beside one neighbour of another strength.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures.style import BLUE, FAINT, GREEN, ORANGE
+from refnet.ops import lrn
+
+PAPER = {"n": 5, "k": 2, "alpha": 1e-4, "beta": 0.75}
+
+
+def draw(figure: Figure) -> None:
+    """Draw maps before and after, and the response of one unit."""
+    x = np.random.default_rng(0).uniform(30, 90, size=24)
+    x[11] = 260
+    y, _ = lrn.forward(x[None, :, None, None], **PAPER)
+    bars, response = figure.subplots(1, 2, width_ratios=[1.3, 1])
+    bars.bar(np.arange(24), x, color=FAINT, label="x")
+    bars.bar(np.arange(24), y[0, :, 0, 0], color=BLUE, label="y")
+    bars.axvspan(8.5, 13.5, color=ORANGE, alpha=0.15, linewidth=0, zorder=0)
+    bars.set(xlabel="map", title="Activity at one position")
+    bars.legend(loc="upper right")
+    own = np.linspace(0, 600, 200)
+    for neighbour, colour in ((0, BLUE), (200, GREEN), (400, ORANGE)):
+        pair = np.stack([own, np.full_like(own, neighbour)], axis=1)[:, :, None, None]
+        response.plot(own, lrn.forward(pair, **PAPER)[0][:, 0, 0, 0], color=colour, label=f"{neighbour}")
+    response.set(xlabel="x", title="y, beside a neighbour of ...", xlim=(0, 600), ylim=(0, None))
+    response.legend(loc="lower right")
