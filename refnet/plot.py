@@ -1,6 +1,7 @@
 """Pictures of runs by matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,10 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
     ConfigError
         Matplotlib is missing, the file's ending is another, or several runs are given for what has room for one.
     """
-    if output.suffix not in {".png", ".svg"}:
-        raise ConfigError(f"-o {output} must end in .png or .svg")
+    check_output(output)
     if kind != "curves" and len(runs) != 1:
         raise ConfigError(f"plot {kind} draws one run, not {len(runs)}; curves alone draws several")
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError("plot needs matplotlib; install it with: pip install 'refnet[plots]'") from error
-    with mpl.rc_context(STYLE):
-        figure = Figure(layout="constrained")
+    with figure_to(output) as figure:
         if kind == "curves":
             _curves(figure, runs)
         else:
@@ -64,6 +58,28 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
                 _activations(figure, learned, show, image)
             else:
                 DRAWN[kind](figure, learned, show)
+
+
+def check_output(output: Path) -> None:
+    """Raise ``ConfigError`` unless a picture can be drawn there: for another ending, and without matplotlib."""
+    if output.suffix not in {".png", ".svg"}:
+        raise ConfigError(f"-o {output} must end in .png or .svg")
+    try:
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError("a picture needs matplotlib; install it with: pip install 'refnet[plots]'") from error
+
+
+@contextmanager
+def figure_to(output: Path) -> Iterator[Any]:
+    """Give an empty figure in refnet's style, and write it once it is drawn. Raises as `check_output` does."""
+    check_output(output)
+    import matplotlib as mpl  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        yield figure
         metadata = {"Date": None} if output.suffix == ".svg" else {}
         figure.savefig(output, dpi=144, metadata=metadata)
 
