@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         check_output(arguments.output)
     load(settings.backend, columns=2, threads=settings.threads)
-    show = progress.on(sys.stderr if arguments.json else sys.stdout)
+    show = progress.on(sys.stderr)
+    if not arguments.json:
+        _introduce(claim, settings)
     outcomes, stopped = _outcomes(claim, settings, show)
 
     pairs = [_of(outcomes, arm.name) for arm in claim.arms]
@@ -102,11 +104,17 @@ def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
     )
 
 
-def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcome], KeyboardInterrupt | None]:
-    show.say(f"{claim.name}: {claim.question} (paper, section {claim.section})")
+def _introduce(claim: Claim, settings: Settings) -> None:
     images = "all" if settings.images is None else f"{settings.images:,}"
-    arms = "; ".join(f"{arm.name}: {_keys(arm.keys)}" for arm in claim.arms)
-    show.say(f"net {settings.net}, {images} training images, {settings.epochs} epochs, {settings.seeds} seeds; {arms}")
+    print(f"{claim.question} (paper, section {claim.section})")
+    print(f"net {settings.net}, {images} training images, {settings.epochs} epochs, {settings.seeds} seeds")
+    if claim.common:
+        print(f"both: {_keys(claim.common)}")
+    for arm in claim.arms:
+        print(f"{arm.name}: {_keys(arm.keys)}", flush=True)
+
+
+def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcome], KeyboardInterrupt | None]:
     outcomes: list[Outcome] = []
     try:
         for outcome in perform(claim, settings, show):
@@ -206,11 +214,13 @@ def _keys(keys: Any) -> str:
     """Write keys of the configuration as flags."""
     written = []
     for name, value in keys.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            written.append(f"--{flag}" if value else f"--no-{flag}")
+        flag = f"--{name.replace('_', '-')}"
+        if value is False:
+            written.append(flag.replace("--", "--no-", 1))
+        elif value == ():
+            written.append(f"no {flag}")
         else:
-            written.append(f"--{flag} {','.join(value) if isinstance(value, tuple) else value}")
+            written.append(f"{flag} {','.join(value) if isinstance(value, tuple) else format(value, 'g')}")
     return " ".join(written) or "the net as it is"
 
 

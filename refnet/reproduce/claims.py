@@ -7,7 +7,7 @@ shapes agree, the same first weights (:mod:`refnet.nets.variants`), so that they
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from refnet.errors import ConfigError
 
@@ -79,6 +79,8 @@ class Claim:
         Keys of the configuration that both arms have, other than the net's recipe.
     rates
         Learning rates of which each arm is given its best, by a run with a seed of its own; none: the recipe's.
+    watched
+        Whose error a picture shows first.
     epochs
         By net, other than usual (:data:`refnet.reproduce.experiment.USUAL`).
     """
@@ -91,6 +93,7 @@ class Claim:
     measures: tuple[Measure, ...]
     common: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
+    watched: Literal["validation", "training"] = "validation"
     epochs: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -141,6 +144,7 @@ CLAIMS: Mapping[str, Claim] = {
             # The paper: no regularisation, and rates "chosen independently to make training as fast as possible".
             {"augment": False, "weight_decay": 0.0, "drop_epochs": ()},
             rates=(0.003, 0.01, 0.03),
+            watched="training",
             epochs={"cifar": 12, "fashion": 4, "digits": 4},
         ),
         Claim(

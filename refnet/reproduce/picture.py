@@ -26,15 +26,19 @@ def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
 
 
 def _curves(axis: Any, claim: Claim, arms: Sequence[Sequence[Outcome]]) -> None:
-    """Draw the mean over the seeds in strong lines, and each seed's own validation error behind it in weak ones."""
+    """Draw the means of both errors over the seeds, and weakly behind the watched one what each seed came to."""
+    names = ("training", "validation") if claim.watched == "training" else ("validation", "training")
     for arm, colour, runs in zip(claim.arms, SIDES, arms, strict=True):
         epochs = np.arange(1, len(runs[0].train_errors) + 1)
-        validation = 100 * np.array([run.validation_errors for run in runs])
-        training = 100 * np.array([run.train_errors for run in runs])
-        axis.plot(epochs, validation.T, color=colour, linewidth=0.6, alpha=0.3)
-        axis.plot(epochs, validation.mean(axis=0), color=colour, linewidth=1.8, label=arm.name)
-        axis.plot(epochs, training.mean(axis=0), color=colour, linewidth=1.4, linestyle=(0, (4, 2)))
-    axis.set_title("Error, % (dashed: training)")
+        errors = {
+            "validation": 100 * np.array([run.validation_errors for run in runs]),
+            "training": 100 * np.array([run.train_errors for run in runs]),
+        }
+        watched, other = (errors[name] for name in names)
+        axis.plot(epochs, watched.T, color=colour, linewidth=0.6, alpha=0.3)
+        axis.plot(epochs, watched.mean(axis=0), color=colour, linewidth=1.8, label=arm.name)
+        axis.plot(epochs, other.mean(axis=0), color=colour, linewidth=1.4, linestyle=(0, (4, 2)))
+    axis.set_title(f"{names[0].capitalize()} error, % (dashed: {names[1]})")
     axis.set_xlabel("epochs")
     axis.set_ylim(bottom=0)
     axis.xaxis.get_major_locator().set_params(integer=True)
