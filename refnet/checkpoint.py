@@ -71,7 +71,8 @@ def plan_of(facts: Facts) -> Plan:
     if facts.columns not in COLUMNS:
         raise ConfigError(f"net {facts.net} cannot be in {facts.columns} columns")
     exchange = facts.config.get("exchange") != "none"
-    return nets.get(facts.net, facts.init).plan(facts.columns, exchange=exchange)
+    net = nets.get(facts.net, facts.init, facts.config.get("variant"))
+    return net.plan(facts.columns, exchange=exchange)
 
 
 def expected_shapes(facts: Facts) -> dict[str, tuple[int, ...]]:

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import tomli_w
 
 from refnet.errors import ConfigError
+from refnet.nets.variants import VARIANTS
 from refnet.printable import printable
 
 _PREFIX = "REFNET_"
@@ -146,7 +147,18 @@ class Config:
 
     net: str = _key("digits", _text("the name of a net"), "the network to train")
     init: str | None = _key(None, _text("the name of one of the net's inits"), "the initial weights", "the net's own")
+    variant: tuple[str, ...] = _key(
+        (),
+        Allowed(
+            str, f"names among {', '.join(VARIANTS)}, separated by commas", lambda v: set(v) <= set(VARIANTS), many=True
+        ),
+        "what is changed in the net",
+        "nothing",
+    )
     data: str | None = _key(None, _text("'digits' or a path"), "the images to train on", "the net's own")
+    images: int | None = _key(
+        None, _whole(1), "train on so many of the images alone, validate on the same share", "all of them"
+    )
     backend: str = _key("auto", _text("the name of a backend, or auto for the fastest"), "the code that computes")
     columns: int = _key(2, _whole(1, 2), "columns into which the network is split")
     devices: tuple[str, ...] = _key(
@@ -173,6 +185,9 @@ class Config:
     epochs: int = _key(1, _whole(1), "passes over the training images")
     max_steps: int | None = _key(None, _whole(1), "stop after so many steps", "no limit")
     batch: int = _key(128, _whole(1), "images in a step")
+    augment: bool = _key(
+        True, Allowed(bool, "true or false", lambda _: True), "crop at random and mirror; if not: the centre, as it is"
+    )
     colour_noise: float = _key(
         0.0, _number("of at least 0", lambda v: v >= 0), "shift colours by so many of their standard deviations"
     )
@@ -201,6 +216,7 @@ class Config:
         "fixed: the epochs at which lr drops",
         "none, a constant lr",
     )
+    score_train: int = _key(0, _whole(0), "training images to classify after each epoch, to see overfitting")
     checkpoint_minutes: float = _key(30.0, _number("above 0", lambda v: v > 0), "minutes between checkpoints at most")
     checkpoint_steps: int | None = _key(None, _whole(1), "steps between checkpoints at most", "minutes alone count")
     non_finite: Literal["stop", "skip"] = _key(

@@ -1,6 +1,7 @@
 """Pictures of runs by matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,14 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
     ConfigError
         Matplotlib is missing, or the file's ending is another.
     """
-    if output.suffix not in {".png", ".svg"}:
-        raise ConfigError(f"-o {output} must end in .png or .svg")
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-        from matplotlib.gridspec import GridSpec  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError("plot needs matplotlib; install it with: pip install 'refnet[plots]'") from error
-    with mpl.rc_context(STYLE):
-        figure = Figure(layout="constrained")
+    check_output(output)
+    from matplotlib.gridspec import GridSpec  # noqa: PLC0415 - an extra
+
+    with figure_to(output) as figure:
         if kind == "curves":
             figure.set_size_inches(_curves(figure, runs))
         else:
-            rows, sizes = GridSpec(len(runs), 1, figure), []
+            rows, sizes = GridSpec(len(runs), 1, figure), list[Size]()
             for row, run in zip(rows, runs, strict=True):
                 part = figure.add_subfigure(row)
                 sizes.append(DRAWN[kind](part, recall(run, backend), show, image))
@@ -68,6 +63,28 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
             widths, heights = zip(*sizes, strict=True)
             rows.set_height_ratios(heights)
             figure.set_size_inches(max(widths), sum(heights) + 0.4 * (len(runs) > 1) * len(runs))
+
+
+def check_output(output: Path) -> None:
+    """Raise ``ConfigError`` unless a picture can be drawn there: for another ending, and without matplotlib."""
+    if output.suffix not in {".png", ".svg"}:
+        raise ConfigError(f"-o {output} must end in .png or .svg")
+    try:
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError("a picture needs matplotlib; install it with: pip install 'refnet[plots]'") from error
+
+
+@contextmanager
+def figure_to(output: Path) -> Iterator[Any]:
+    """Give an empty figure in refnet's style, and write it once it is drawn. Raises as `check_output` does."""
+    check_output(output)
+    import matplotlib as mpl  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        yield figure
         metadata = {"Date": None} if output.suffix == ".svg" else {}
         figure.savefig(output, dpi=144, metadata=metadata)
 

@@ -13,7 +13,7 @@ from refnet.printable import printable
 from refnet.schedule import Rate
 from refnet.state import Facts, State
 
-FIXED = ("net", "init", "columns", "seed")
+FIXED = ("net", "init", "variant", "columns", "seed")
 PLACES = ("run_dir", "data")  # where something lies: what it is counts
 SURROUNDINGS = ("backend", "devices", "threads")  # what computes
 
@@ -45,9 +45,10 @@ def changes(facts: Facts, config: Config) -> Changes:
     ConfigError
         One of them makes another run of it, with a line for each.
     """
-    found = _differences(facts.config, asdict(config))
+    # A key that is younger than the run had its default.
+    found = _differences(json.loads(json.dumps(asdict(Config()))) | facts.config, asdict(config))
     wrong = [
-        f"--{name} {printable(str(now))} cannot be: the run has {printable(str(before))}; start a run of its own"
+        f"--{name} {_said(now)} cannot be: the run has {_said(before)}; start a run of its own"
         for name, (before, now) in found.items()
         if name in FIXED
     ]
@@ -82,6 +83,11 @@ def go_on(state: State, config: Config, changed: Changes, flags: frozenset[str])
     if "lr" not in changed and "lr" not in flags:
         return state
     return replace(state, rate=Rate(config.lr, best=state.rate.best, drops=state.rate.drops))
+
+
+def _said(value: object) -> str:
+    text = ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+    return printable(text)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:

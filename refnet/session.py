@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -12,7 +13,7 @@ from refnet import environment, generations
 from refnet.backend import Array, Backend, load
 from refnet.checkpoint import Checkpoint
 from refnet.config import Config
-from refnet.data import Dataset, Reading, check_fits, describe, fingerprint, open_dataset
+from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_dataset
 from refnet.data.crops import Augmentation
 from refnet.data.loader import Loader
 from refnet.errors import ConfigError, NumericError
@@ -76,9 +77,10 @@ class Session:
             self.save(must=True)
             raise Interrupted(self.stop.asked, f"; step {self.state.step} is saved")
 
-    def score(self, which: str) -> Score:
-        """Classify the validation or test images."""
-        split = self.dataset.validation if which == "validation" else self.dataset.test
+    def score(self, which: Literal["train", "validation", "test"], most: int | None = None) -> Score:
+        """Classify the images of a split, or so many of them at most."""
+        split: Split = getattr(self.dataset, which)
+        split = split if most is None else few(split, most)
         model = self.model
         mean, batch = self.dataset.mean, self.config.batch
         with self.at_step(self.state.step):
@@ -103,10 +105,12 @@ class Session:
             raise NumericError(f"step {step}: {error}") from error
 
 
-def open_session(config: Config, show: Show, resume: Resume | None, stack: ExitStack) -> Session:
+def open_session(
+    config: Config, show: Show, resume: Resume | None, stack: ExitStack, dataset: Dataset | None = None
+) -> Session:
     """Bring together all that a run consists of. A new run's directory comes last, so that no mistake leaves one."""
     began = time.monotonic()
-    net = get(config.net, config.init)
+    net = get(config.net, config.init, config.variant)
     found = None
     if resume is None:
         RunDirectory.check(config)
@@ -126,7 +130,7 @@ def open_session(config: Config, show: Show, resume: Resume | None, stack: ExitS
         exchange="fp16" if config.exchange == "fp16" else None,  # that none do is the network's business
         graph=config.graph or None,
     )
-    dataset = _open_data(net, config, show)
+    dataset = _part(net, config, dataset or _open_data(net, config, show), show)
     plan = fuse(net.plan(config.columns, exchange=config.exchange != "none"))
     state = State(Rate(config.lr))
     if found and resume:
@@ -151,7 +155,7 @@ def open_session(config: Config, show: Show, resume: Resume | None, stack: ExitS
     minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
     saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
     saver.reserve(model.params, model.velocities)
-    augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing)
+    augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing, config.augment)
     loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
     mean, began = backend.asarray(dataset.mean), began - state.seconds
     return Session(config, net, dataset, loader, mean, model, state, run, saver, stop, lasting, facts, began)
@@ -222,10 +226,15 @@ def _open_data(net: Net, config: Config, show: Show) -> Dataset:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
     channels, *_ = net.input_shape
     with show.task("reading images") as advance:
-        dataset = open_dataset(
+        return open_dataset(
             what, image_size=net.image_size, channels=channels, progress=advance, reading=_reading(config)
         )
+
+
+def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:
+    """Hold the data to the net, and take as many images of them as are wanted."""
     check_fits(dataset, net.outputs)
+    dataset = dataset if config.images is None else dataset.few(config.images)
     show.say(describe(dataset))
     return dataset
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from refnet import generations, network, tensorboard
 from refnet.config import Config
+from refnet.data import Dataset
 from refnet.data.loader import TrainingBatch
 from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
 from refnet.evaluate import Score
@@ -57,13 +58,17 @@ class Result:
         }
 
 
-def train(config: Config, show: Show, resume: Resume | None = None, *, board: bool = False) -> Result:
+def train(
+    config: Config, show: Show, resume: Resume | None = None, *, board: bool = False, dataset: Dataset | None = None
+) -> Result:
     """Train a network as configured, or go on with a run, and test it once at the end.
 
     Parameters
     ----------
     board
         Whether to write files for TensorBoard (:mod:`refnet.tensorboard`), too.
+    dataset
+        What ``config.data`` names, where it is open already.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def train(config: Config, show: Show, resume: Resume | None = None, *, board: bo
         A signal asked for it, twice if the run is not saved. The message says how to go on.
     """
     with ExitStack() as stack:
-        session = open_session(config, show, resume, stack)
+        session = open_session(config, show, resume, stack, dataset)
         where = session.run.path
         if board:
             session.run.metrics.also = tensorboard.follow(where, session.state.step, stack)
@@ -107,8 +112,9 @@ def _train(session: Session) -> Result:
         cut = session.state.position < len(dataset.train)
         if cut:  # saved as it is now, so that whoever allows more steps goes on as if the epoch had never been cut
             session.save(must=True)
+        training = session.score("train", config.score_train) if config.score_train else None
         validation = session.score("validation")
-        _report(session, validation)
+        _report(session, validation, training)
         if not cut:
             session.state = _after(session.state, config, validation)
             if session.state.best == session.state.latest:
@@ -177,10 +183,10 @@ def _has_more(state: State, config: Config) -> bool:
     return config.max_steps is None or state.step < config.max_steps or state.position > 0
 
 
-def _report(session: Session, validation: Score) -> None:
+def _report(session: Session, validation: Score, training: Score | None) -> None:
     state, lr = session.state, session.state.rate.lr
     loss = state.total / state.counted if state.counted else None
-    named = _named("validation", validation)
+    named = _named("validation", validation) | (_named("scored_train", training) if training else {})
     session.run.metrics.log("epoch", epoch=state.epoch, step=state.step, lr=lr, train_loss=loss, **named)
     session.show.say(
         f"epoch {state.epoch:3}  lr {lr:<7.2g}  loss {'none' if loss is None else f'{loss:.4f}'}  "

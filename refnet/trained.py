@@ -123,7 +123,7 @@ def open_trained(
     there = backends.load(backend, columns=facts.columns, devices=devices, threads=threads)
     plan = fuse(checkpoint.plan_of(facts))
     params = network.place_params(plan, found.params, there)
-    net = get(facts.net, facts.init)
+    net = get(facts.net, facts.init, facts.config.get("variant"))
     return Trained(str(where), facts, net, plan, params, there.asarray(found.mean), there)
 
 

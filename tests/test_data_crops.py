@@ -100,6 +100,20 @@ def test_without_flip_nothing_is_mirrored_and_offsets_stay(images, mean):
     assert 0 < sum(mirrored) < N
 
 
+def test_not_at_random_every_epoch_has_the_centre_and_its_colours():
+    indices, shape = np.arange(N), (H, W, C)
+    still = Augmentation(SIZE, flip=True, colour_noise=0.1, crop_sharing=8, at_random=False)
+    drawn = [still.draw(indices, shape=shape, colours=IMAGENET, seed=1, epoch=epoch) for epoch in (1, 2)]
+    for draws in drawn:
+        expected = centre(N, shape, SIZE)
+        assert (draws.offsets == expected.offsets).all()
+        assert not draws.flips.any()
+    moving = Augmentation(SIZE, flip=True, colour_noise=0.1).draw(
+        indices, shape=shape, colours=IMAGENET, seed=1, epoch=1
+    )
+    assert drawn[0].shifts.tobytes() == moving.shifts.tobytes() != drawn[1].shifts.tobytes()
+
+
 def test_words_are_those_of_philox():
     """Also of an index that 16 bits would not hold; pinned."""
     indices = np.array([0, 5, 4_000_000])

@@ -96,3 +96,41 @@ def test_labels_out_of_range(digits, which, label):
     wrong = replace(digits, **{which: ArraySplit(labels, part.pixels)})
     with pytest.raises(DataError, match=rf"label is {label}, but labels must lie in 0\.\.9 \(1 of {len(part)} "):
         check_fits(wrong, 1000)
+
+
+# Some of the images
+
+
+@pytest.mark.parametrize("images", [1, 100, 1296])
+def test_few_images_are_some_of_all(digits, images):
+    few = digits.few(images)
+    assert (len(few.train), len(few.test)) == (images, 360)
+    assert len(few.validation) == max(1, round(140 * images / 1297))
+    numbers = few.train.chosen
+    assert (np.diff(numbers) > 0).all()
+    assert few.train.labels.tolist() == digits.train.labels[numbers].tolist()
+    assert everything(few.train).tobytes() == digits.train.images(numbers).tobytes()
+    backwards = np.arange(images)[::-1]
+    assert few.train.images(backwards).tobytes() == digits.train.images(numbers[::-1]).tobytes()
+    assert few.train.where(images - 1) == digits.train.where(int(numbers[-1]))
+    assert few.mean is digits.mean
+    assert few.image_shape == few.train.shape == digits.image_shape
+
+
+def test_fewer_are_among_more_and_of_every_class(digits):
+    small, large = digits.few(100).train, digits.few(200).train
+    assert set(small.chosen) < set(large.chosen)
+    assert (digits.few(100).train.chosen == small.chosen).all()
+    assert set(small.labels) == set(range(10))
+
+
+@pytest.mark.parametrize("images", [1297, 5000])
+def test_there_are_no_more_than_all(digits, images):
+    few = digits.few(images)
+    assert few.train is digits.train
+    assert few.validation is digits.validation
+
+
+def test_where_validation_tests_it_still_does(digits):
+    few = replace(digits, test=digits.validation).few(500)
+    assert few.test is few.validation

@@ -10,6 +10,7 @@ import pytest
 from refnet import nets
 from refnet.errors import ConfigError
 from refnet.initial import initialise
+from refnet.ops import dropout, lrn
 from refnet.plan import IMAGE, Plan, crossings, split
 
 # spec.md, section 1: the layer, its output over both columns, its parameters, its forward MMAC for an image.
@@ -218,6 +219,37 @@ class TestGet:
         """With the text's sigma the loss stays at chance (spec.md, section 2)."""
         assert nets.get(name) == nets.get(name, "code2012")
         assert nets.get(name) != nets.get(name, "paper")
+
+
+class TestVariants:
+    @pytest.mark.parametrize("variant", nets.VARIANTS)
+    @pytest.mark.parametrize("name", nets.NETS)
+    def test_every_variant_of_every_net(self, name, variant):
+        net, changed = nets.get(name), nets.get(name, None, [variant])
+        assert (changed.layers == net.layers) == ((name, variant) == ("digits", "strong-lrn"))  # which it has
+        assert replace(changed, layers=net.layers) == net
+        for columns in (1, 2):
+            steps, others = net.plan(columns).steps, changed.plan(columns).steps
+            assert [step.index for step in steps] == [step.index for step in others]
+            if variant != "half":
+                assert [(step.shape, step.params) for step in steps] == [(step.shape, step.params) for step in others]
+
+    def test_layers_without_effect_have_none(self):
+        x = np.random.default_rng(0).normal(size=(2, 8, 3, 4))
+        options = {layer.op: layer.options for layer in nets.get("cifar", None, ["no-lrn", "no-dropout"]).layers}
+        assert lrn.forward(x, **options["lrn"])[0] == pytest.approx(x * 2**-0.75, rel=1e-12)
+        assert dropout.forward(x, **options["dropout"], key=(0, 2), counter=(1, 0, 0, 0)).tobytes() == x.tobytes()
+        assert dropout.expected(x, **options["dropout"]).tobytes() == x.tobytes()
+
+    def test_variants_add_up(self):
+        both = nets.get("digits", None, ["no-dropout", "tanh"])
+        assert both.layers == nets.get("digits", None, ["tanh", "no-dropout"]).layers
+        assert {layer.op for layer in both.layers} == {"conv2d", "tanh", "lrn", "maxpool", "linear", "dropout"}
+
+    @pytest.mark.parametrize("variant", ["tanhh", [["tanh"]], [None], 3])
+    def test_what_is_none_is_told_those_there_are(self, variant):
+        with pytest.raises(ConfigError, match=r"net digits has no variant .* tanh, no-lrn, "):
+            nets.get("digits", None, variant)
 
 
 ROWS = 24  # of a fully connected layer: enough to measure, and the whole of fc6 takes seconds

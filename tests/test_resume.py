@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import checkpoint, generations, session
+from refnet import checkpoint, generations, resume, session
 from refnet.cli import main
+from refnet.config import Config
 from refnet.data import fingerprint, open_dataset
+from refnet.errors import ConfigError
 from refnet.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
@@ -295,6 +297,7 @@ def test_other_changes(trains, stopped, pictures, key, value):
         (["--seed", 6], "--seed 6 cannot be: the run has 5; start a run of its own"),
         (["--columns", 1], "--columns 1 cannot be: the run has 2; start a run of its own"),
         (["--net", "half"], "--net half cannot be: the run has digits; start a run of its own"),
+        (["--variant", "tanh"], "--variant tanh cannot be: the run has none; start a run of its own"),
         (["--init", "default"], "--init default cannot be: the run has None; start a run of its own"),
         (["--run-dir", "other"], "--run-dir cannot be given with --resume: the run has its own"),
         (["--config", "run/config.toml"], "--config cannot be given with --resume: the run has its own"),
@@ -307,6 +310,16 @@ def test_what_may_not_be_changed(refnet_, stopped, pictures, argv, expected):
     code, _, err = refnet_("--resume", "run", *argv)
     assert (code, err) == (2, f"refnet: {expected}\n")
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+def test_a_key_that_the_run_did_not_know_had_its_default(checkpoint_of):
+    facts = checkpoint_of().facts
+    known = {name: value for name, value in facts.config.items() if name not in {"variant", "augment", "images"}}
+    older = dataclasses.replace(facts, config=json.loads(json.dumps(known)))
+    assert resume.changes(older, Config()) == {}
+    assert resume.changes(older, Config(augment=False)) == {"augment": [True, False]}
+    with pytest.raises(ConfigError, match="--variant"):
+        resume.changes(older, Config(variant=("tanh",)))
 
 
 def test_the_flag_for_changed_data_needs_a_run(refnet_):

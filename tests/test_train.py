@@ -241,6 +241,19 @@ def test_each_epoch_is_scored_on_validation_and_the_end_on_test(trained, photos,
     assert all(args[3] is dataset.mean for args, _ in scores)
 
 
+def test_training_images_are_scored_where_that_is_asked_for(trained):
+    argv = ["--epochs", 2, "--backend", "numpy", "--seed", 3]
+    plain = trained("plain", *argv, "--images", 150)
+    run = trained("run", *argv, "--images", 150, "--score-train", 100)
+    epochs = [line for line in metrics(run) if line["kind"] == "epoch"]
+    for line in epochs:
+        assert {f"scored_train_{name}" for name in ("loss", "top1_error", "top5_error")} < set(line)
+        assert line["scored_train_top1_error"] * 100 == pytest.approx(round(line["scored_train_top1_error"] * 100))
+    assert epochs[1]["scored_train_loss"] < epochs[0]["scored_train_loss"]
+    assert learned(run)[0] == learned(plain)[0]
+    assert {line["images"] for line in metrics(run) if line["kind"] == "step"} == {32, 150 % 32}
+
+
 def test_validation_that_is_also_the_test_is_scored_once(trained, photos):
     root = Path("data")
     for part in ("train", "val"):

@@ -31,6 +31,7 @@ COMMANDS = {
     "runs": "list the runs: net, data, backend, progress, best error",
     "show": "describe one run or checkpoint, and say whether it is whole",
     "report": "write a run as one page to look at: network, curves, kernels, confusion, predictions",
+    "reproduce": "try a claim of the paper: several seeds, one thing changed, and an honest verdict",
     "plot": "draw runs as PNG or SVG: kernels, curves, activations, neighbours, predictions",
     "backends": "list the backends, and why one cannot run here",
 }

@@ -10,7 +10,7 @@ what differs from epoch to epoch.
 from pathlib import Path
 
 from refnet.data import cifar, digits, idx, ilsvrc, prepared
-from refnet.data.dataset import Dataset, Progress, Split, check_fits, describe, shown
+from refnet.data.dataset import Dataset, Progress, Split, check_fits, describe, few, shown
 from refnet.data.fingerprint import fingerprint
 from refnet.data.folder import list_names, read_folder
 from refnet.data.opened import open_source
@@ -25,6 +25,7 @@ __all__ = [
     "Split",
     "check_fits",
     "describe",
+    "few",
     "fingerprint",
     "open_dataset",
     "read_source",

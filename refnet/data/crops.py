@@ -73,12 +73,15 @@ class Augmentation:
         Standard deviation of the paper's a; 0 leaves the colours alone.
     crop_sharing
         How many images that follow each other share a crop and a mirror.
+    at_random
+        Whether images are cropped and mirrored at random; otherwise all give their centre, as it is.
     """
 
     crop: Size
     flip: bool
     colour_noise: float = 0.0
     crop_sharing: int = 1
+    at_random: bool = True
 
     def draw(
         self, indices: Indices, *, shape: Shape, colours: Colours, seed: int, epoch: int, position: int = 0
@@ -87,6 +90,9 @@ class Augmentation:
 
         Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
         """
+        shifts = self._shifts(indices, colours, seed, epoch)
+        if not self.at_random:
+            return centre(len(indices), shape, self.crop)._replace(shifts=shifts)
         tall, wide = _places(shape, self.crop)
         if self.crop_sharing == 1:
             samples, layer = np.asarray(indices), 0
@@ -95,7 +101,7 @@ class Augmentation:
         row, column, mirror, _ = _words(samples, layer, (seed, Purpose.CROPS), epoch)
         offsets = np.stack([_integers(row, tall), _integers(column, wide)], axis=-1).astype(np.int32)
         flips = (_integers(mirror, 2) * self.flip).astype(np.uint8)
-        return Draws(offsets, flips, self._shifts(indices, colours, seed, epoch))
+        return Draws(offsets, flips, shifts)
 
     def _shifts(self, indices: Indices, colours: Colours, seed: int, epoch: int) -> npt.NDArray[np.float32]:
         shifts = np.zeros((len(indices), len(colours.mean)))

@@ -6,13 +6,15 @@ Nothing behind a `Dataset` knows where the images came from. Images are (H,W,C),
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from refnet.data.order import permutation
 from refnet.errors import DataError
+from refnet.random import Purpose
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.integer]
@@ -87,6 +89,39 @@ class ArraySplit(Split):
 
 
 @dataclass(frozen=True, eq=False)
+class PartialSplit(Split):
+    """Some images of a split: the number of each there is int64 (n,)."""
+
+    whole: Split
+    chosen: Indices
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.whole.labels[self.chosen])
+        object.__setattr__(self, "grain", self.whole.grain)
+
+    @property
+    def shape(self) -> Shape:
+        """See `Split.shape`."""
+        return self.whole.shape
+
+    def fill(self, indices: Indices, out: Pixels) -> None:
+        """See `Split.fill`."""
+        self.whole.fill(self.chosen[indices], out)
+
+    def where(self, index: int) -> str:
+        """See `Split.where`."""
+        return self.whole.where(int(self.chosen[index]))
+
+
+def few(split: Split, count: int) -> Split:
+    """Choose so many images of a split, the same ones every time, fewer among more; all if it has no more."""
+    if count >= len(split):
+        return split
+    order = permutation(len(split), key=(0, Purpose.SPLIT), counter=(1, 0, 0, 0))
+    return PartialSplit(split, np.sort(order[:count]))
+
+
+@dataclass(frozen=True, eq=False)
 class Colours:
     """How the colours of the training pixels vary, in grey levels 0..255.
 
@@ -120,6 +155,16 @@ class Dataset:
     test: Split
     mean: Mean  # float32 (H,W,C), of the training images
     colours: Colours  # of the training images
+
+    def few(self, images: int) -> "Dataset":
+        """Keep so many training images, and the same share of those that validate.
+
+        All test images stay, and what is known of all training images: their mean and their colours.
+        """
+        share = max(1, round(len(self.validation) * images / len(self.train)))
+        validation = few(self.validation, share)
+        test = validation if self.test is self.validation else self.test
+        return replace(self, train=few(self.train, images), validation=validation, test=test)
 
 
 def describe(dataset: Dataset) -> str:

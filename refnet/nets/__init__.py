@@ -1,12 +1,14 @@
 """Networks by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from refnet.errors import ConfigError
 from refnet.nets import alexnet, cifar
 from refnet.nets.digits import digits
 from refnet.nets.net import Net
+from refnet.nets.variants import VARIANTS
 
 NETS: Mapping[str, tuple[Callable[[str], Net], tuple[str, ...]]] = {
     "digits": (digits, ("default",)),
@@ -16,24 +18,29 @@ NETS: Mapping[str, tuple[Callable[[str], Net], tuple[str, ...]]] = {
     "fashion": (cifar.fashion, ("default",)),
 }
 
-__all__ = ["NETS", "Net", "get"]
+__all__ = ["NETS", "VARIANTS", "Net", "get"]
 
 
-def get(name: str, init: str | None = None) -> Net:
-    """Write the network of that name, with an initialisation or its default.
+def get(name: str, init: str | None = None, variant: Sequence[str] | None = None) -> Net:
+    """Write the network of that name, with an initialisation or its default, and what variants change in it.
 
     Raises
     ------
     ConfigError
-        There is no such network or initialisation; the message lists those there are.
+        There is no such network, initialisation or variant; the message lists those there are.
     """
     if name not in NETS:
         nearest = get_close_matches(name, NETS, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise ConfigError(f"net {name} is not known; there are {', '.join(NETS)}{hint}")
     write, inits = NETS[name]
-    if init is None:
-        return write(inits[0])
-    if init not in inits:
+    if init is not None and init not in inits:
         raise ConfigError(f"net {name} has no initialisation {init}; it has {', '.join(inits)}")
-    return write(init)
+    net = write(init or inits[0])
+    if not isinstance(variant, Sequence | None):  # in a file that somebody has written
+        raise ConfigError(f"net {name} has no variant {variant}; it has a list of {', '.join(VARIANTS)}")
+    for change in variant or ():
+        if change not in tuple(VARIANTS):
+            raise ConfigError(f"net {name} has no variant {change}; it has {', '.join(VARIANTS)}")
+        net = replace(net, layers=VARIANTS[change](net.layers))
+    return net

@@ -16,6 +16,7 @@ Figures = npt.NDArray[np.float64]
 
 STEP = ("step", "loss", "lr", "images", "seconds")
 EPOCH = ("epoch", "step", "train_loss", "validation_loss", "validation_top1_error", "validation_top5_error")
+SCORED = ("epoch", "scored_train_top1_error", "validation_top1_error")
 POINTS = 240  # as many as a curve can show
 
 
@@ -45,14 +46,22 @@ def read(run: Path) -> History:
     ConfigError
         The file cannot be read.
     """
-    path = run / METRICS
+    lines = _read(run / METRICS)
+    return History(_columns(lines, "step", STEP), _columns(lines, "epoch", EPOCH))
+
+
+def read_scored(run: Path) -> Mapping[str, Figures]:
+    """Read the figures of each epoch of a run that classified training images, too. Raises ``ConfigError``."""
+    return _columns(_read(run / METRICS), "epoch", SCORED)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = list(_lines(path))
+        return list(_lines(path))
     except FileNotFoundError:
-        lines = []
+        return []
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; mend that, or copy the run") from error
-    return History(_columns(lines, "step", STEP), _columns(lines, "epoch", EPOCH))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

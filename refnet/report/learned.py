@@ -73,13 +73,15 @@ def open_data(learned: Learned, show: Show) -> tuple[Dataset, bool]:
     Raises ``DataError`` where they are gone or do not fit, and ``ConfigError`` where the run does not name them.
     """
     facts = learned.checkpoint.facts
-    net = nets.get(facts.net, facts.init)
+    net = nets.get(facts.net, facts.init, facts.config.get("variant"))
     what = facts.config.get("data") or net.data
     if not isinstance(what, str):
         raise ConfigError(f"the run does not say from which data net {facts.net} learned")
     with show.task("reading images") as advance:
         data = open_dataset(what, image_size=net.image_size, channels=net.input_shape[0], progress=advance)
     check_fits(data, learned.classes)
+    images = facts.config.get("images")
+    data = data.few(images) if isinstance(images, int) else data
     return data, fingerprint(data) == facts.data.fingerprint
 
 

@@ -107,7 +107,7 @@ def _planned(run: Run) -> Plan | None:
     """Plan what a run that has saved nothing would train; None where its configuration does not say."""
     columns = run.config.get("columns")
     try:
-        net = nets.get(run.net, run.config.get("init"))
+        net = nets.get(run.net, run.config.get("init"), run.config.get("variant"))
         return net.plan(columns, exchange=run.config.get("exchange") != "none") if columns in {1, 2} else None
     except ConfigError:
         return None

@@ -1,0 +1,228 @@
+"""``refnet reproduce``: the paper's claims, tried at a size that a laptop finishes."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from refnet import nets, progress
+from refnet.backend import load
+from refnet.cli import within
+from refnet.plot import check_output
+from refnet.progress import Show
+from refnet.reproduce import claims
+from refnet.reproduce.claims import CLAIMS, Claim, Outcome
+from refnet.reproduce.experiment import IMAGES, SCORED, USUAL, Settings, net_for, perform
+from refnet.reproduce.picture import draw
+from refnet.reproduce.verdict import MOST, Comparison, compare, explain
+from refnet.signals import Interrupted
+
+WIDTH = 120
+
+EXPLANATION = """\
+Two arms differ in one thing and are trained with the same seeds. A claim is shown where
+the 95 % confidence interval of the mean difference, seed by seed, is on the paper's side
+of zero; not shown, where it is on the other side; where zero lies within, the experiment
+is too small to tell. A run that is finished is kept in --run-dir, so that the same
+command goes on where it was stopped. The net is chosen by the data: digits, fashion (one
+channel) or cifar (three)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = f"{parser.description}\n\n{EXPLANATION}"
+    parser.add_argument("claim", nargs="?", metavar="CLAIM", help=f"one of {', '.join(CLAIMS)}")
+    parser.add_argument("--list", action="store_true", help="list the claims, as does the command without one")
+    parser.add_argument("--data", default="digits", help="'digits' or a path, say to CIFAR-10 (default: digits)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each arm, at least 2 to tell (default: 5)")
+    parser.add_argument("--epochs", type=int, help=f"passes over the images (default: the claim's, or {_usual(USUAL)})")
+    parser.add_argument("--images", type=int, help=f"training images, the same in all runs (default: {_usual(IMAGES)})")
+    parser.add_argument("--backend", default="auto", help="the code that computes (default: auto, the fastest)")
+    parser.add_argument("--threads", type=int, help="threads that compute (default: the net's, or one for each core)")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="FOLDER", help="where the runs are (default: runs/reproduce/CLAIM-NET)"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw a picture, too: a .png or .svg file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Try a claim and say what came of it; of a run that is stopped, what is finished."""
+    if arguments.claim is None or arguments.list:
+        _list(as_json=arguments.json)
+        return 0
+    claim = claims.get(arguments.claim)
+    settings = _settings(arguments, claim)
+    if arguments.output:
+        check_output(arguments.output)
+    load(settings.backend, columns=2, threads=settings.threads)
+    show = progress.on(sys.stderr)
+    if not arguments.json:
+        _introduce(claim, settings)
+    outcomes, stopped = _outcomes(claim, settings, show)
+
+    pairs = [_of(outcomes, arm.name) for arm in claim.arms]
+    count = min(map(len, pairs))
+    outcomes = [outcome for arm in pairs for outcome in arm[:count]]
+    compared = [compare(*([m.of(o) for o in arm[:count]] for arm in pairs)) for m in claim.measures] if count else []
+    if arguments.json:
+        print(json.dumps(_as_dict(claim, settings, outcomes, compared)), flush=True)
+    elif compared:
+        _print(claim, outcomes, compared)
+    if arguments.output and compared:
+        draw(claim, outcomes, arguments.output)
+        show.say(f"picture: {arguments.output}")
+    if stopped:
+        total = settings.seeds * len(claim.arms)
+        number = stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT
+        raise Interrupted(number, f"; {sum(map(len, pairs))} of {total} runs are finished, the same command goes on")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
+    within("--seeds", arguments.seeds, 1, MOST)
+    for flag in ("epochs", "images", "threads"):
+        if getattr(arguments, flag) is not None:
+            within(f"--{flag}", getattr(arguments, flag), 1)
+    net = net_for(arguments.data)
+    return Settings(
+        net=net,
+        data=arguments.data,
+        images=IMAGES[net] if arguments.images is None else arguments.images,
+        epochs=arguments.epochs or claim.epochs.get(net, USUAL[net]),
+        seeds=arguments.seeds,
+        backend=arguments.backend,
+        threads=arguments.threads or nets.get(net).recipe.get("threads"),
+        folder=arguments.run_dir or Path("runs", "reproduce", f"{claim.name}-{net}"),
+    )
+
+
+def _introduce(claim: Claim, settings: Settings) -> None:
+    images = "all" if settings.images is None else f"{settings.images:,}"
+    print(f"{claim.question} (paper, section {claim.section})")
+    print(f"net {settings.net}, {images} training images, {settings.epochs} epochs, {settings.seeds} seeds")
+    if claim.common:
+        print(f"both: {_keys(claim.common)}")
+    for arm in claim.arms:
+        print(f"{arm.name}: {_keys(arm.keys)}", flush=True)
+
+
+def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcome], KeyboardInterrupt | None]:
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in perform(claim, settings, show):
+            outcomes.append(outcome)
+            figures = ", ".join(f"{measure.name} {measure.of(outcome):.2f}" for measure in claim.measures)
+            show.say(f"{outcome.arm}, seed {outcome.seed}: {figures}")
+    except KeyboardInterrupt as stopped:
+        return outcomes, stopped
+    return outcomes, None
+
+
+def _of(outcomes: Sequence[Outcome], arm: str) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.arm == arm]
+
+
+def _print(claim: Claim, outcomes: Sequence[Outcome], compared: Sequence[Comparison]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("measure", no_wrap=True)
+    for heading in (*(arm.name for arm in claim.arms), "difference [95 %]"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("the paper", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for measure, found in zip(claim.measures, compared, strict=True):
+        table.add_row(
+            measure.name,
+            f"{found.without:.2f} ± {found.without_spread:.2f}",
+            f"{found.paper:.2f} ± {found.paper_spread:.2f}",
+            f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]",
+            measure.paper,
+            found.verdict,
+        )
+    console.print(table)
+    if claim.rates:
+        rates = (f"{arm.name} {_of(outcomes, arm.name)[0].lr:g}" for arm in claim.arms)
+        console.print(f"learning rates, each arm's best of {', '.join(map(str, claim.rates))}: {', '.join(rates)}")
+    seeds = len(_of(outcomes, claim.paper.name))
+    console.print(f"{claim.name}: {compared[0].verdict} with {seeds} seeds, since {explain(compared[0])}.")
+
+
+def _as_dict(
+    claim: Claim, settings: Settings, outcomes: Sequence[Outcome], compared: Sequence[Comparison]
+) -> dict[str, Any]:
+    return {
+        "claim": claim.name,
+        "question": claim.question,
+        "section": claim.section,
+        "net": settings.net,
+        "data": settings.data,
+        "images": settings.images,
+        "scored_images": SCORED,
+        "epochs": settings.epochs,
+        "seeds": settings.seeds,
+        "arms": [
+            {
+                "name": arm.name,
+                "keys": dict(arm.keys),
+                "runs": [
+                    {
+                        "seed": outcome.seed,
+                        "lr": outcome.lr,
+                        "train_top1_errors": outcome.train_errors,
+                        "validation_top1_errors": outcome.validation_errors,
+                        "test_top1_error": outcome.test_error,
+                    }
+                    for outcome in _of(outcomes, arm.name)
+                ],
+            }
+            for arm in claim.arms
+        ],
+        "measures": [
+            {"name": measure.name, "paper_says": measure.paper, **found.as_dict()}
+            for measure, found in zip(claim.measures, compared, strict=False)
+        ],
+        "verdict": compared[0].verdict if compared else None,
+    }
+
+
+def _list(*, as_json: bool) -> None:
+    if as_json:
+        listed = [
+            {"claim": c.name, "question": c.question, "section": c.section, "measures": [m.name for m in c.measures]}
+            for c in CLAIMS.values()
+        ]
+        print(json.dumps({"claims": listed}))
+        return
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("claim", "question", "section"):
+        table.add_column(heading, no_wrap=True)
+    for claim in CLAIMS.values():
+        table.add_row(claim.name, claim.question, claim.section)
+    console.print(table)
+
+
+def _keys(keys: Any) -> str:
+    """Write keys of the configuration as flags."""
+    written = []
+    for name, value in keys.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is False:
+            written.append(flag.replace("--", "--no-", 1))
+        elif value == ():
+            written.append(f"no {flag}")
+        else:
+            written.append(f"{flag} {','.join(value) if isinstance(value, tuple) else format(value, 'g')}")
+    return " ".join(written) or "the net as it is"
+
+
+def _usual(numbers: Any) -> str:
+    return ", ".join(f"{net} {'all' if number is None else number}" for net, number in numbers.items())
