@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from refnet_triton import _configs, _launch, _memory, _scalars
+from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -99,6 +100,17 @@ def test_a_pad_wider_than_the_filter(triton):
     found = triton.conv2d.backward(*map(triton.asarray, (dy, x, w)), **options)
     for ours, right in zip(found, ops.conv2d.backward(dy, x, w, **options), strict=True):
         np.testing.assert_allclose(triton.to_numpy(ours), right, rtol=1e-5, atol=1e-5)
+
+
+def test_more_parameters_than_a_launch_takes(triton, monkeypatch):
+    monkeypatch.setattr(triton_sgd, "MANY", 3)
+    w, v, g = ([normal(length, 2) for length in (5, 1, 300, 2, 7, 4, 9)] for _ in range(3))
+    rates = {"lr": 0.1, "momentum": 0.9, "weight_decays": [0.1, 0, 0.2, 0.3, 0, 0, 0.1]}
+    there = [[triton.asarray(a) for a in arrays] for arrays in (w, v, g)]
+    triton.sgd.steps_(*there, **rates)
+    ops.sgd.steps_(w, v, g, **rates)
+    for ours, right in zip(there[0] + there[1], w + v, strict=True):
+        np.testing.assert_array_equal(triton.to_numpy(ours), right)
 
 
 # Failures ------------------------------------------------------------------------------------------------------------

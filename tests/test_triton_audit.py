@@ -138,4 +138,5 @@ def test_the_floor_counts_the_products_of_the_summary(compiler):
     assert sum(row["flops"] for row in rows) == 2 * 4 * macs
     (sgd,) = (row for row in rows if row["what"].startswith("sgd"))
     assert sgd["must"] == sgd["asked"] == 5 * 4 * 60_965_224  # w, v and g are read, w and v written
+    assert sgd["launches"] == 2  # one for each column
     assert all(row["asked"] >= row["must"] * 0.9 for row in rows if row["flops"])

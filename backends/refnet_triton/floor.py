@@ -9,11 +9,12 @@ does give lies between the two. Nothing is run: this is no measurement.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from refnet import nets
+from refnet.backend import arrays_in
 from refnet.errors import RefnetError
 from refnet.fuse import fuse
 from refnet.plan import Plan
@@ -110,14 +111,10 @@ def _name(called: Called) -> str:
     w = called.arguments.get("w")
     if called.op == "sgd":
         return "sgd, all parameters"
-    shape = w if w is not None else _arrays(called.results or called.arguments.values())[0]
+    shape = w if w is not None else next(arrays_in(called.results or called.arguments.values()))
     lengths = tuple(shape.shape) if w is not None else tuple(shape.shape)[1:]
     direction = called.function.rstrip("_")
     return f"{called.op} {direction} {'x'.join(map(str, lengths))}"
-
-
-def _arrays(values: Any) -> list[Any]:
-    return [a for a in values if hasattr(a, "element_size")]
 
 
 def flops(called: Called) -> int:
@@ -133,9 +130,12 @@ def flops(called: Called) -> int:
 
 def must(called: Called) -> int:
     """Count the bytes of a call's arrays, each once; those that it changes twice."""
-    values = [*called.arguments.values(), *called.results]
     changed = [called.arguments[name] for name in ("w", "v")] if called.op == "sgd" else []
-    return sum(a.numel() * a.element_size() for a in _arrays([*values, *changed]))
+    return _nbytes([*called.arguments.values(), *called.results, *changed])
+
+
+def _nbytes(values: Iterable[Any]) -> int:
+    return sum(a.numel() * a.element_size() for a in arrays_in(values))
 
 
 def asked(launch: Launch) -> int:
@@ -149,7 +149,7 @@ def _numel(launch: Launch, name: str) -> int:
 
 def _each_once(launch: Launch) -> Any:
     """What a kernel reads and writes that touches every number once: the bytes of its arrays."""
-    return sum(a.numel() * a.element_size() for a in _arrays(launch.arguments.values()))
+    return _nbytes(launch.arguments.values())
 
 
 def _lay(launch: Launch) -> Any:
@@ -207,7 +207,7 @@ _ASKED: Mapping[str, Callable[[Launch], Any]] = {
     "lrn_backward": _lrn_backward,
     "maxpool_forward": _maxpool_forward,
     "maxpool_backward": _maxpool_backward,
-    "sgd_step": lambda launch: 4 * 5 * launch.arguments["SIZE"],
+    "sgd_steps": lambda launch: 4 * 5 * sum(launch.constants["SIZES"]),
 }
 
 
