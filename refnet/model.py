@@ -65,8 +65,11 @@ def _halves(
     """Write a step as two functions that touch arrays through the backend alone.
 
     Between them the loss is looked at: a step whose loss is not finite changes nothing. Nor does one whose gradients
-    are not; a recorded step (`config.graph`) is repeated as a whole and cannot look at them.
+    are not; a recorded step (`config.graph`) is repeated as a whole and cannot look at them. It has the steps of a
+    column side by side, since a record changes devices at a cost.
     """
+    if config.graph:
+        plan = plan.column_by_column()
 
     def forward(images: Sequence[Array], labels: Array, step: int) -> tuple[Array, Any]:
         tape = network.forward(plan, params, images, backend, draw=Draw(config.seed, step))
