@@ -40,7 +40,7 @@ def tests(session: nox.Session) -> None:
 def tests_triton(session: nox.Session) -> None:
     """Hold the Triton backend to the conformance suite, in Triton's interpreter."""
     session.install(".", *group("triton"))
-    own = ["tests/test_triton.py", "tests/test_triton_audit.py"]
+    own = ["tests/test_triton.py", "tests/test_triton_audit.py", "tests/test_triton_graph.py"]
     suite = ["tests/test_agreement.py", "tests/test_laws.py", *own, "--backend", "triton"]
     # The interpreter's products are small: threads would wait for each other.
     environment = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -56,25 +56,23 @@ def triton_audit(session: nox.Session) -> None:
 
 @nox.session(venv_params=["--system-site-packages"])
 def gpu(session: nox.Session) -> None:
-    """On a machine with a GPU: the suite on the card in every precision, then the training step beside PyTorch."""
+    """On a machine with a GPU: the suite in every precision, the step beside PyTorch, each op beside its floor."""
     # Torch and Triton are kept where they are there; numba is left out, since it lags behind new releases of NumPy.
     needed = [name for name in GROUPS["project"]["dependencies"] if not name.startswith("numba")]
     extras = GROUPS["project"]["optional-dependencies"]
-    session.install(*needed, *extras["triton"], *extras["testing"], "pytest-benchmark>=5.0")
+    session.install(*needed, *extras["triton"], *extras["testing"], "pytest>=9.0")
     session.install("--no-deps", ".")
     environment = {"TRITON_INTERPRET": None}
+    # Without the folder on the path (-P), so that the wheel is what runs; a module, since pytest may be the system's.
+    test = ["python", "-P", "-m", "pytest", "-p", "no:xdist"]
+    session.run(*test, "tests/card.py", *session.posargs, env=environment)
     for precision in ("ieee", "tf32x3", "tf32"):
         suite = ["tests/test_agreement.py", "--backend", "triton", "--precision", precision, "--max-examples", "8"]
-        session.run("pytest", "-p", "no:xdist", *suite, *session.posargs, env=environment)
+        session.run(*test, *suite, *session.posargs, env=environment)
     for precision in ("tf32", "ieee"):
-        step = [
-            "benchmarks/gpu_step.py",
-            "--backend",
-            "triton",
-            "--precision",
-            precision,
-        ]
-        session.run("pytest", *step, "--batch", "128", *session.posargs, env=environment)
+        session.run("python", "benchmarks/gpu_step.py", "--precision", precision, env=environment)
+    for batch in ("128", "512"):
+        session.run("python", "-P", "-m", "refnet_triton.floor", "--measure", "--batch", batch, env=environment)
 
 
 @nox.session(name="property")

@@ -1,78 +1,117 @@
 """On a GPU: a training step of the paper's network in two columns, and the same step in PyTorch with cuDNN.
 
-A step begins with images that lie on the GPU and ends when the parameters are changed. ``--precision`` holds for both
-contenders. Run by ``nox -s gpu``, not with the other benchmarks.
+All contenders stand in one process and are timed in turn, round after round. A step begins with images that lie on
+the GPU and ends when the parameters are changed. ``--precision`` holds for all: tf32, or ieee, which PyTorch calls
+float32. Run by ``nox -s gpu``::
+
+    python benchmarks/gpu_step.py --batch 128 --precision tf32
 """
 
-import numpy as np
-import pytest
+import argparse
+import json
+import sys
+
 import torch
 from torch.nn import functional
 
+from refnet import backend as backends
 from refnet import environment, nets, network
-from refnet.bench.torch_peer import Peer
+from refnet.bench.timing import in_rounds
+from refnet.bench.torch_peer import LAYOUTS, Peer
 from refnet.config import Config
+from refnet.errors import RefnetError
 from refnet.fuse import fuse
 from refnet.initial import initialise
 from refnet.model import begin
+from refnet.walk import images_of, labels_of
 
-NET = nets.get("paper")
-PLAN = fuse(NET.plan(2))
-
-
-def batch_of(request):
-    size = request.config.getoption("--batch")
-    rng = np.random.default_rng(0)
-    return rng.uniform(-120, 135, (size, *PLAN.input_shape)).astype(np.float32), rng.integers(0, 1000, size)
+GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 
 
-def record(benchmark, request):
-    size = request.config.getoption("--batch")
-    benchmark.group = f"training step of paper, batch {size}"
-    benchmark.extra_info |= {
-        "gpu": torch.cuda.get_device_name(),
-        "precision": request.config.getoption("--precision"),
-        "images_per_second": size / benchmark.stats["min"],
-        "environment": environment.describe(),
-    }
+def ours(net, batch, backend, *, graph):
+    """A step of refnet, as a function that ends with the step."""
+    plan = fuse(net.plan(2))
+    forward, backward = begin(plan, Config(net=net.name, graph=graph), backend).halves
+    images, labels = network.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
+
+    def step():
+        loss, kept = forward(images, labels, 1)
+        backend.to_numpy(loss)  # as the trainer does, who looks at it
+        backward(kept, 0.01)
+        backend.synchronize()
+
+    return step
 
 
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
-def test_step_refnet(benchmark, two_columns, graph, request):
-    images, labels = batch_of(request)
-    config = Config(net="paper", columns=2, graph=graph)
-    model = begin(PLAN, config, two_columns)
-    forward, backward = model.halves
-    there, truth = network.place(PLAN, images, two_columns), two_columns.asarray(labels)
-
-    def timed():
-        loss, kept = forward(there, truth, 1)
-        two_columns.to_numpy(loss)  # as the trainer does, who looks at it
-        backward(kept, config.lr)
-        two_columns.synchronize()
-
-    benchmark.pedantic(timed, rounds=20, iterations=1, warmup_rounds=2)  # the second is recorded
-    record(benchmark, request)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile calls
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-def test_step_torch(benchmark, layout, compiled, request):
-    images, labels = batch_of(request)
-    tf32 = request.config.getoption("--precision") == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = True
-    peer = Peer(NET, NET.plan(2), initialise(PLAN, 0)).to("cuda", memory_format=layout)
+def theirs(net, batch, device, layout, *, compiled):
+    """A step of PyTorch."""
+    plan = net.plan(2)
+    peer = Peer(net, plan, initialise(plan, 0)).to(device, memory_format=layout)
     forward = torch.compile(peer) if compiled else peer
     optimiser = torch.optim.SGD(peer.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
-    x, truth = torch.from_numpy(images).to("cuda", memory_format=layout), torch.from_numpy(labels).to("cuda")
+    x = torch.from_numpy(images_of(plan, batch)).to(device, memory_format=layout)
+    truth = torch.from_numpy(labels_of(plan, batch)).to(device)
 
-    def timed():
+    def step():
         optimiser.zero_grad(set_to_none=True)
         functional.cross_entropy(forward(x), truth).backward()
         optimiser.step()
-        torch.cuda.synchronize()
+        if device != "cpu":
+            torch.cuda.synchronize()
 
-    benchmark.pedantic(timed, rounds=20, iterations=1, warmup_rounds=2)
-    record(benchmark, request)
+    return step
+
+
+def contenders(net, batch, backend, device):
+    """Every step to time, by name; those of PyTorch begin with its name. The CPU records and compiles nothing here."""
+    kinds = (False,) if device == "cpu" else (False, True)
+    found = {f"refnet, {'recorded' if graph else 'eager'}": ours(net, batch, backend, graph=graph) for graph in kinds}
+    for compiled in kinds:
+        for name, layout in LAYOUTS.items():
+            said = f"PyTorch, {'compiled' if compiled else 'eager'}, {name}"
+            found[said] = theirs(net, batch, device, layout, compiled=compiled)
+    return found
+
+
+def show(timings, batch, precision, card):
+    """Print the table and the ratio."""
+    print(f"training step of paper, batch {batch}, {precision}, on {card}\n")
+    print("| contender | minimum, ms | median, ms | images/s |\n|---|---|---|---|")
+    for name, timing in sorted(timings.items(), key=lambda item: item[1].minimum):
+        print(f"| {name} | {timing.minimum * 1e3:.2f} | {timing.median * 1e3:.2f} | {batch / timing.minimum:,.0f} |")
+    best = {side: min((t.minimum, name) for name, t in timings.items() if name.startswith(side))
+            for side in ("refnet", "PyTorch")}  # fmt: skip
+    (mine, my_name), (other, other_name) = best.values()
+    print(f"\n{my_name}: {other / mine:.2f} times as fast as {other_name}", end="")
+    print(f" (goal: at least {GOAL})\n" if precision == "tf32" else "\n", flush=True)
+
+
+def main(arguments=None):
+    """Time and print; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
+    parser.add_argument("--rounds", type=int, default=20, help="how often each is timed (default: 20)")
+    parser.add_argument("--precision", choices=["tf32", "ieee"], default="tf32", help="of products (default: tf32)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    tf32 = options.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    backend = backends.load("triton", columns=2, devices=["cuda:0"], precision=options.precision)
+    timings = in_rounds(contenders(nets.get("paper"), options.batch, backend, "cuda:0"), options.rounds)
+    card = torch.cuda.get_device_name(0)
+    if options.json:
+        found = {name: timing.as_dict() for name, timing in timings.items()}
+        print(json.dumps({**vars(options), "card": card, "seconds": found, "environment": environment.describe()}))
+    else:
+        show(timings, options.batch, options.precision, card)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RefnetError as error:
+        print(f"gpu_step: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

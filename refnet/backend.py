@@ -7,7 +7,7 @@ Further parameters of the factory are options of its own, which ``load`` passes 
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
@@ -211,30 +211,27 @@ class Checked:
         @wraps(reference)
         def checked(*args: Any, **kwargs: Any) -> Any:
             arguments = signature.bind(*args, **kwargs).arguments
-            expected = shapes_rule(**{key: _shape_or_self(value) for key, value in arguments.items()})
+            expected = shapes_rule(**{key: _each(_shape, value) for key, value in arguments.items()})
             if values_rule:
-                values_rule(**{key: self._host_or_self(value) for key, value in arguments.items()})
-            sound = all(self._is_finite(value) for value in arguments.values())
+                values_rule(**{key: _each(self._backend.to_numpy, value) for key, value in arguments.items()})
+            sound = self._are_finite(arguments.values())
             result = function(*args, **kwargs)
             results = () if result is None else result if isinstance(result, tuple) else (result,)
-            dtypes = {str(a.dtype) for a in (*arguments.values(), *results) if _is_array(a) and _is_real(a)}
+            dtypes = {str(a.dtype) for a in arrays_in((*arguments.values(), *results)) if _is_real(a)}
             if len(dtypes) > 1:
                 raise ShapeError(f"{op}.{name} of backend {self.name} mixes {' and '.join(sorted(dtypes))}")
             shapes = tuple(None if array is None else tuple(array.shape) for array in results)
             if shapes != tuple(expected):
                 raise ShapeError(f"{op}.{name} of backend {self.name} returned shapes {shapes}, not {tuple(expected)}")
             changed = arguments.values() if name.endswith("_") else ()
-            if sound and not all(self._is_finite(array) for array in (*results, *changed)):
+            if sound and not self._are_finite((*results, *changed)):
                 raise NumericError(f"{op}.{name} of backend {self.name} made NaN or infinity out of finite numbers")
             return result
 
         return checked
 
-    def _host_or_self(self, value: Any) -> Any:
-        return self._backend.to_numpy(value) if _is_array(value) else value
-
-    def _is_finite(self, value: Any) -> bool:
-        return not _is_array(value) or bool(np.isfinite(self._host_or_self(value)).all())
+    def _are_finite(self, values: Iterable[Any]) -> bool:
+        return all(np.isfinite(self._backend.to_numpy(a)).all() for a in arrays_in(values))
 
 
 def require_cpu(name: str, devices: Sequence[str]) -> None:
@@ -252,6 +249,15 @@ def nbytes(a: Array, sent_by: Any = None) -> int:
     A backend that sends them in another form than it keeps them has ``exchange_itemsize``, the bytes of one number.
     """
     return prod(a.shape) * int(getattr(sent_by, "exchange_itemsize", a.dtype.itemsize))
+
+
+def arrays_in(values: Iterable[Any]) -> Iterator[Any]:
+    """Find the arrays among the arguments or results of an op, and in the lists among them."""
+    for value in values:
+        if isinstance(value, list):
+            yield from arrays_in(value)
+        elif _is_array(value):
+            yield value
 
 
 def _entry_points() -> dict[str, EntryPoint]:
@@ -281,5 +287,12 @@ def _is_real(a: Array) -> bool:
     return "float" in str(a.dtype)
 
 
-def _shape_or_self(value: Any) -> Any:
-    return tuple(value.shape) if _is_array(value) else value
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a function to an array, or to each of a list; whatever else there is stays as it is."""
+    if isinstance(value, list):
+        return [_each(function, one) for one in value]
+    return function(value) if _is_array(value) else value
+
+
+def _shape(a: Array) -> tuple[int, ...]:
+    return tuple(a.shape)

@@ -178,7 +178,7 @@ class Config:
         _one_of(("fp32", "fp16", "none")),
         "how arrays travel between columns; none: no convolution reads the other column",
     )
-    graph: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "record a GPU's steps as graphs")
+    graph: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "record the steps of GPUs as graphs")
     checked: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "check every op's arrays")
     threads: int | None = _key(None, _whole(1), "threads that compute", "one for each core")
     seed: int = _key(0, _whole(0, 2**32 - 1), "the seed of all that is random")

@@ -65,8 +65,11 @@ def _halves(
     """Write a step as two functions that touch arrays through the backend alone.
 
     Between them the loss is looked at: a step whose loss is not finite changes nothing. Nor does one whose gradients
-    are not; a recorded step (`config.graph`) is repeated as a whole and cannot look at them.
+    are not; a recorded step (`config.graph`) is repeated as a whole and cannot look at them. It has the steps of a
+    column side by side, since a record changes devices at a cost.
     """
+    if config.graph:
+        plan = plan.column_by_column()
 
     def forward(images: Sequence[Array], labels: Array, step: int) -> tuple[Array, Any]:
         tape = network.forward(plan, params, images, backend, draw=Draw(config.seed, step))
@@ -78,13 +81,27 @@ def _halves(
         gradients = network.backward(tape, backend.softmax_xent.backward(p, labels))
         if not config.graph:
             _check(gradients, backend, config, lr)
-        for name, gradient in gradients.items():
-            decay = config.weight_decay if name.endswith(".w") else 0.0  # paper: weights decay, biases do not
-            backend.sgd.step_(
-                params[name], velocities[name], gradient, lr=lr, momentum=config.momentum, weight_decay=decay
-            )
+        update(plan, params, velocities, gradients, backend, lr, config)
 
     return forward, backward
+
+
+def update(
+    plan: Plan,
+    params: Mapping[str, Array],
+    velocities: Mapping[str, Array],
+    gradients: Mapping[str, Array],
+    backend: Backend,
+    lr: float,
+    config: Config,
+) -> None:
+    """Change parameters and velocities in place, all of a column at once."""
+    for column in range(plan.columns):
+        names = [f"{step.name}.{letter}" for step in plan.steps if step.column == column for letter in step.params]
+        w, v, g = ([arrays[name] for name in names] for arrays in (params, velocities, gradients))
+        # Paper: weights decay, biases do not.
+        decays = [config.weight_decay if name.endswith(".w") else 0.0 for name in names]
+        backend.sgd.steps_(w, v, g, lr=lr, momentum=config.momentum, weight_decays=decays)
 
 
 def train_step(model: Model, images: Sequence[Array], labels: Labels, lr: float, step: int) -> float:

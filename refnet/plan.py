@@ -7,6 +7,7 @@ what the network computes (paper, section 3.2 and figure 2); on which device a c
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import prod
 from typing import Any, Literal
 
@@ -159,6 +160,13 @@ class Plan:
     def param_shapes(self) -> dict[str, Shape]:
         """Shape of every parameter by its full name."""
         return {f"{step.name}.{letter}": shape for step in self.steps for letter, shape in step.params.items()}
+
+    def column_by_column(self) -> "Plan":
+        """Put the steps of a column side by side, as far as a gather lets them: the same numbers in another order."""
+        steps: list[Step] = []
+        for _, run in groupby(self.steps, lambda step: step.layer.op == "gather"):
+            steps += sorted(run, key=lambda step: step.column)
+        return replace(self, steps=tuple(steps))
 
     def readers(self) -> dict[str, int]:
         """How many steps read each output."""

@@ -16,7 +16,9 @@ from refnet.state import DataFacts, Facts, State, Validated
 pytest_plugins = ["refnet.testing.plugin"]
 
 # A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
-collect_ignore = [] if "TRITON_INTERPRET" in os.environ else ["test_triton.py", "test_triton_audit.py"]
+collect_ignore = (
+    [] if "TRITON_INTERPRET" in os.environ else ["test_triton.py", "test_triton_audit.py", "test_triton_graph.py"]
+)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -174,6 +174,22 @@ class TestChecked:
         ):
             Checked(NumpyBackend()).sgd.step_(w, v, g, lr=10.0, momentum=0.9, weight_decay=0.0)
 
+    def test_nan_made_in_one_of_a_list(self):
+        w, v, g = ([np.zeros(2, np.float32), np.zeros(3, np.float32)] for _ in range(3))
+        g[1] += np.float32(3e38)
+        rates = {"momentum": 0.9, "weight_decays": [0, 0]}
+        Checked(NumpyBackend()).sgd.steps_(w, v, g, lr=0.1, **rates)
+        with (
+            np.errstate(over="ignore"),
+            pytest.raises(NumericError, match=r"sgd.steps_ of backend numpy made NaN or infinity"),
+        ):
+            Checked(NumpyBackend()).sgd.steps_(w, v, g, lr=10.0, **rates)
+
+    def test_dtypes_that_meet_in_a_list(self):
+        w, v = ([np.zeros(2, np.float32)] for _ in range(2))
+        with pytest.raises(ShapeError, match=r"sgd.steps_ of backend numpy mixes float32 and float64"):
+            Checked(NumpyBackend()).sgd.steps_(w, v, [np.zeros(2)], lr=0.1, momentum=0.9, weight_decays=[0])
+
     def test_dx_that_nobody_asked_for(self):
         backend = Checked(NumpyBackend())
         dy, x, w = np.ones((1, 1, 2, 3)), np.ones((1, 1, 2, 3)), np.ones((1, 1, 1, 1))

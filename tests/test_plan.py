@@ -241,6 +241,22 @@ def test_any_plan_can_be_run_in_its_order_and_only_gathers_cross(network):
 
 @given(networks())
 @settings(deadline=None)
+def test_a_plan_put_column_by_column_can_be_run_in_its_order(network):
+    layers, columns = network
+    plan = split(layers, columns, (3, 16, 16))
+    again = plan.column_by_column()
+    assert sorted(step.name for step in again.steps) == sorted(step.name for step in plan.steps)
+    assert again.steps[-1].layer == plan.steps[-1].layer
+    seen = {IMAGE}
+    for step in again.steps:
+        assert seen.issuperset(step.inputs)
+        seen.add(step.name)
+    for before, after in pairwise(again.steps):
+        assert "gather" in {before.layer.op, after.layer.op} or before.column <= after.column
+
+
+@given(networks())
+@settings(deadline=None)
 def test_columns_tile_the_layer(network):
     """Widths add up, `first` counts filters or features through all columns, and what is read is all or the own."""
     layers, columns = network

@@ -78,10 +78,10 @@ def test_first_layer_does_without_dx(rng):
 @given(data=st.data())
 def test_shape_rules_foretell_the_results(case, data):
     problem = agreement.pose(case, data.draw(case.calls()))
-    arguments = [value.shape if name in case.arrays else value for name, value in problem.given.items()]
+    given = {name: value.shape if agreement.is_array(value) else value for name, value in problem.given.items()}
     found = tuple(None if result is None else result.shape for result in problem.expected)
     rule = getattr(case.chapter, f"{case.function}_shapes")
-    assert rule(*arguments, **problem.call.options) == found[: len(found) - len(case.changes)]
+    assert rule(*case.arguments(given), **problem.call.options) == found[: len(found) - len(case.changes)]
 
 
 @pytest.mark.parametrize("op", ["conv2d", "maxpool"])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refnet.backend import arrays_in
 from refnet.ops import OPS, relu
 from refnet.reference import NumpyBackend
 from refnet.testing import agreement, bounds, strategies
@@ -154,10 +155,11 @@ def test_a_little_worse_than_numpy_is_too_much(case):
     """Sixteen eps, which many a bound from the data would let pass."""
 
     def worse(*args, **options):
-        outcome = case.outcome(getattr(case.chapter, case.function), dict(zip(case.arrays, args, strict=True)), options)
-        for array in outcome:
+        result = getattr(case.chapter, case.function)(*args, **options)
+        changed = [a for name, a in zip(case.arrays, args, strict=True) if any(c[0] == name for c in case.changes)]
+        for array in arrays_in([*(result if isinstance(result, tuple) else (result,)), *changed]):
             np.multiply(array, 1 + 16 * EPS, out=array)
-        return outcome[: len(outcome) - len(case.changes)] or None
+        return result
 
     agreement.compete(NumpyBackend(), case, "normal", seed=0)
     with pytest.raises(AssertionError, match="T2: NumPy's float32 is better"):

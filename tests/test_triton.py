@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from refnet_triton import _configs, _launch, _memory, _scalars
+from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -101,6 +102,17 @@ def test_a_pad_wider_than_the_filter(triton):
         np.testing.assert_allclose(triton.to_numpy(ours), right, rtol=1e-5, atol=1e-5)
 
 
+def test_more_parameters_than_a_launch_takes(triton, monkeypatch):
+    monkeypatch.setattr(triton_sgd, "MANY", 3)
+    w, v, g = ([normal(length, 2) for length in (5, 1, 300, 2, 7, 4, 9)] for _ in range(3))
+    rates = {"lr": 0.1, "momentum": 0.9, "weight_decays": [0.1, 0, 0.2, 0.3, 0, 0, 0.1]}
+    there = [[triton.asarray(a) for a in arrays] for arrays in (w, v, g)]
+    triton.sgd.steps_(*there, **rates)
+    ops.sgd.steps_(w, v, g, **rates)
+    for ours, right in zip(there[0] + there[1], w + v, strict=True):
+        np.testing.assert_array_equal(triton.to_numpy(ours), right)
+
+
 # Failures ------------------------------------------------------------------------------------------------------------
 
 
@@ -131,8 +143,8 @@ def test_precision_is_for_gpus():
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
-def test_steps_are_recorded_on_one_gpu(devices):
-    with pytest.raises(ConfigError, match="--graph records the steps of one GPU"):
+def test_steps_are_recorded_on_gpus(devices):
+    with pytest.raises(ConfigError, match="--graph records the steps of GPUs"):
         backends.load("triton", columns=2, devices=devices, graph=True)
 
 
@@ -286,6 +298,7 @@ def test_a_move_between_devices_makes_only_its_reader_wait(monkeypatch):
     monkeypatch.setattr(_memory, "empty", lambda _shape, _dtype, device: FakeArray(device, log))
     moved = backend.move(FakeArray(here, log), 1)
     assert log == [
+        "on copies of cuda:1",
         "copies of cuda:0 waits for work of cuda:0",
         "on copies of cuda:0",
         "on copies of cuda:1",
@@ -321,9 +334,6 @@ class Recording(TorchDispatchMode):
         super().__init__()
         self.calls = []
 
-    def pool(self):
-        return None
-
     def replay(self):
         for call in self.calls:
             call()
@@ -341,7 +351,7 @@ def recordings(monkeypatch):
     made = []
 
     @contextmanager
-    def record(graph, pool=None):  # noqa: ARG001
+    def record(graph, pool, stream):  # noqa: ARG001
         made.append(graph)
         launch = _launch.launch
 
@@ -355,6 +365,8 @@ def recordings(monkeypatch):
             with graph:
                 yield
 
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"recordings of {device}")
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "memory")
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
     monkeypatch.setattr(torch.cuda, "graph", record)
     return made

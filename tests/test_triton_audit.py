@@ -130,6 +130,36 @@ def test_an_architecture_that_is_not_known(monkeypatch):
     assert "sm_70 is not one of sm_80, sm_90, sm_100, gfx942" in done.stderr
 
 
+MEASURED = """
+import sys
+from refnet.reference import NumpyBackend
+from refnet_triton import TritonBackend, _measured, floor
+
+
+def backend(columns, devices, **options):
+    return NumpyBackend(columns) if devices == ("cuda:0",) else TritonBackend(columns, devices, **options)
+
+
+# NumPy stands in for the card, on which every call takes a thousandth of a second.
+floor.TritonBackend, floor.card, _measured._seconds = backend, lambda: "card", lambda call: 1e-3
+sys.exit(floor.main(["--measure", "--batch", "2", *sys.argv[1:]]))
+"""
+
+
+def test_every_row_of_the_floor_is_measured(compiler):
+    """The same names on paper and on the card, so that no call is left out."""
+    code, printed = compiler("-c", MEASURED, "--json")
+    assert code == 0
+    rows = {row["what"]: row["measured"] for row in json.loads(printed)}
+    assert rows["sgd, all parameters"] == rows["lrn forward 48x55x55"] == 0.002  # one call for each column
+    assert rows["linear forward 1000x4096"] == 0.001
+    assert rows["gradients that meet"] == 0.006
+    code, printed = compiler("-c", MEASURED)
+    assert code == 0
+    assert "| sgd, all parameters | 2000.0 | 364.0 | 18 | 0.0 | 610 | 1636.0 |" in printed
+    assert "on one card; floors are of an H100 SXM" in printed
+
+
 def test_the_floor_counts_the_products_of_the_summary(compiler):
     code, printed = compiler("-m", "refnet_triton.floor", "--batch", "4", "--json")
     rows = json.loads(printed)
@@ -138,4 +168,5 @@ def test_the_floor_counts_the_products_of_the_summary(compiler):
     assert sum(row["flops"] for row in rows) == 2 * 4 * macs
     (sgd,) = (row for row in rows if row["what"].startswith("sgd"))
     assert sgd["must"] == sgd["asked"] == 5 * 4 * 60_965_224  # w, v and g are read, w and v written
+    assert sgd["launches"] == 2  # one for each column
     assert all(row["asked"] >= row["must"] * 0.9 for row in rows if row["flops"])

@@ -1,5 +1,7 @@
 """Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from numba import prange
@@ -16,6 +18,14 @@ def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight
     _step_(
         w.reshape(-1), v.reshape(-1), g.reshape(-1), np.float32(lr), np.float32(momentum), np.float32(weight_decay * lr)
     )
+
+
+def steps_(
+    w: list[Floats], v: list[Floats], g: list[Floats], *, lr: float, momentum: float, weight_decays: Sequence[float]
+) -> None:
+    """Update each w and v in place."""
+    for one, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
+        step_(one, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
 
 
 @kernel

@@ -76,8 +76,8 @@ class TritonBackend:
         self.devices: list[torch.device] = found if len(found) == columns else found[:1] * columns
         self.precision: str = places.precision(precision, self.devices)
         self.memory = import_module("refnet_triton._memory")
-        if graph and (self.devices[0].type == "cpu" or len(set(self.devices)) > 1):
-            raise ConfigError("--graph records the steps of one GPU; leave it out on two, and on the CPU")
+        if graph and self.devices[0].type == "cpu":
+            raise ConfigError("--graph records the steps of GPUs; leave it out on the CPU")
         self.exchange = exchange
         self._elementwise = import_module("refnet_triton._elementwise")
         self._streams: dict[tuple[torch.device, torch.device], tuple[Any, Any]] = {}
@@ -115,7 +115,7 @@ class TritonBackend:
 
     def concat(self, parts: Sequence["torch.Tensor"]) -> "torch.Tensor":
         """Join arrays of one column along their channels (axis 1)."""
-        self.memory.arrive(*parts)
+        self.memory.begin(*parts)
         first = parts[0]
         shape = (first.shape[0], sum(part.shape[1] for part in parts), *first.shape[2:])
         joined = self.memory.empty(shape, first.dtype, first.device)
@@ -124,7 +124,7 @@ class TritonBackend:
 
     def split(self, a: "torch.Tensor", widths: Sequence[int]) -> list["torch.Tensor"]:
         """Undo ``concat``: parts of the given numbers of channels, in order."""
-        self.memory.arrive(a)
+        self.memory.begin(a)
         return [
             self.memory.empty(tuple(view.shape), a.dtype, a.device).copy_(view) for view in a.split(list(widths), dim=1)
         ]
@@ -138,7 +138,7 @@ class TritonBackend:
 
     def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
         """Give the two halves of a training step as functions that record them once and then repeat the record."""
-        step = import_module("refnet_triton._graph").GraphedStep(forward, backward)
+        step = import_module("refnet_triton._graph").GraphedStep(forward, backward, self.devices)
         return step.forward, step.backward
 
     def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
@@ -167,7 +167,7 @@ class TritonBackend:
                 self._torch.cuda.synchronize(device)
 
     def _converted(self, a: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
-        self.memory.arrive(a)
+        self.memory.begin(a)
         converted: torch.Tensor = self.memory.empty(tuple(a.shape), dtype, a.device)
         return converted.copy_(a)
 
@@ -176,21 +176,28 @@ class TritonBackend:
 
         The copy has a stream on each side, since torch lets the current streams of both devices wait for one. It
         begins when `a` has been computed; its memory belongs to the target's copies, so that it need not wait until
-        the target has done with whatever that memory held before.
+        the target has done with whatever that memory held before. A step that is recorded keeps both arrays.
         """
-        cuda = self._torch.cuda
+        cuda, memory = self._torch.cuda, self.memory
         pair = (a.device, target)
         if pair not in self._streams:
             self._streams[pair] = cuda.Stream(a.device), cuda.Stream(target)
         leaving, coming = self._streams[pair]
-        leaving.wait_stream(cuda.current_stream(a.device))
-        reader = cuda.current_stream(target)
-        with cuda.stream(leaving), cuda.stream(coming):
-            there: torch.Tensor = self.memory.empty(tuple(a.shape), a.dtype, target)
-            there.copy_(a, non_blocking=True)
-            setattr(there, self.memory.ARRIVAL, coming.record_event())
-        a.record_stream(leaving)
-        there.record_stream(reader)
+        if memory.recorder:
+            memory.recorder.cut()
+        with cuda.stream(coming):
+            there: torch.Tensor = memory.empty(tuple(a.shape), a.dtype, target)
+
+        def send() -> Any:
+            leaving.wait_stream(cuda.current_stream(a.device))
+            with cuda.stream(leaving), cuda.stream(coming):
+                there.copy_(a, non_blocking=True)
+                return coming.record_event()
+
+        setattr(there, memory.ARRIVAL, memory.recorder.copy(send) if memory.recorder else send())
+        if not memory.recorder:
+            a.record_stream(leaving)
+            there.record_stream(cuda.current_stream(target))
         return there
 
 

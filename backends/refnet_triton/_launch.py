@@ -25,7 +25,8 @@ class Launch:
     Attributes
     ----------
     arguments
-        The values of its run-time arguments by name; those of the ``meta`` device stand for arrays of their shape.
+        The values of its run-time arguments by name; those of the ``meta`` device stand for arrays of their shape. A
+        kernel may take a tuple of arrays.
     constants
         Its ``tl.constexpr`` arguments by name.
     programs
@@ -38,19 +39,19 @@ class Launch:
     config: Config
     programs: tuple[int, ...]
 
-    def signature(self) -> dict[str, str]:
+    def signature(self) -> dict[str, Any]:
         """Type of every argument, as ``triton.compiler.ASTSource`` takes them."""
         kinds = dict.fromkeys(self.constants, "constexpr")
         return {name: kinds.get(name) or _kind(self.arguments[name]) for name in self.kernel.arg_names}
 
-    def attributes(self) -> dict[tuple[int], list[list[Any]]]:
+    def attributes(self) -> dict[tuple[int, ...], list[list[Any]]]:
         """What a run on a GPU would tell the compiler: which arguments are multiples of 16 (all arrays are)."""
         return {
-            (place,): [["tt.divisibility", 16]]
-            for place, name in enumerate(self.kernel.arg_names)
-            if name in self.arguments
-            and name not in self.kernel.do_not_specialize
-            and (isinstance(a := self.arguments[name], torch.Tensor) or (isinstance(a, int) and a % 16 == 0))
+            place: [["tt.divisibility", 16]]
+            for number, name in enumerate(self.kernel.arg_names)
+            if name in self.arguments and name not in self.kernel.do_not_specialize
+            for place, a in _places(number, self.arguments[name])
+            if isinstance(a, torch.Tensor) or (isinstance(a, int) and a % 16 == 0)
         }
 
 
@@ -133,7 +134,17 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _kind(value: Any) -> str:
+def _places(number: int, argument: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Tell where the compiler finds an argument: by its number, and in a tuple by its number there, too."""
+    if isinstance(argument, tuple):
+        yield from (((number, i), a) for i, a in enumerate(argument))
+    else:
+        yield (number,), argument
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_kind, value))
     if isinstance(value, torch.Tensor):
         return "*" + _KINDS[value.dtype]
     return "fp32" if isinstance(value, float) else "i32"

@@ -1,11 +1,32 @@
 """The one place where this backend takes memory, and what it asks of the memory that it is given."""
 
+from typing import Any, Protocol
+
 import torch
 
 from refnet.errors import DeviceMemoryError, ShapeError
 
 # An array on its way from another device: who reads it waits for this event first (see TritonBackend.move).
 ARRIVAL = "refnet_arrival"
+
+
+class Recorder(Protocol):
+    """What writes a step down instead of running it; see ``_graph.Record``."""
+
+    def work(self, device: torch.device) -> None:
+        """Hear that the launches which follow are on a device."""
+
+    def cut(self) -> None:
+        """Hear that what follows is no work of a device."""
+
+    def copy(self, send: Any) -> Any:
+        """Write down a copy between devices, and give what to ``wait`` for."""
+
+    def wait(self, device: torch.device, arrival: Any) -> None:
+        """Write down that a device's work waits for a copy."""
+
+
+recorder: Recorder | None = None
 
 
 def empty(
@@ -27,19 +48,30 @@ def empty(
 def arrive(*arrays: torch.Tensor) -> None:
     """Make the work that follows wait for arrays that are on their way."""
     for a in arrays:
-        if (arrival := a.__dict__.pop(ARRIVAL, None)) is not None:
+        if (arrival := a.__dict__.pop(ARRIVAL, None)) is None:
+            continue
+        if recorder:
+            recorder.wait(a.device, arrival)
+        else:
             torch.cuda.current_stream(a.device).wait_event(arrival)
 
 
+def begin(*arrays: torch.Tensor) -> None:
+    """Say that the work which follows is on these arrays, which lie on one device."""
+    arrive(*arrays)
+    if recorder:
+        recorder.work(arrays[0].device)
+
+
 def require(*arrays: torch.Tensor) -> None:
-    """Refuse what kernels do not take, and wait for what is on its way. Every op begins with it.
+    """Refuse what kernels do not take, and begin work on the rest. Every op begins with it.
 
     Raises
     ------
     ShapeError
         An array is not contiguous, or its real numbers are not float32.
     """
-    arrive(*arrays)
+    begin(*arrays)
     for a in arrays:
         if not a.is_contiguous():
             raise ShapeError(

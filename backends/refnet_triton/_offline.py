@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from refnet import network
+from refnet.config import Config
 from refnet.layers import Draw
+from refnet.model import update
 from refnet.plan import Plan
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
@@ -31,8 +33,9 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
     labels = backend.asarray(np.zeros(batch, np.int64))
     tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
     _, p = backend.softmax_xent.forward(tape.output, labels)
-    for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
-        backend.sgd.step_(params[name], velocities[name], gradient, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    gradients = network.backward(tape, backend.softmax_xent.backward(p, labels))
+    config = Config()
+    update(plan, params, velocities, gradients, backend, config.lr, config)
 
 
 def different(launches: list[Launch]) -> list[Launch]:

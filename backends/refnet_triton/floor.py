@@ -3,23 +3,26 @@
 For each op of each layer, both columns together: the operations of its products, the bytes of the arrays that it is
 given and returns, each once, and the time that either takes at a chip's peak. Beside it the bytes that the kernels, as
 written, ask for: each launch's grid is walked on paper, tile by tile, as if no cache gave anything twice. What a cache
-does give lies between the two. Nothing is run: this is no measurement.
+does give lies between the two. Nothing is run: this is no measurement. But where there is a GPU, ``--measure``
+puts the time that each op takes there beside its floor.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from refnet import nets
+from refnet.backend import arrays_in
 from refnet.errors import RefnetError
 from refnet.fuse import fuse
 from refnet.plan import Plan
 from refnet.walk import Called, Tapped
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
+from refnet_triton._measured import measure
 from refnet_triton._offline import take_step
 
 CHIP, BANDWIDTH, RATE = "H100 SXM", 3.35e12, 495e12  # bytes/s; tf32 FLOP/s, dense (NVIDIA's data sheet)
@@ -39,6 +42,8 @@ class Row:
         Bytes that its launches read and write, without caches.
     launches
         How many.
+    measured
+        Seconds that it took on a GPU; None where none was asked.
     """
 
     what: str
@@ -46,6 +51,7 @@ class Row:
     must: int
     asked: int
     launches: int
+    measured: float | None = None
 
     @property
     def computing(self) -> float:
@@ -75,8 +81,8 @@ def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: st
         take_step(plan, batch, backend)
     for called, mine in zip(backend.calls, backend.launched, strict=True):
         amounts = (flops(called), must(called), sum(map(asked, mine)), len(mine))
-        total = found.setdefault(_name(called), [0] * len(amounts))
-        found[_name(called)] = [a + b for a, b in zip(total, amounts, strict=True)]
+        total = found.setdefault(name_of(called), [0] * len(amounts))
+        found[name_of(called)] = [a + b for a, b in zip(total, amounts, strict=True)]
     rows = [Row(what, *amounts) for what, amounts in found.items()]
     joined = sum(sum(map(asked, mine)) for mine in backend.launched)
     meeting = [launch for launch in launches if launch.kernel.__name__ == "add"]
@@ -105,19 +111,15 @@ class _Listening(Tapped):
         return listened
 
 
-def _name(called: Called) -> str:
+def name_of(called: Called) -> str:
     """Name a call by its op, direction and the shape that tells layers apart."""
     w = called.arguments.get("w")
     if called.op == "sgd":
         return "sgd, all parameters"
-    shape = w if w is not None else _arrays(called.results or called.arguments.values())[0]
+    shape = w if w is not None else next(arrays_in(called.results or called.arguments.values()))
     lengths = tuple(shape.shape) if w is not None else tuple(shape.shape)[1:]
     direction = called.function.rstrip("_")
     return f"{called.op} {direction} {'x'.join(map(str, lengths))}"
-
-
-def _arrays(values: Any) -> list[Any]:
-    return [a for a in values if hasattr(a, "element_size")]
 
 
 def flops(called: Called) -> int:
@@ -133,9 +135,12 @@ def flops(called: Called) -> int:
 
 def must(called: Called) -> int:
     """Count the bytes of a call's arrays, each once; those that it changes twice."""
-    values = [*called.arguments.values(), *called.results]
     changed = [called.arguments[name] for name in ("w", "v")] if called.op == "sgd" else []
-    return sum(a.numel() * a.element_size() for a in _arrays([*values, *changed]))
+    return _nbytes([*called.arguments.values(), *called.results, *changed])
+
+
+def _nbytes(values: Iterable[Any]) -> int:
+    return sum(a.numel() * a.element_size() for a in arrays_in(values))
 
 
 def asked(launch: Launch) -> int:
@@ -149,7 +154,7 @@ def _numel(launch: Launch, name: str) -> int:
 
 def _each_once(launch: Launch) -> Any:
     """What a kernel reads and writes that touches every number once: the bytes of its arrays."""
-    return sum(a.numel() * a.element_size() for a in _arrays(launch.arguments.values()))
+    return _nbytes(launch.arguments.values())
 
 
 def _lay(launch: Launch) -> Any:
@@ -207,8 +212,23 @@ _ASKED: Mapping[str, Callable[[Launch], Any]] = {
     "lrn_backward": _lrn_backward,
     "maxpool_forward": _maxpool_forward,
     "maxpool_backward": _maxpool_backward,
-    "sgd_step": lambda launch: 4 * 5 * launch.arguments["SIZE"],
+    "sgd_steps": lambda launch: 4 * 5 * sum(launch.constants["SIZES"]),
 }
+
+
+def show_measured(rows: list[Row], batch: int, card: str) -> None:
+    """Print what each row took beside what it cannot take less than, the one that loses most first."""
+    print(f"batch {batch}, two columns on one {card}; floors are of an {CHIP}\n")
+    print("| op, direction, filters or output | measured, us | floor, us | % of floor | TFLOP/s | GB/s | lost, us |")
+    print("|---|---|---|---|---|---|---|")
+    lost = [(row, took, took - row.floor) for row in rows if (took := row.measured)]
+    for row, took, over in sorted(lost, key=lambda each: -each[2]):
+        print(
+            f"| {row.what} | {took * 1e6:.1f} | {row.floor * 1e6:.1f} | {100 * row.floor / took:.0f} | "
+            f"{row.flops / took / 1e12:.1f} | {row.must / took / 1e9:.0f} | {over * 1e6:.1f} |"
+        )
+    took, floor = sum(took for _, took, _ in lost), sum(row.floor for row, _, _ in lost)
+    print(f"\nAll ops in turn: {took * 1e3:.2f} ms; floor {floor * 1e3:.2f} ms, {100 * floor / took:.0f} % of that.")
 
 
 def show(rows: list[Row], batch: int) -> None:
@@ -228,17 +248,32 @@ def show(rows: list[Row], batch: int) -> None:
     print(f"\nFloor of a step, op by op: {floor * 1e3:.2f} ms, {batch / floor:,.0f} images/s.")
 
 
+def card() -> str:
+    """Name the GPU here."""
+    import torch  # noqa: PLC0415 - only to name a GPU
+
+    return torch.cuda.get_device_name(0)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Count and print."""
     parser = argparse.ArgumentParser(prog="python -m refnet_triton.floor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
+    parser.add_argument("--measure", action="store_true", help="time each op on the GPU here, and print that instead")
     parser.add_argument("--json", action="store_true", help="print one JSON array of rows")
     options = parser.parse_args(arguments)
     if options.batch < 1:
         parser.error(f"--batch {options.batch} must be at least 1")
-    rows = step_rows(fuse(nets.get("paper").plan(2)), options.batch)
+    plan = fuse(nets.get("paper").plan(2))
+    rows = step_rows(plan, options.batch)
+    if options.measure:
+        backend = TritonBackend(2, ("cuda:0",), precision="tf32")
+        found = measure(plan, options.batch, backend, name_of)
+        rows = [replace(row, measured=found[row.what]) for row in rows]
     if options.json:
         print(json.dumps([row.as_dict() for row in rows]))
+    elif options.measure:
+        show_measured(rows, options.batch, card())
     else:
         show(rows, options.batch)
     return 0

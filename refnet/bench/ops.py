@@ -91,13 +91,10 @@ class BackendLayers:
     def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
         """Write the update."""
         asarray, op = self._backend.asarray, self._backend.sgd
-        arrays = [(asarray(a), asarray(np.zeros_like(a)), asarray(np.ones_like(a))) for a in params.values()]
-
-        def update() -> None:
-            for w, v, g in arrays:
-                op.step_(w, v, g, **RATES)
-
-        return {"update": self._ended(update)}
+        w, v, g = ([asarray(make(a)) for a in params.values()] for make in (np.array, np.zeros_like, np.ones_like))
+        decays = [RATES["weight_decay"]] * len(w)
+        rates = {"lr": RATES["lr"], "momentum": RATES["momentum"], "weight_decays": decays}
+        return {"update": self._ended(lambda: op.steps_(w, v, g, **rates))}
 
     def _backprop(self, forward: Callable[[], Any], dy: Any) -> Work:
         _, backprop = forward()

@@ -12,11 +12,12 @@ Step
     v <- momentum * v - weight_decay * lr * w - lr * g
     w <- w + v
 
-Both terms of the new v read the old w.
+Both terms of the new v read the old w. ``steps_`` does this to one parameter after the other; a backend may do all
+of them at once, since none reads another.
 
 Shapes
 ------
-w, v and g have one shape, any shape.
+w, v and g have one shape, any shape. ``steps_`` takes lists of them, and a weight decay for each parameter.
 
 Decisions
 ---------
@@ -27,11 +28,12 @@ paper's recipe weights do and biases do not.
 No backward: nothing is differentiated through the update.
 """
 
+from collections.abc import Sequence
 from math import inf
 
 from refnet.ops._rules import Floats, Shape, require, require_same
 
-INTERFACE = ("step_",)
+INTERFACE = ("step_", "steps_")
 
 
 def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, weight_decay: float) -> tuple[Shape, ...]:
@@ -48,3 +50,34 @@ def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight
     v -= weight_decay * lr * w
     v -= lr * g
     w += v
+
+
+def steps__shapes(
+    w: Sequence[Shape],
+    v: Sequence[Shape],
+    g: Sequence[Shape],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decays: Sequence[float],
+) -> tuple[Shape, ...]:
+    """Shape rule: that of ``step_`` for each parameter. Raises ``ShapeError`` for lists that differ in length, too."""
+    for name, values in {"v": v, "g": g, "weight_decays": weight_decays}.items():
+        require("sgd", len(values) == len(w), f"{name} must be as many as w, {len(w)}, they are {len(values)}")
+    for one, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
+        step__shapes(one, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
+    return ()
+
+
+def steps_(
+    w: list[Floats],
+    v: list[Floats],
+    g: list[Floats],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decays: Sequence[float],
+) -> None:
+    """Update each w and v in place."""
+    for one, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
+        step_(one, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet import ops
+from refnet.backend import arrays_in
 from refnet.reference import NumpyBackend
 
 
@@ -92,7 +93,7 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         hidden = [_reveal_arrays(value) for value in args]
         hidden_by_name = {key: _reveal_arrays(value) for key, value in kwargs.items()}
-        arrays = [value for value in (*args, *kwargs.values()) if isinstance(value, LoopArray)]
+        arrays = list(arrays_in((*args, *kwargs.values())))
         column = _column_of(arrays) if arrays else 0
         result = function(*hidden, **hidden_by_name)
         if isinstance(result, tuple):
@@ -109,6 +110,8 @@ def _reveal(a: object) -> npt.NDArray[Any]:
 
 
 def _reveal_arrays(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_reveal_arrays(one) for one in value]
     return _reveal(value) if isinstance(value, (LoopArray, np.ndarray)) else value
 
 

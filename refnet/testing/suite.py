@@ -106,9 +106,12 @@ def _view(backend: Any, a: Any, layout: str) -> Any:
 def test_refuses(backend: Any, case: Case, message: str) -> None:
     """Arguments that break the shape rule are refused at the door, in the words of the chapter that says so."""
     function = getattr(getattr(Checked(backend), case.op), case.function)
+
+    def filled(shape: Any) -> Any:
+        return [filled(one) for one in shape] if isinstance(shape, list) else backend.asarray(np.zeros(shape, "f4"))
+
     arguments = {
-        name: backend.asarray(np.zeros(value, np.float32)) if name in case.arrays else value
-        for name, value in case.refusals[message].items()
+        name: filled(value) if name in case.arrays else value for name, value in case.refusals[message].items()
     }
     with pytest.raises(ShapeError, match=rf"^\w+: .*{re.escape(message)}"):
         function(**arguments)

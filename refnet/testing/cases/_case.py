@@ -41,6 +41,8 @@ class Case:
         Whether NaN and infinities are drawn too.
     mutants
         Wrong implementations, by what is wrong with them, which the agreement tests must reject.
+    listed
+        How many arrays there are in each of its arguments, where those are lists; `make` gives them one by one.
     refusals
         Arguments, with shapes in place of arrays, that the shape rule must refuse, by what the message says.
     """
@@ -57,6 +59,7 @@ class Case:
     zeros: float = 0.90
     special: bool = True
     changes: tuple[str, ...] = ()
+    listed: int = 0
     refusals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -74,7 +77,7 @@ class Case:
 
     @property
     def arrays(self) -> list[str]:
-        """Names of the arguments that are arrays: what is positional, but for the counts of what to draw."""
+        """Names of the arguments that are arrays, or lists of them: what is positional, but for counts of draws."""
         parameters = inspect.signature(getattr(self.chapter, self.function)).parameters.values()
         return [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY and p.annotation is not int]
 
@@ -87,8 +90,15 @@ class Case:
         kind, layout = st.sampled_from(kinds or self.kinds), st.sampled_from(LAYOUTS)
         return st.builds(call, self.geometry, kind, layout, st.integers(0, 2**32 - 1))
 
+    def arguments(self, given: Given) -> list[Any]:
+        """Give the positional arguments that what `make` gave stands for."""
+        values = list(given.values())
+        if not self.listed:
+            return values
+        return [values[first : first + self.listed] for first in range(0, len(values), self.listed)]
+
     def outcome(self, function: Callable[..., Any], given: Given, options: Options) -> tuple[Any, ...]:
         """Call a function: its results and the arguments it changes, in the order of `results`."""
-        result = function(*given.values(), **options)
+        result = function(*self.arguments(given), **options)
         returned = () if result is None else result if isinstance(result, tuple) else (result,)
         return (*returned, *(given[name] for name in self.changes))

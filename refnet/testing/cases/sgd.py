@@ -1,7 +1,8 @@
 """Cases of :mod:`refnet.ops.sgd`."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from hypothesis import strategies as st
 
 from refnet.ops import sgd
@@ -43,6 +44,52 @@ def _gradient_added(w: Array, v: Array, g: Array, **rates: float) -> None:
     sgd.step_(w, v, -g, **rates)
 
 
+LISTED = 3
+
+
+def _lists(sizes: Sizes, _options: Options, values: Values) -> Given:
+    """Give parameters of three sizes, the first with all axes and the last with one."""
+    whole = shape(sizes, "NCHW")
+    shapes = {0: whole, 1: whole[::-1], 2: whole[-1:]}
+    return {f"{name}{i}": values(*shapes[i]) for name in ("w", "v", "g") for i in range(LISTED)}
+
+
+def _each_allowed(given: Given, options: Options, _expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
+    rates = {"lr": options["lr"], "momentum": options["momentum"]}
+    bounds = [
+        sgd_bound(*(given[f"{name}{i}"] for name in ("w", "v", "g")), weight_decay=decay, **rates)
+        for i, decay in enumerate(options["weight_decays"])
+    ]
+    return tuple(bound[result] for result in range(2) for bound in bounds)
+
+
+Arrays: TypeAlias = list[Array]
+
+
+def _one_decay(w: Arrays, v: Arrays, g: Arrays, *, weight_decays: list[float], **rates: float) -> None:
+    sgd.steps_(w, v, g, weight_decays=weight_decays[:1] * len(w), **rates)
+
+
+def _last_left_out(w: Arrays, v: Arrays, g: Arrays, *, weight_decays: list[float], **rates: float) -> None:
+    sgd.steps_(w[:-1], v[:-1], g[:-1], weight_decays=weight_decays[:-1], **rates)
+
+
+def _half_of_each(w: Arrays, v: Arrays, g: Arrays, **rates: Any) -> None:
+    sgd.steps_(*([a[: len(a) // 2] for a in arrays] for arrays in (w, v, g)), **rates)
+
+
+def _gradient_of_the_first(w: Arrays, v: Arrays, g: Arrays, **rates: Any) -> None:
+    sgd.steps_(w, v, [np.resize(g[0], a.shape) for a in g], **rates)
+
+
+@st.composite
+def _listed_geometry(draw: st.DrawFn) -> Geometry:
+    """Draw rates as for one parameter, and decays that differ."""
+    sizes, rates = draw(_geometry())
+    decay = rates.pop("weight_decay")
+    return sizes, {**rates, "weight_decays": [decay, 0.25, 0.0]}
+
+
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
     """Draw rates of which no two make v all zeros: a learning rate of 0 goes with some momentum."""
@@ -52,8 +99,9 @@ def _geometry(draw: st.DrawFn) -> Geometry:
     return draw(shapes()), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
 
 
-RATES = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+RATES: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
 SAME: dict[str, Any] = {"w": (2, 3), "v": (2, 3), "g": (2, 3)}
+LISTS: dict[str, Any] = {name: [(2, 3), (4,)] for name in SAME} | {"lr": 0.1, "momentum": 0.9}
 
 CASES = (
     Case(
@@ -79,6 +127,31 @@ CASES = (
             "lr must be finite and at least 0": {**SAME, **RATES, "lr": -0.1},
             "momentum must be finite": {**SAME, **RATES, "momentum": float("inf")},
             "weight_decay must be finite": {**SAME, **RATES, "weight_decay": float("nan")},
+        },
+    ),
+    Case(
+        "sgd",
+        "steps_",
+        _listed_geometry(),
+        _lists,
+        results=(*(f"w{i}" for i in range(LISTED)), *(f"v{i}" for i in range(LISTED))),
+        changes=(*(f"w{i}" for i in range(LISTED)), *(f"v{i}" for i in range(LISTED))),
+        listed=LISTED,
+        exact="never",
+        allowed=_each_allowed,
+        roomy=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decays": [0.1, 0.0, 5e-4]}),
+        mutants={
+            "one decay for all": _one_decay,
+            "the last left out": _last_left_out,
+            "only half of each": _half_of_each,
+            "one gradient for all": _gradient_of_the_first,
+        },
+        refusals={
+            "v must be as many as w, 2, they are 1": {**LISTS, "v": [(2, 3)], "weight_decays": [0, 0]},
+            "g must be as many as w, 2, they are 3": {**LISTS, "g": [(2, 3), (4,), (4,)], "weight_decays": [0, 0]},
+            "weight_decays must be as many as w": {**LISTS, "weight_decays": [0]},
+            "g must have the shape of w": {**LISTS, "g": [(2, 3), (5,)], "weight_decays": [0, 0]},
+            "weight_decay must be finite": {**LISTS, "weight_decays": [0, -1]},
         },
     ),
 )

@@ -1,0 +1,66 @@
+"""What only a GPU can show of the Triton backend. Run by ``nox -s gpu``; where there are two, on two as well."""
+
+import numpy as np
+import pytest
+import torch
+
+from refnet import backend as backends
+from refnet import nets, network
+from refnet.config import Config
+from refnet.fuse import fuse
+from refnet.model import begin, train_step
+from refnet.plan import crossings
+
+COUNT = torch.cuda.device_count()
+PLACES = [("cuda:0",), ("cuda:0", "cuda:1")][: max(1, COUNT)]  # without any, loading the backend says what is missing
+SEED = 11
+
+
+def trained(devices, *, graph=False, steps=20, batch=16):
+    """Train digits with dropout and a rate that falls, the last batch being short; return losses and parameters."""
+    backend = backends.load("triton", columns=2, devices=devices, precision="ieee")
+    plan = fuse(nets.get("digits").plan(2))
+    model = begin(plan, Config(net="digits", seed=SEED, graph=graph), backend)
+    rng = np.random.default_rng(1)
+    losses = []
+    for step in range(1, steps + 1):
+        count = batch if step < steps else batch // 2
+        images, labels = rng.integers(-8, 9, (count, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, count)
+        losses.append(train_step(model, network.place(plan, images, backend), labels, 0.02 / step, step))
+    return losses, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
+
+
+@pytest.fixture(scope="module")
+def eager_on_one():
+    return trained(PLACES[0])
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "recorded"])
+@pytest.mark.parametrize("devices", PLACES, ids=",".join)
+def test_training_has_the_same_bits(eager_on_one, devices, graph):
+    """Again, recorded as graphs, and on two devices."""
+    assert trained(devices, graph=graph) == eager_on_one
+
+
+@pytest.mark.parametrize("exchange", ["fp32", "fp16"])
+@pytest.mark.parametrize("devices", PLACES, ids=",".join)
+def test_what_crosses(devices, exchange):
+    backend = backends.load("triton", columns=2, devices=devices, exchange=exchange)
+    plan = nets.get("digits").plan(2)
+    model = begin(plan, Config(net="digits"), backend)
+    images = network.place(plan, np.ones((3, 1, 8, 8), np.float32), backend)
+    tape = network.forward(plan, model.params, images, backend, record=False)
+    assert tape.crossings == crossings(plan, 3, itemsize=backend.exchange_itemsize)
+    assert np.isfinite(backend.to_numpy(tape.output)).all()
+
+
+def test_memory_that_runs_out_is_an_error_in_one_line(capsys, monkeypatch, tmp_path):
+    from refnet.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda shape, **rest: empty((1 << 40, *shape), **rest))
+    assert main(["train", "--backend", "triton", "--devices", "cuda:0"]) == 6
+    error = capsys.readouterr().err
+    assert "out of its memory" in error
+    assert len(error.splitlines()) == 1
