@@ -11,8 +11,9 @@ from refnet.printable import printable
 from refnet.progress import Show
 from refnet.report import history
 from refnet.report.kernels import first_kernels, grid
-from refnet.report.learned import Floats, Learned, activations, best_and_worst, look, nearest, open_data, recall, spread
+from refnet.report.seen import activations, best_and_worst, look, nearest, spread
 from refnet.report.write import choose, thumbnails
+from refnet.trained import Floats, Trained, open_data, open_trained
 
 QUERIES, NEIGHBOURS, EXAMPLES, BARS = 5, 6, 4, 5
 MAPS = 32  # of a layer in a column
@@ -59,11 +60,11 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
         if kind == "curves":
             _curves(figure, runs)
         else:
-            learned = recall(runs[0], backend)
+            trained = open_trained(runs[0], backend)
             if kind == "activations":
-                _activations(figure, learned, show, image)
+                _activations(figure, trained, show, image)
             else:
-                DRAWN[kind](figure, learned, show)
+                DRAWN[kind](figure, trained, show)
         metadata = {"Date": None} if output.suffix == ".svg" else {}
         figure.savefig(output, dpi=144, metadata=metadata)
 
@@ -97,10 +98,10 @@ def _curves(figure: Any, runs: Sequence[Path]) -> None:
         axes[0, 0].legend(frameon=False)
 
 
-def _kernels(figure: Any, learned: Learned, _: Show) -> None:
-    found = first_kernels(learned.plan, learned.checkpoint.params)
+def _kernels(figure: Any, trained: Trained, _: Show) -> None:
+    found = first_kernels(trained)
     if not found:
-        raise ConfigError(f"net {learned.checkpoint.facts.net} has no convolution that reads the image")
+        raise ConfigError(f"net {trained.facts.net} has no convolution that reads the image")
     across = 8
     rows = -(-len(found[0].weights) // across)
     figure.set_size_inches(4.4 * len(found), 0.55 * rows + 0.35)
@@ -111,16 +112,16 @@ def _kernels(figure: Any, learned: Learned, _: Show) -> None:
         axis.set_title(f"{each.layer}, column {each.column}{share}")
 
 
-def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
+def _activations(figure: Any, trained: Trained, show: Show, image: int) -> None:
     """Show what every layer before the fully connected ones makes of a test image, column by column."""
-    data, _ = open_data(learned, show)
+    data = open_data(trained, show)
     if not 0 <= image < len(data.test):
         raise ConfigError(f"--image {image} is not there; the test images are 0 to {len(data.test) - 1}")
-    made = activations(learned, data.test, image)
+    made = activations(trained, data.test, image)
     layers = list(
         dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))
     )
-    columns = learned.plan.columns
+    columns = trained.plan.columns
     figure.set_size_inches(5 * columns + 1.2, 1.0 * len(layers))
     axes = figure.subplots(len(layers), columns + 1, squeeze=False, width_ratios=[1.2, *[5] * columns])
     for axis in axes[1:, 0]:
@@ -139,10 +140,10 @@ def _activations(figure: Any, learned: Learned, show: Show, image: int) -> None:
             axis.set_title(f"{layer}, column {column}{more}", fontsize=9, fontweight="normal")
 
 
-def _neighbours(figure: Any, learned: Learned, show: Show) -> None:
-    data, _ = open_data(learned, show)
-    queries = choose(look(learned, data.test, spread(data.test), show, "looking at test images"), QUERIES)
-    among = look(learned, data.train, spread(data.train), show, "looking at training images")
+def _neighbours(figure: Any, trained: Trained, show: Show) -> None:
+    data = open_data(trained, show)
+    queries = choose(look(trained, data.test, spread(data.test), show, "looking at test images"), QUERIES)
+    among = look(trained, data.train, spread(data.train), show, "looking at training images")
     found = nearest(queries.hidden, among.hidden, NEIGHBOURS)
     mine = thumbnails(data.test, queries.indices)
     others = thumbnails(data.train, among.indices[np.unique(found)])
@@ -156,9 +157,9 @@ def _neighbours(figure: Any, learned: Learned, show: Show) -> None:
             axis.set_title(printable(data.words[among.labels[other]]), fontsize=9, fontweight="normal")
 
 
-def _predictions(figure: Any, learned: Learned, show: Show) -> None:
-    data, _ = open_data(learned, show)
-    seen = look(learned, data.test, spread(data.test), show)
+def _predictions(figure: Any, trained: Trained, show: Show) -> None:
+    data = open_data(trained, show)
+    seen = look(trained, data.test, spread(data.test), show)
     places = best_and_worst(seen, EXAMPLES)
     images = thumbnails(data.test, seen.indices[np.concatenate(places)])
     figure.set_size_inches(10, 7)
@@ -190,7 +191,7 @@ def _grey(maps: Floats) -> Any:
     return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
 
 
-DRAWN: Mapping[str, Callable[[Any, Learned, Show], None]] = {
+DRAWN: Mapping[str, Callable[[Any, Trained, Show], None]] = {
     "kernels": _kernels,
     "neighbours": _neighbours,
     "predictions": _predictions,

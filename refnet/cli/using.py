@@ -9,11 +9,11 @@ from threadpoolctl import threadpool_limits
 
 from refnet import neighbours
 from refnet.cli import names, within
-from refnet.data import Dataset, Reading, Split, describe, open_dataset
+from refnet.data import Dataset, Reading, Split, describe
 from refnet.errors import ConfigError
 from refnet.neighbours import Features
 from refnet.progress import Show
-from refnet.trained import Trained, check_data, open_trained
+from refnet.trained import Trained, open_data, open_trained
 
 BATCH = 128
 
@@ -56,13 +56,7 @@ def network(arguments: argparse.Namespace, where: Path) -> Iterator[Trained]:
 def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Dataset:
     """Open the images that are named, or those that the network was trained on, and hold the network to them."""
     within("--batch", arguments.batch, 1)
-    what = arguments.data or trained.data
-    if what is None:
-        raise ConfigError(f"{trained.where} does not say what it was trained on; give the images with --data")
-    size, _, channels = trained.image_shape
-    with show.task("reading images") as advance:
-        found = open_dataset(what, image_size=size, channels=channels, progress=advance, reading=reading(arguments))
-    check_data(trained, found)
+    found = open_data(trained, show, what=arguments.data, reading=reading(arguments))
     show.say(describe(found))
     return found
 
