@@ -125,7 +125,7 @@ def read(path: Path) -> Checkpoint:
     try:
         shapes = expected_shapes(header.facts)
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {printable(str(error))}; read it with the refnet that wrote it") from error
+        raise CheckpointError(f"{path}: {printable(error)}; read it with the refnet that wrote it") from error
     for name in sorted(shapes.keys() | header.tensors.keys()):
         _require(path, header, name, shapes.get(name))
     arrays = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
@@ -200,7 +200,7 @@ def _open(path: Path) -> _Header:
                 f"{path} is a pickle or an archive, as PyTorch writes; refnet never opens one, since it is a program "
                 "that runs when it is read; save the arrays as .safetensors"
             ) from error
-        reason = printable(str(error))
+        reason = printable(error)
         raise CheckpointError(f"{path} is not a whole safetensors file: {reason}; copy it again") from error
     try:
         tensors = json.loads(text)
@@ -209,14 +209,14 @@ def _open(path: Path) -> _Header:
         if found != FORMAT:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this refnet: its format is "
-                f"{printable(str(found))[:80]}, not {FORMAT}; read it with what wrote it"
+                f"{printable(found)[:80]}, not {FORMAT}; read it with what wrote it"
             )
         digest = metadata.get("sha256", "")
         if hashlib.sha256(_sealed(text, _UNSEALED, digest)).hexdigest() != digest:
             raise CheckpointError(f"{path}: its header is damaged (its SHA-256 differs); copy it again")
         facts, digests = decode(Facts, metadata.get("facts", "")), decode(dict, metadata.get("tensors", ""))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header is wrong: {printable(str(error))[:200]}; copy it again") from error
+        raise CheckpointError(f"{path}: its header is wrong: {printable(error)[:200]}; copy it again") from error
     return _Header(facts, tensors, digests, 8 + length)
 
 

@@ -47,7 +47,7 @@ def changes(facts: Facts, config: Config) -> Changes:
     """
     found = _differences(facts.config, asdict(config))
     wrong = [
-        f"--{name} {printable(str(now))} cannot be: the run has {printable(str(before))}; start a run of its own"
+        f"--{name} {printable(now)} cannot be: the run has {printable(before)}; start a run of its own"
         for name, (before, now) in found.items()
         if name in FIXED
     ]

@@ -47,6 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         figures = {"features": str(path), "labels": str(labels), "shape": found.shape, "classes": dataset.classes}
         print(json.dumps(figures))
     else:
-        show.say(f"features     {printable(str(path))}: float32 {found.shape}")
-        show.say(f"labels       {printable(str(labels))}: int64 {split.labels.shape}")
+        show.say(f"features     {printable(path)}: float32 {found.shape}")
+        show.say(f"labels       {printable(labels)}: int64 {split.labels.shape}")
     return 0

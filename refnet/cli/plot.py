@@ -25,5 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path(f"{arguments.kind}.png")
     show = progress.on(sys.stderr)
     plot(arguments.kind, arguments.runs, output, show, backend=arguments.backend, image=arguments.image)
-    print(printable(str(output)))
+    print(printable(output))
     return 0

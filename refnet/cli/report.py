@@ -23,5 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
     page = report(arguments.run, progress.on(sys.stderr), arguments.backend)
     where = arguments.output or arguments.run / "report.html"
     files.replace(where, page.encode())
-    print(printable(str(where)))
+    print(printable(where))
     return 0

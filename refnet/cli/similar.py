@@ -8,7 +8,6 @@ from typing import Any
 
 from refnet import files, neighbours, progress
 from refnet.cli import using, within
-from refnet.data.dataset import shown
 from refnet.errors import ConfigError
 from refnet.printable import printable
 
@@ -72,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"picture": str(path), "images": described}))
         return 0
     for each in described:
-        show.say(shown(each["image"]))
+        show.say(printable(each["image"]))
         for one in each["similar"]:
             show.say(f"  {one['distance']:10.3f}  {printable(one['words'])}  image {one['index']}  {one['where']}")
-    show.say(f"picture      {printable(str(path))}")
+    show.say(f"picture      {printable(path)}")
     return 0

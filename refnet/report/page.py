@@ -28,7 +28,7 @@ EXAMPLES, QUERIES, NEIGHBOURS, BARS = 6, 5, 6, 5
 
 def esc(text: object) -> str:
     """Make any text harmless in HTML, and on whatever shows it."""
-    return escape(printable(str(text)))
+    return escape(printable(text))
 
 
 def document(title: str, body: str) -> str:
