@@ -35,6 +35,7 @@ Arrays = dict[str, Array]
 
 FORMAT = "refnet checkpoint 1"
 MEAN = "data/mean"
+LATER: dict[str, Any] = {"words": []}  # facts that files of this format lack which were written before there were any
 COLUMNS = (1, 2)
 READERS = 2  # threads: one reads while the other hashes
 CHUNK = 1 << 24  # bytes that are read and then hashed, few enough to be still in the processor's cache
@@ -214,7 +215,7 @@ def _open(path: Path) -> _Header:
         digest = metadata.get("sha256", "")
         if hashlib.sha256(_sealed(text, _UNSEALED, digest)).hexdigest() != digest:
             raise CheckpointError(f"{path}: its header is damaged (its SHA-256 differs); copy it again")
-        facts, digests = decode(Facts, metadata.get("facts", "")), decode(dict, metadata.get("tensors", ""))
+        facts, digests = decode(Facts, metadata.get("facts", ""), LATER), decode(dict, metadata.get("tensors", ""))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is wrong: {printable(error)[:200]}; copy it again") from error
     return _Header(facts, tensors, digests, 8 + length)

@@ -127,7 +127,7 @@ def _activations(figure: Any, trained: Trained, show: Show, image: int) -> None:
     for axis in axes[1:, 0]:
         axis.set_axis_off()
     _show(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
-    axes[0, 0].set_title(printable(data.words[data.test.labels[image]]))
+    axes[0, 0].set_title(printable(data.captions[data.test.labels[image]]))
     for row, layer in zip(axes, layers, strict=True):
         for column, axis in enumerate(row[1:]):
             maps = made.get(f"{layer}@{column}")
@@ -151,10 +151,10 @@ def _neighbours(figure: Any, trained: Trained, show: Show) -> None:
     axes = figure.subplots(len(found), 1 + found.shape[1], squeeze=False)
     for place, row in enumerate(axes):
         _show(row[0], mine[int(queries.indices[place])])
-        row[0].set_title(printable(data.words[queries.labels[place]]), fontsize=9)
+        row[0].set_title(printable(data.captions[queries.labels[place]]), fontsize=9)
         for axis, other in zip(row[1:], found[place], strict=True):
             _show(axis, others[int(among.indices[other])])
-            axis.set_title(printable(data.words[among.labels[other]]), fontsize=9, fontweight="normal")
+            axis.set_title(printable(data.captions[among.labels[other]]), fontsize=9, fontweight="normal")
 
 
 def _predictions(figure: Any, trained: Trained, show: Show) -> None:
@@ -169,10 +169,10 @@ def _predictions(figure: Any, trained: Trained, show: Show) -> None:
             truth, p = seen.labels[place], seen.p[place]
             order = np.argsort(-p, kind="stable")[:BARS][::-1]
             _show(axes[row, column], images[int(seen.indices[place])])
-            axes[row, column].set_title(f"{title}: {printable(data.words[truth])}")
+            axes[row, column].set_title(f"{title}: {printable(data.captions[truth])}")
             bars = axes[row + 1, column]
             bars.barh(
-                [printable(data.words[k])[:18] for k in order],
+                [printable(data.captions[k])[:18] for k in order],
                 100 * p[order],
                 color=[COLOURS[0] if k == truth else "#9aa2a9" for k in order],
             )

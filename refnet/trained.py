@@ -4,7 +4,7 @@ Pixels are prepared as in training, less the mean image that the checkpoint carr
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from refnet.backend import Array, Backend
 from refnet.data import Dataset, Reading, digits, open_dataset, picture
 from refnet.data.crops import Draws
 from refnet.data.dataset import Pixels, Shape
+from refnet.data.naming import names
 from refnet.data.section import Place
 from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.fuse import fuse
@@ -62,10 +63,15 @@ class Trained:
         named: str | None = self.facts.config.get("data") or self.net.data
         return named
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What people call each class; its own name where that is not known."""
+        return self.facts.words or self.facts.classes
+
     def called(self, output: int) -> str:
         """Name an output: its class, or that it has none (a net may have more outputs than there were classes)."""
-        classes = self.facts.classes
-        return printable(classes[output]) if output < len(classes) else f"(no class: output {output})"
+        named = names(self.facts.classes, self.words)
+        return printable(named[output]) if output < len(named) else f"(no class: output {output})"
 
     def classify(self, images: Pixels, views: Sequence[Draws]) -> list[Floats]:
         """Give the probability of each output for each image (N,H,W,C), one array (N,K) for each view.
@@ -155,6 +161,8 @@ def open_trained(
 def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
     """Open the images that a user names, or those that the network was trained on, in the form that it takes.
 
+    Where they say nothing of what people call the classes, the checkpoint may.
+
     Raises ``ConfigError`` where nobody says which, ``DataError`` for what cannot be read, and ``CheckpointError`` as
     `check_data` does.
     """
@@ -165,7 +173,7 @@ def open_data(trained: Trained, show: Show, *, what: str | None = None, reading:
     with show.task("reading images") as advance:
         found = open_dataset(what, image_size=size, channels=channels, progress=advance, reading=reading)
     check_data(trained, found)
-    return found
+    return replace(found, words=trained.words) if found.words == found.classes else found
 
 
 def check_members(members: Sequence[Trained]) -> None:

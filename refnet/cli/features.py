@@ -44,7 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         with files.replacing(where) as file:
             np.save(file, array, allow_pickle=False)
     if arguments.json:
-        figures = {"features": str(path), "labels": str(labels), "shape": found.shape, "classes": dataset.classes}
+        figures = {
+            "features": str(path),
+            "labels": str(labels),
+            "shape": found.shape,
+            "classes": dataset.classes,
+            "words": dataset.words,
+        }
         print(json.dumps(figures))
     else:
         show.say(f"features     {printable(path)}: float32 {found.shape}")

@@ -73,9 +73,10 @@ def read(trained: Trained, path: str) -> Pixels:
 
 
 def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:
-    classes = trained.facts.classes
+    known = output < len(trained.facts.classes)
     return {
-        "class": classes[output] if output < len(classes) else None,
+        "class": trained.facts.classes[output] if known else None,
+        "words": trained.words[output] if known else None,
         "output": output,
         "probability": probability,
     }

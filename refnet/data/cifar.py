@@ -69,16 +69,15 @@ def read_cifar(where: str, folder: Path) -> Source:
     DataError
         A file is missing, is not a whole number of records, or holds a label above 9.
     """
-    everything = _pictures(folder, TRAIN)
-    train, validation = deal(str(folder), everything.labels, CLASSES, held_out=1, share=10)
+    train, validation = deal(str(folder), _pictures(folder, TRAIN), CLASSES, held_out=1, share=10)
     return Source(
         name="cifar10",
         where=where,
         layout="CIFAR-10, binary version, a tenth of each training class held out to validate",
         classes=CLASSES,
         words=CLASSES,
-        train=everything.take(train),
-        validation=everything.take(validation),
+        train=train,
+        validation=validation,
         test=_pictures(folder, (TEST,)),
     )
 

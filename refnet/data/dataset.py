@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from refnet.data import naming
 from refnet.errors import DataError
 from refnet.printable import printable
 
@@ -120,6 +121,16 @@ class Dataset:
     test: Split
     mean: Mean  # float32 (H,W,C), of the training images
     colours: Colours  # of the training images
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See :func:`refnet.data.naming.names`."""
+        return naming.names(self.classes, self.words)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """See :func:`refnet.data.naming.captions`."""
+        return naming.captions(self.classes, self.words)
 
 
 def describe(dataset: Dataset) -> str:

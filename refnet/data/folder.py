@@ -12,6 +12,8 @@ Layouts
 
 What is held out is drawn with Philox by a fixed key, so it is the same for every seed and run.
 
+Beside the folders a file may say what people call the classes (:mod:`refnet.data.naming`).
+
 Decisions
 ---------
 Classes are the sorted names of train's folders. Hidden names (with a leading dot) and files beside class folders
@@ -24,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from refnet.data.source import FilePictures, Source, deal
+from refnet.data.naming import read_words
+from refnet.data.source import FilePictures, Pictures, Source, deal
 from refnet.errors import DataError
 from refnet.printable import printable
 
@@ -48,11 +51,10 @@ def read_folder(where: str) -> Source:
     if not parts:
         listing = list_classes(root)
         classes = tuple(listing)
-        everything = pictures(listing, classes)
-        indices = deal(where, everything.labels, classes, held_out=2, share=5)
-        train, test, validation = (everything.take(part) for part in indices)
+        train, test, validation = deal(where, pictures(listing, classes), classes, held_out=2, share=5)
         layout = "one folder per class, a fifth of each held out for validation and for test"
-        return Source(root.resolve().name, where, layout, classes, classes, train, validation, test)
+        words = read_words(root, classes)
+        return Source(root.resolve().name, where, layout, classes, words, train, validation, test)
     layout, listings = _listings(root, parts)
     classes = tuple(listings["train"])
     for part, which in (("val", "validation"), ("test", "test")):
@@ -61,13 +63,12 @@ def read_folder(where: str) -> Source:
                 raise DataError(
                     f"{printable(where)}: the {which} class '{printable(name)}' has no folder in train/: add it there"
                 )
-    splits = {part: pictures(listing, classes) for part, listing in listings.items()}
+    splits: dict[str, Pictures] = {part: pictures(listing, classes) for part, listing in listings.items()}
     if "val" not in splits:
-        everything = splits["train"]
-        rest, held = deal(str(parts["train"]), everything.labels, classes, held_out=1, share=10)
-        splits |= {"train": everything.take(rest), "val": everything.take(held)}
+        splits["train"], splits["val"] = deal(str(parts["train"]), splits["train"], classes, held_out=1, share=10)
     train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
-    return Source(root.resolve().name, where, layout, classes, classes, train, validation, test)
+    words = read_words(root, classes)
+    return Source(root.resolve().name, where, layout, classes, words, train, validation, test)
 
 
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:

@@ -71,15 +71,15 @@ def read_idx(where: str) -> Source:
     digits = tuple(str(number) for number in range(count))
     fashion = hashlib.sha256(everything.labels.astype(np.uint8).tobytes()).hexdigest() == FASHION
     classes = CLOTHES if fashion else digits
-    train, validation = deal(where, everything.labels, classes, held_out=1, share=10)
+    train, validation = deal(where, everything, classes, held_out=1, share=10)
     return Source(
         name="fashion-mnist" if fashion else root.resolve().name,
         where=where,
         layout="IDX files, a tenth of each training class held out to validate",
         classes=classes,
         words=classes,
-        train=everything.take(train),
-        validation=everything.take(validation),
+        train=train,
+        validation=validation,
         test=tested,
     )
 

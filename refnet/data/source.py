@@ -153,15 +153,15 @@ class Source:
         return splits if self.test is not self.validation else {k: v for k, v in splits.items() if k != "test"}
 
 
-def deal(where: str, labels: Labels, classes: Iterable[str], *, held_out: int, share: int) -> list[Indices]:
-    """Hold 1/share of each class out, `held_out` times: indices of [the rest, what was held out first, ...].
+def deal(where: str, pictures: Pictures, classes: Iterable[str], *, held_out: int, share: int) -> list[Pictures]:
+    """Hold 1/share of each class out, `held_out` times: [the rest, what was held out first, ...].
 
     At least one picture of each. What is held out is drawn with Philox by a fixed key, so it is the same for every seed
     and run. Raises ``DataError`` for a class with too few pictures.
     """
     dealt: list[list[Indices]] = [[] for _ in range(held_out + 1)]
     for number, name in enumerate(classes):
-        mine = np.flatnonzero(labels == number)
+        mine = np.flatnonzero(pictures.labels == number)
         if len(mine) <= held_out:
             raise DataError(
                 f"{printable(where)}: the class '{printable(name)}' has {len(mine)} of the {held_out + 1} images "
@@ -172,4 +172,4 @@ def deal(where: str, labels: Labels, classes: Iterable[str], *, held_out: int, s
         *held, rest = np.split(order, [count * part for part in range(1, held_out + 1)])
         for part, chosen in zip(dealt, (rest, *held), strict=True):
             part.append(mine[chosen])
-    return [np.sort(np.concatenate(part)) for part in dealt]
+    return [pictures.take(np.sort(np.concatenate(part))) for part in dealt]

@@ -71,7 +71,6 @@ def _of_images(trained: Trained, show: Show, went: str) -> Iterator[str]:
 
 
 def _looked_at(trained: Trained, data: Dataset, show: Show) -> Iterator[str]:
-    words = data.words
     seen = look(trained, data.test, spread(data.test), show, "looking at test images")
     among = look(trained, data.train, spread(data.train), show, "looking at training images")
     queries = choose(seen, page.QUERIES)
@@ -79,9 +78,9 @@ def _looked_at(trained: Trained, data: Dataset, show: Show) -> Iterator[str]:
     shown = thumbnails(data.test, [*seen.indices[best], *seen.indices[worst], *queries.indices])
     neighbours = nearest(queries.hidden, among.hidden, page.NEIGHBOURS)
     others = thumbnails(data.train, among.indices[np.unique(neighbours)])
-    yield page.confusion_section(seen, words)
-    yield page.predictions_section(seen, shown, words)
-    yield page.neighbours_section(queries, among, shown, others, words)
+    yield page.confusion_section(seen, data.names)
+    yield page.predictions_section(seen, shown, data.captions)
+    yield page.neighbours_section(queries, among, shown, others, data.captions)
 
 
 def choose(seen: Seen, count: int) -> Seen:
