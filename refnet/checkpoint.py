@@ -186,6 +186,8 @@ def _sealed(text: bytes, new: str, old: str) -> bytes:
 
 
 def _open(path: Path) -> _Header:
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file (a folder, a pipe, a device); give a .safetensors file")
     try:
         # Checks that the header is JSON of the right form, and that the tensors fill the rest of the file gaplessly.
         with safetensors.safe_open(path, framework="numpy") as checked:

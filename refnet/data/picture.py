@@ -125,6 +125,7 @@ def _opened(path: str, open_it: Callable[[], BinaryIO]) -> Iterator[Image.Image]
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
+    """Give an image in a mode; one that is in it is not copied, as Pillow would."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
