@@ -1,6 +1,7 @@
 """What the commands that use a trained network have in common: their flags, and how network and images are opened."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,14 @@ def refuse_existing(*paths: Path) -> None:
     for path in paths:
         if path.exists() or path.is_symlink():
             raise ConfigError(f"{path} is there already; remove it, or choose another file with -o")
-        if not path.parent.is_dir():
-            raise ConfigError(
-                f"{path} cannot be written: {path.parent} is no folder; make it, or choose another with -o"
-            )
+        refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise ``ConfigError`` where a file could not be made, before any work is done."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: {path.parent} is no folder; make it, or choose another with -o")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{path} cannot be written: {path.parent} does not let you write to it; choose another with -o"
+        )
