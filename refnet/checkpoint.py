@@ -35,6 +35,7 @@ Arrays = dict[str, Array]
 
 FORMAT = "refnet checkpoint 1"
 MEAN = "data/mean"
+LATER: dict[str, Any] = {"words": []}  # facts that files of this format lack which were written before there were any
 COLUMNS = (1, 2)
 READERS = 2  # threads: one reads while the other hashes
 CHUNK = 1 << 24  # bytes that are read and then hashed, few enough to be still in the processor's cache
@@ -126,7 +127,7 @@ def read(path: Path) -> Checkpoint:
     try:
         shapes = expected_shapes(header.facts)
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {printable(str(error))}; read it with the refnet that wrote it") from error
+        raise CheckpointError(f"{path}: {printable(error)}; read it with the refnet that wrote it") from error
     for name in sorted(shapes.keys() | header.tensors.keys()):
         _require(path, header, name, shapes.get(name))
     arrays = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
@@ -186,6 +187,8 @@ def _sealed(text: bytes, new: str, old: str) -> bytes:
 
 
 def _open(path: Path) -> _Header:
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file (a folder, a pipe, a device); give a .safetensors file")
     try:
         # Checks that the header is JSON of the right form, and that the tensors fill the rest of the file gaplessly.
         with safetensors.safe_open(path, framework="numpy") as checked:
@@ -201,7 +204,7 @@ def _open(path: Path) -> _Header:
                 f"{path} is a pickle or an archive, as PyTorch writes; refnet never opens one, since it is a program "
                 "that runs when it is read; save the arrays as .safetensors"
             ) from error
-        reason = printable(str(error))
+        reason = printable(error)
         raise CheckpointError(f"{path} is not a whole safetensors file: {reason}; copy it again") from error
     try:
         tensors = json.loads(text)
@@ -210,14 +213,14 @@ def _open(path: Path) -> _Header:
         if found != FORMAT:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this refnet: its format is "
-                f"{printable(str(found))[:80]}, not {FORMAT}; read it with what wrote it"
+                f"{printable(found)[:80]}, not {FORMAT}; read it with what wrote it"
             )
         digest = metadata.get("sha256", "")
         if hashlib.sha256(_sealed(text, _UNSEALED, digest)).hexdigest() != digest:
             raise CheckpointError(f"{path}: its header is damaged (its SHA-256 differs); copy it again")
-        facts, digests = decode(Facts, metadata.get("facts", "")), decode(dict, metadata.get("tensors", ""))
+        facts, digests = decode(Facts, metadata.get("facts", ""), LATER), decode(dict, metadata.get("tensors", ""))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header is wrong: {printable(str(error))[:200]}; copy it again") from error
+        raise CheckpointError(f"{path}: its header is wrong: {printable(error)[:200]}; copy it again") from error
     return _Header(facts, tensors, digests, 8 + length)
 
 

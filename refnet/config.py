@@ -293,7 +293,7 @@ def resolve(
         try:
             stated.insert(0, _from_file(file))
         except ConfigError as error:
-            problems.append(printable(str(error)))
+            problems.append(printable(error))
             base = []  # the file may name a net: to go on with the default would report what is not wrong
 
     rules = {name: key.allowed for name, key in KEYS.items()}
@@ -316,7 +316,7 @@ def resolve(
                 values[name] = source.read(name, value, rules_of_init if source is naming_init else rules)
                 origin[name] = source.where or source.spell(name)
             except ConfigError as error:
-                problems.append(printable(str(error)))
+                problems.append(printable(error))
     if problems:
         raise ConfigError("\n".join(problems))
     return Resolved(Config(**values), origin)

@@ -13,7 +13,8 @@ SUFFIX = ".tmp"
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path`; once it is written, flush it to the disk and rename it, and flush the folder.
 
-    Raises ``OSError``, and after any failure leaves the old file as it was and nothing beside it.
+    Raises ``OSError``, which names `path` as the user does, and after any failure leaves the old file as it was and
+    nothing beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
@@ -23,6 +24,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
         flush_folder(path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         # After a failure or Ctrl-C it is still there; what hinders the removal was said above.
         with suppress(OSError):

@@ -12,8 +12,9 @@ from refnet.printable import printable
 from refnet.progress import Show
 from refnet.report import history
 from refnet.report.kernels import first_kernels, grid
-from refnet.report.learned import Floats, Learned, activations, best_and_worst, look, nearest, open_data, recall, spread
+from refnet.report.seen import activations, best_and_worst, look, nearest, spread
 from refnet.report.write import choose, thumbnails
+from refnet.trained import Floats, Trained, open_data, open_trained
 
 QUERIES, NEIGHBOURS, EXAMPLES, BARS = 5, 6, 4, 5
 MAPS = 32  # of a layer in a column
@@ -55,9 +56,9 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
             figure.set_size_inches(_curves(figure, runs))
         else:
             rows, sizes = GridSpec(len(runs), 1, figure), list[Size]()
-            for row, run in zip(rows, runs, strict=True):
-                part = figure.add_subfigure(row)
-                sizes.append(DRAWN[kind](part, recall(run, backend), show, image))
+            for row, run in enumerate(runs):
+                part = figure.add_subfigure(rows[row])
+                sizes.append(DRAWN[kind](part, open_trained(run, backend), show, image))
                 if len(runs) > 1:
                     part.suptitle(printable(run.resolve().name), x=0.01, ha="left", fontsize=13)
             widths, heights = zip(*sizes, strict=True)
@@ -118,11 +119,11 @@ def _curves(figure: Any, runs: Sequence[Path]) -> Size:
     return 9, 6
 
 
-def _kernels(figure: Any, learned: Learned, _show: Show, _image: int) -> Size:
+def _kernels(figure: Any, trained: Trained, _show: Show, _image: int) -> Size:
     """Draw the kernels that read the image, column by column."""
-    found = first_kernels(learned.plan, learned.checkpoint.params)
+    found = first_kernels(trained)
     if not found:
-        raise ConfigError(f"net {learned.checkpoint.facts.net} has no convolution that reads the image")
+        raise ConfigError(f"net {trained.facts.net} has no convolution that reads the image")
     across = 8
     rows = -(-len(found[0].weights) // across)
     for axis, each in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
@@ -133,21 +134,21 @@ def _kernels(figure: Any, learned: Learned, _show: Show, _image: int) -> Size:
     return 4.4 * len(found), 0.55 * rows + 0.35
 
 
-def _activations(figure: Any, learned: Learned, show: Show, image: int) -> Size:
+def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
     """Show what every layer before the fully connected ones makes of a test image, column by column."""
-    data, _ = open_data(learned, show)
+    data = open_data(trained, show)
     if not 0 <= image < len(data.test):
         raise ConfigError(f"--image {image} is not there; the test images are 0 to {len(data.test) - 1}")
-    made = activations(learned, data.test, image)
+    made = activations(trained, data.test, image)
     layers = list(
         dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))
     )
-    columns = learned.plan.columns
+    columns = trained.plan.columns
     axes = figure.subplots(len(layers), columns + 1, squeeze=False, width_ratios=[1.2, *[5] * columns])
     for axis in axes[1:, 0]:
         axis.set_axis_off()
     _picture(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
-    axes[0, 0].set_title(printable(data.words[data.test.labels[image]]))
+    axes[0, 0].set_title(printable(data.captions[data.test.labels[image]]))
     for row, layer in zip(axes, layers, strict=True):
         for column, axis in enumerate(row[1:]):
             maps = made.get(f"{layer}@{column}")
@@ -161,11 +162,11 @@ def _activations(figure: Any, learned: Learned, show: Show, image: int) -> Size:
     return 5 * columns + 1.2, 1.0 * len(layers)
 
 
-def _neighbours(figure: Any, learned: Learned, show: Show, _: int) -> Size:
+def _neighbours(figure: Any, trained: Trained, show: Show, _: int) -> Size:
     """Show test images, and to the right of each the training images that are nearest in the last hidden layer."""
-    data, _ = open_data(learned, show)
-    queries = choose(look(learned, data.test, spread(data.test), show, "looking at test images"), QUERIES)
-    among = look(learned, data.train, spread(data.train), show, "looking at training images")
+    data = open_data(trained, show)
+    queries = choose(look(trained, data.test, spread(data.test), show, "looking at test images"), QUERIES)
+    among = look(trained, data.train, spread(data.train), show, "looking at training images")
     found = nearest(queries.hidden, among.hidden, NEIGHBOURS)
     mine = thumbnails(data.test, queries.indices)
     others = thumbnails(data.train, among.indices[np.unique(found)])
@@ -174,17 +175,17 @@ def _neighbours(figure: Any, learned: Learned, show: Show, _: int) -> Size:
     for place, row in enumerate(axes):
         row[1].set_axis_off()
         _picture(row[0], mine[int(queries.indices[place])])
-        row[0].set_title(printable(data.words[queries.labels[place]]), fontsize=9)
+        row[0].set_title(printable(data.captions[queries.labels[place]]), fontsize=9)
         for axis, other in zip(row[2:], found[place], strict=True):
             _picture(axis, others[int(among.indices[other])])
-            axis.set_title(printable(data.words[among.labels[other]]), fontsize=9, fontweight="normal")
+            axis.set_title(printable(data.captions[among.labels[other]]), fontsize=9, fontweight="normal")
     return 1.25 * (NEIGHBOURS + 1), 1.45 * len(found)
 
 
-def _predictions(figure: Any, learned: Learned, show: Show, _: int) -> Size:
+def _predictions(figure: Any, trained: Trained, show: Show, _: int) -> Size:
     """Show the test images whose truth is the most and the least probable to the network."""
-    data, _ = open_data(learned, show)
-    seen = look(learned, data.test, spread(data.test), show)
+    data = open_data(trained, show)
+    seen = look(trained, data.test, spread(data.test), show)
     places = best_and_worst(seen, EXAMPLES)
     images = thumbnails(data.test, seen.indices[np.concatenate(places)])
     axes = figure.subplots(4, max(len(places[0]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
@@ -193,10 +194,10 @@ def _predictions(figure: Any, learned: Learned, show: Show, _: int) -> Size:
             truth, p = seen.labels[place], seen.p[place]
             order = np.argsort(-p, kind="stable")[:BARS][::-1]
             _picture(axes[row, column], images[int(seen.indices[place])])
-            axes[row, column].set_title(f"{title}: {printable(data.words[truth])}")
+            axes[row, column].set_title(f"{title}: {printable(data.captions[truth])}")
             bars = axes[row + 1, column]
             bars.barh(
-                [printable(data.words[k])[:18] for k in order],
+                [printable(data.captions[k])[:18] for k in order],
                 100 * p[order],
                 color=[COLOURS[0] if k == truth else "#9aa2a9" for k in order],
             )
@@ -216,7 +217,7 @@ def _grey(maps: Floats) -> Any:
     return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
 
 
-DRAWN: Mapping[str, Callable[[Any, Learned, Show, int], Size]] = {
+DRAWN: Mapping[str, Callable[[Any, Trained, Show, int], Size]] = {
     "kernels": _kernels,
     "activations": _activations,
     "neighbours": _neighbours,

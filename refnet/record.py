@@ -1,7 +1,7 @@
 """Dataclasses as JSON: every value that is read is held to the type that is declared for it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -14,13 +14,16 @@ def encode(record: Any) -> str:
     return json.dumps(asdict(record), allow_nan=False)
 
 
-def decode(kind: type[T], text: str) -> T:
+def decode(kind: type[T], text: str, lacking: Mapping[str, Any] | None = None) -> T:
     """Read a dataclass back. Raises ``ValueError`` that names the field which is missing, unknown or of another type.
 
+    `lacking` has the fields that a text may lack because it is older than they are, and what they are then.
     Fields may be str, int, float, bool, dict (taken as it is), dataclasses, tuples of these, and any of them or None.
     """
     try:
-        return cast("T", _build(kind, json.loads(text, parse_constant=_refuse), kind.__name__))
+        value = json.loads(text, parse_constant=_refuse)
+        whole = {**lacking, **value} if lacking and isinstance(value, dict) else value
+        return cast("T", _build(kind, whole, kind.__name__))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -213,6 +213,7 @@ def _facts(net: Net, config: Config, dataset: Dataset, backend: Backend, state: 
         columns=config.columns,
         backend=backend.name,
         classes=dataset.classes,
+        words=dataset.words,
         data=data,
         config=asdict(repeatable(config)),
         environment=environment.describe(),

@@ -93,6 +93,8 @@ class Facts:
         What computed.
     classes
         Their names; a label, and an output of the net, is an index into these.
+    words
+        What people call them (:mod:`refnet.data.naming`); empty where nobody has said.
     config
         Every key of the configuration.
     environment
@@ -108,3 +110,8 @@ class Facts:
     config: dict[str, Any]
     environment: dict[str, Any]
     state: State
+    words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.words and len(self.words) != len(self.classes):
+            raise ValueError(f"Facts.words has {len(self.words)} items for {len(self.classes)} classes")

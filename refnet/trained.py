@@ -4,7 +4,8 @@ Pixels are prepared as in training, less the mean image that the checkpoint carr
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,20 @@ import numpy.typing as npt
 from refnet import backend as backends
 from refnet import checkpoint, generations, network
 from refnet.backend import Array, Backend
-from refnet.data import Dataset, digits, picture
+from refnet.data import Dataset, Reading, digits, open_dataset, picture
 from refnet.data.crops import Draws
 from refnet.data.dataset import Pixels, Shape
+from refnet.data.naming import names
 from refnet.data.section import Place
-from refnet.errors import CheckpointError, NumericError
+from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.fuse import fuse
 from refnet.nets import Net, get
 from refnet.plan import Plan, Step
 from refnet.printable import printable
+from refnet.progress import Show
 from refnet.state import Facts
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,8 @@ class Trained:
     ----------
     where
         What the user called it: a checkpoint or the folder of a run.
+    plan
+        The network as it is written; what computes has its ReLUs joined to the layers before them.
     mean
         The mean image (H,W,C), in column 0.
     """
@@ -56,43 +63,67 @@ class Trained:
         named: str | None = self.facts.config.get("data") or self.net.data
         return named
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What people call each class; its own name where that is not known."""
+        return self.facts.words or self.facts.classes
+
     def called(self, output: int) -> str:
         """Name an output: its class, or that it has none (a net may have more outputs than there were classes)."""
-        classes = self.facts.classes
-        return printable(classes[output]) if output < len(classes) else f"(no class: output {output})"
+        named = names(self.facts.classes, self.words)
+        return printable(named[output]) if output < len(named) else f"(no class: output {output})"
 
-    def classify(self, images: Pixels, views: Sequence[Draws]) -> list[npt.NDArray[np.float32]]:
+    def classify(self, images: Pixels, views: Sequence[Draws]) -> list[Floats]:
         """Give the probability of each output for each image (N,H,W,C), one array (N,K) for each view.
 
         Raises ``NumericError`` if one is NaN.
         """
         there = self.backend.asarray(images)
-        nothing = self.backend.asarray(np.zeros(len(images), np.int64))  # the op wants labels, for a loss
-        found = []
-        for draws in views:
-            reads = network.crop(self.plan, there, self.mean, draws, self.backend)
-            output = network.forward(self.plan, self.params, reads, self.backend, record=False).output
-            _, p = self.backend.softmax_xent.forward(output, nothing)
-            found.append(self.backend.to_numpy(p))
-        if not all(np.isfinite(p).all() for p in found):
-            raise NumericError(f"{self.where}: a probability is NaN; the parameters have grown beyond all measure")
-        return found
+        return [self._probabilities(self._run(there, draws)) for draws in views]
 
-    def features(self, images: Pixels, draws: Draws) -> npt.NDArray[np.float32]:
-        """Give what the last layer reads, float32 (N,K): the last hidden layer, all columns side by side."""
-        last = self.plan.steps[-1].inputs[0]
+    def features(self, images: Pixels, draws: Draws) -> Floats:
+        """Give what the last layer reads, float32 (N,F): the last hidden layer, all columns side by side.
+
+        Raises ``NumericError`` if a number is not finite.
+        """
+        _, hidden = self._look(images, draws)
+        return hidden
+
+    def look(self, images: Pixels, draws: Draws) -> tuple[Floats, Floats]:
+        """Give both in one pass, as `classify` and `features` do: probabilities (N,K), the last hidden layer (N,F)."""
+        output, hidden = self._look(images, draws)
+        return self._probabilities(output), hidden
+
+    def _look(self, images: Pixels, draws: Draws) -> tuple[Array, Floats]:
+        last = self._fused.steps[-1].inputs[0]
         seen: list[Array] = []
 
         def watch(step: Step, y: Array) -> None:
             if step.name == last:
                 seen.append(y)
 
-        reads = network.crop(self.plan, self.backend.asarray(images), self.mean, draws, self.backend)
-        network.forward(self.plan, self.params, reads, self.backend, record=False, watch=watch)
-        found = self.backend.to_numpy(seen[0]).reshape(len(images), -1)
-        if not np.isfinite(found).all():
+        output = self._run(self.backend.asarray(images), draws, watch)
+        hidden = self.backend.to_numpy(seen[0]).reshape(len(images), -1)
+        if not np.isfinite(hidden).all():
             raise NumericError(f"{self.where}: an output of the last hidden layer is not finite")
+        return output, hidden
+
+    def _run(self, images: Array, draws: Draws, watch: Callable[[Step, Array], None] | None = None) -> Array:
+        """Give the outputs for images that lie in column 0."""
+        reads = network.crop(self.plan, images, self.mean, draws, self.backend)
+        return network.forward(self._fused, self.params, reads, self.backend, record=False, watch=watch).output
+
+    def _probabilities(self, output: Array) -> Floats:
+        nothing = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # the op wants labels, for a loss
+        _, p = self.backend.softmax_xent.forward(output, nothing)
+        found = self.backend.to_numpy(p)
+        if not np.isfinite(found).all():
+            raise NumericError(f"{self.where}: a probability is NaN; the parameters have grown beyond all measure")
         return found
+
+    @cached_property
+    def _fused(self) -> Plan:
+        return fuse(self.plan)
 
     def read(self, place: Place) -> Pixels:
         """Read an image file as in training: uint8 (H,W,C). Raises ``DataError``."""
@@ -121,10 +152,31 @@ def open_trained(
     found = generations.load(where)
     facts = found.facts
     there = backends.load(backend, columns=facts.columns, devices=devices, threads=threads)
-    plan = fuse(checkpoint.plan_of(facts))
+    plan = checkpoint.plan_of(facts)
     params = network.place_params(plan, found.params, there)
     net = get(facts.net, facts.init, facts.config.get("variant"))
     return Trained(str(where), facts, net, plan, params, there.asarray(found.mean), there)
+
+
+def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
+    """Open the images that a user names, or those that the network was trained on, in the form that it takes.
+
+    Where they say nothing of what people call the classes, the checkpoint may.
+
+    Raises ``ConfigError`` where nobody says which, ``DataError`` for what cannot be read, and ``CheckpointError`` as
+    `check_data` does.
+    """
+    what = what or trained.data
+    if what is None:
+        raise ConfigError(f"{trained.where} does not say what it was trained on; give the images with --data")
+    size, _, channels = trained.image_shape
+    with show.task("reading images") as advance:
+        found = open_dataset(what, image_size=size, channels=channels, progress=advance, reading=reading)
+    check_data(trained, found)
+    images = trained.facts.config.get("images")
+    if what == trained.data and isinstance(images, int):
+        found = found.few(images)
+    return replace(found, words=trained.words) if found.words == found.classes else found
 
 
 def check_members(members: Sequence[Trained]) -> None:

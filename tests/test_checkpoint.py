@@ -204,6 +204,11 @@ def test_no_file(path):
     assert "does not exist; give a run's folder or a .safetensors file" in refused(path)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "is no regular file" in refused(tmp_path / "pipe")
+
+
 def test_a_folder(tmp_path):
     refused(tmp_path)
 

@@ -1,7 +1,9 @@
 """eval, predict, features and similar as their users meet them: what they print and write, and every mistake."""
 
+import errno
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -280,6 +282,31 @@ def test_features_go_to_a_new_file(fails, trained, cwd, path, message):
     assert code == 2
     assert message in err
     assert (cwd / "taken.npy").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["features", "--checkpoint", "RUN"],
+        ["similar", "x.png", "--checkpoint", "RUN"],
+        ["report", "RUN", "-o", "page.html"],
+        ["plot", "kernels", "RUN"],
+    ],
+)
+def test_a_folder_that_is_read_only_is_seen_before_the_work(fails, trained, monkeypatch, argv):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    code, err = fails(*[str(trained) if a == "RUN" else a for a in argv])
+    assert code == 2
+    assert "does not let you write to it; choose another with -o" in err
+
+
+def test_a_disk_that_fails_is_said_of_the_file_that_was_named(fails, trained, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, err = fails("features", "--checkpoint", trained)
+    assert (code, err) == (2, "refnet: features-labels.npy cannot be used: No space left on device\n")
 
 
 # similar

@@ -313,7 +313,7 @@ def info(name, kind=tarfile.REGTYPE, link=""):
         ([("a/x", b"1"), ("a", b"2")], "a is in it twice"),
         ([("a", b"1"), ("a/x", b"2")], "a/x needs a folder where a file is"),
         ([("x", bytes(600)), ("y", bytes(600))], "y: more than 1,000 bytes"),
-        ([("x\n\x1b[31m", bytes(2000))], r"x\\n\\x1b\[31m'"),
+        ([("x\n\x1b[31m", bytes(2000))], r"x\\n\\x1b\[31m: more"),
     ],
 )
 def test_hostile_archives(tmp_path, entries, match):

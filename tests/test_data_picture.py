@@ -233,7 +233,7 @@ def test_names_are_shown_on_one_line(tmp_path):
     path.write_bytes(b"text")
     message = fault_of(path)
     assert message.isprintable()
-    assert r"a\n\x1b[31m\udcff.jpg' is not an image" in message
+    assert r"a\n\x1b[31m\udcff.jpg is not an image" in message
 
 
 def test_filters_and_files_are_given_back(tmp_path):

@@ -3,6 +3,7 @@
 Kernels are compiled into the cache that users have, but where a test is about the cache.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -203,6 +204,53 @@ class TestCacheDirectory:
         assert {entry.name for entry in parent.iterdir()} >= {"numba-recent", "another", _jit.cache_directory().name}
         assert not (parent / "numba-old").exists()
 
+    def test_of_those_in_use_the_last_are_kept(self):
+        mine = _jit.cache_directory()
+        for age in range(1, 2 * _jit.KEPT):
+            (other := mine.with_name(f"numba-{age:02}")).mkdir()
+            (other / "file").touch()
+            os.utime(other, (time.time() - 60 * age,) * 2)
+        assert _jit.cache_directory() == mine
+        assert sorted(entry.name for entry in mine.parent.iterdir()) == sorted(
+            [mine.name, *(f"numba-{age:02}" for age in range(1, _jit.KEPT))]
+        )
+
+    def test_a_clock_that_was_wrong_costs_nobody_his_own(self):
+        mine = _jit.cache_directory()
+        for number in range(2 * _jit.KEPT):
+            (other := mine.with_name(f"numba-{number:02}")).mkdir()
+            os.utime(other, (time.time() + 3600,) * 2)
+        assert _jit.cache_directory() == mine
+        assert len(list(mine.parent.iterdir())) == _jit.KEPT
+
+    def test_what_is_no_directory_stays(self, home):
+        mine = _jit.cache_directory()
+        (home / "precious").mkdir()
+        (home / "precious" / "file").touch()
+        (link := mine.with_name("numba-link")).symlink_to(home / "precious")
+        (file := mine.with_name("numba-file")).touch()
+        for path in (link, file):
+            os.utime(path, (0, 0), follow_symlinks=False)
+        assert _jit.cache_directory() == mine
+        assert (home / "precious" / "file").exists()
+        assert link.is_symlink()
+        assert file.exists()
+
+    def test_what_cannot_be_removed_stays(self, monkeypatch):
+        mine = _jit.cache_directory()
+        (other := mine.with_name("numba-old")).mkdir()
+        (other / "file").touch()
+        os.utime(other, (0, 0))
+
+        def read_only(*_, **__):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        for name in ("unlink", "rmdir", "utime"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, read_only)
+                assert _jit.cache_directory() == mine
+        assert other.exists()
+
 
 # The cache, and the whole package, in other processes ----------------------------------------------------------------
 
@@ -235,6 +283,18 @@ class TestProcesses:
         third = small(XDG_CACHE_HOME=str(tmp_path))
         assert third["hits"] == 1
         assert len(list(Path(third["cache"]).iterdir())) == 1
+
+    def test_two_that_prune_at_once(self, tmp_path):
+        for number in range(200):
+            (old := tmp_path / "refnet" / f"numba-{number:016}").mkdir(parents=True, mode=0o700)
+            (old / "file").touch()
+        (tmp_path / "refnet").chmod(0o700)
+        prune = "import json; from refnet_numba import _jit; print(json.dumps(str(_jit._CACHE)))"
+        both = [process(prune, wait=False, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
+        (mine,) = {ended(started) for started in both}
+        left = list((tmp_path / "refnet").iterdir())
+        assert len(left) == _jit.KEPT
+        assert Path(mine) in left
 
     @pytest.mark.parametrize(
         "lost",

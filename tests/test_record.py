@@ -70,6 +70,16 @@ def test_what_is_not_of_its_type_is_refused(text, expected):
     assert expected in str(caught.value)
 
 
+def test_a_field_that_came_later_may_be_lacking():
+    older = '{"name": "", "pair": [1, 2], "free": {}, "flag": null}'
+    assert decode(Example, older, {"many": ["c"]}).many == ("c",)
+    assert decode(Example, encode(EXAMPLE), {"many": ["c"]}) == EXAMPLE
+    with pytest.raises(ValueError, match=r"Example\.many is missing"):
+        decode(Example, older)
+    with pytest.raises(ValueError, match="Example is list"):
+        decode(Example, "[]", {"many": ["c"]})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_is_not_written(value):
     with pytest.raises(ValueError, match="JSON"):

@@ -8,12 +8,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from refnet import nets
+from refnet import generations, nets
 from refnet.cli import main
+from refnet.data import fingerprint
 from refnet.data.digits import open_digits
 from refnet.progress import Quiet
-from refnet.report import curves, drawing, history, kernels, learned
+from refnet.report import curves, drawing, history, kernels
+from refnet.report import seen as looking
 from refnet.report.page import esc
+from refnet.trained import open_data, open_trained
 
 SECTIONS = [
     "The network",
@@ -100,14 +103,27 @@ def test_a_run_without_a_checkpoint_has_a_page_that_says_so(run, report):
 
 
 def test_a_run_whose_data_are_gone_has_a_page_that_says_so(run, report, checkpoint_of):
-    from refnet import generations
-
     found = checkpoint_of(config={"data": "/nowhere/at/all"})
     for path in generations.listed(run):
         path.unlink()
     generations.save(run, found)
     text = report(run)
     assert "/nowhere/at/all" in text
+    assert Balanced(text).headings == [
+        s for s in SECTIONS if s not in {"Confusion", "Predictions", "Nearest neighbours"}
+    ]
+
+
+def test_a_network_that_has_diverged_has_a_page_that_says_so(run, report, checkpoint_of):
+    found = checkpoint_of()
+    for a in found.params.values():
+        a[...] = np.float32(3e38)
+    for path in generations.listed(run):
+        path.unlink()
+    generations.save(run, found)
+    with np.errstate(over="ignore", invalid="ignore"):
+        text = report(run)
+    assert "is not finite" in text
     assert Balanced(text).headings == [
         s for s in SECTIONS if s not in {"Confusion", "Predictions", "Nearest neighbours"}
     ]
@@ -205,13 +221,13 @@ def test_a_grid_has_every_tile_in_its_place():
 
 
 def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
-    net = learned.recall(run, "numpy")
-    data, same = learned.open_data(net, Quiet())
-    seen = learned.look(net, data.test, np.arange(len(data.test)), Quiet())
-    assert same
+    net = open_trained(run, "numpy")
+    data = open_data(net, Quiet())
+    seen = looking.look(net, data.test, np.arange(len(data.test)), Quiet())
+    assert fingerprint(data) == net.facts.data.fingerprint
     assert seen.p.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert seen.hidden.shape == (360, 128)
-    counts = learned.confusion(seen, 10)
+    counts = looking.confusion(seen, 10)
     tested = json.loads((run / "result.json").read_text())["test_top1_error"]
     assert 1 - np.trace(counts) / counts.sum() == pytest.approx(tested)
     assert counts.sum(axis=1).tolist() == np.bincount(open_digits().test.labels).tolist()
@@ -219,11 +235,11 @@ def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
 
 def test_best_and_worst_are_the_ends_of_the_truths_probability():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]], np.float32)
-    seen = learned.Seen(np.arange(4), np.array([0, 0, 0, 0]), p, p)
-    best, worst = learned.best_and_worst(seen, 1)
+    seen = looking.Seen(np.arange(4), np.array([0, 0, 0, 0]), p, p)
+    best, worst = looking.best_and_worst(seen, 1)
     assert (best.tolist(), worst.tolist()) == ([0], [1])
 
 
 def test_nearest_is_by_distance_with_the_first_of_those_that_tie():
     features = np.array([[0, 0], [3, 0], [1, 0], [1, 0]], np.float32)
-    assert learned.nearest(np.array([[1, 0.1]], np.float32), features, 3).tolist() == [[2, 3, 0]]
+    assert looking.nearest(np.array([[1, 0.1]], np.float32), features, 3).tolist() == [[2, 3, 0]]

@@ -34,7 +34,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PICKLE: Any = dumps  # Any: they have no types
 _REBUILD: Any = CompileResult._rebuild  # noqa: SLF001
-MONTH = 30 * 24 * 3600.0  # seconds after which a directory that nobody used is removed
+KEPT = 12  # directories; there is one for each version in use, checkout of the sources and set of Numba's settings
+MONTH = 30 * 24 * 3600.0  # seconds after which a directory that nobody used is removed, however few there are
 
 
 def cache_directory() -> Path | None:
@@ -53,10 +54,20 @@ def cache_directory() -> Path | None:
         return None
     with suppress(OSError):
         os.utime(directory)
-        for other in directory.parent.glob("numba-*"):
-            if other.lstat().st_mtime < time.time() - MONTH:
-                shutil.rmtree(other, ignore_errors=True)
+        _prune(directory)
     return directory
+
+
+def _prune(mine: Path) -> None:
+    """Remove what other states of the sources left, as upgrades do, but for a few that were used lately.
+
+    Other processes may be at the same, or at work in what goes: they compile anew what they do not find. Raises
+    ``OSError`` where another was faster.
+    """
+    others = {other: other.lstat().st_mtime for other in mine.parent.glob("numba-*") if other != mine}
+    for place, other in enumerate(sorted(others, key=lambda other: -others[other]), start=1):
+        if place >= KEPT or others[other] < time.time() - MONTH:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _dependencies() -> str:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import prange
 
 from refnet.ops.philox import Counter, Key
-from refnet_numba import _memory
+from refnet_numba import _elementwise, _memory
 from refnet_numba._jit import kernel
 from refnet_numba.philox import draw_row, unsigned
 
@@ -30,10 +30,7 @@ def backward(dy: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
 
 def expected(x: Floats, *, drop: float) -> Floats:
     """Return the mean of ``forward`` over all masks."""
-    _memory.require(x)
-    y = _memory.empty(x.shape)
-    _scale(x.reshape(-1), np.float32(1 - drop), y.reshape(-1))
-    return y
+    return _elementwise.run(_scale, x, others=(np.float32(1 - drop),))
 
 
 @kernel

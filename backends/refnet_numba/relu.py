@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from refnet_numba import _memory
+from refnet_numba import _elementwise
 from refnet_numba._jit import kernel
 
 Floats = npt.NDArray[np.float32]
@@ -12,18 +12,12 @@ Floats = npt.NDArray[np.float32]
 
 def forward(x: Floats) -> Floats:
     """Rectify."""
-    _memory.require(x)
-    y = _memory.empty(x.shape)
-    _forward(x.reshape(-1), y.reshape(-1))
-    return y
+    return _elementwise.run(_forward, x)
 
 
 def backward(dy: Floats, y: Floats) -> Floats:
     """Gradient of x."""
-    _memory.require(dy, y)
-    dx = _memory.empty(y.shape)
-    _backward(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
-    return dx
+    return _elementwise.run(_backward, dy, y)
 
 
 @kernel

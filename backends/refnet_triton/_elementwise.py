@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
+from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 
 
@@ -16,6 +17,14 @@ def run(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> None:
     config = table(arrays[0]).configs["elementwise"]
     blocks = config.fit(I=size)
     launch(kernel, (cdiv(size, blocks["BLOCK_I"]),), *arrays, size, *others, config=config, **blocks)
+
+
+def result(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> torch.Tensor:
+    """Give what a kernel makes of arrays of one shape, in a fresh one; it takes that after them, then as `run` says."""
+    _memory.require(*arrays)
+    made = _memory.empty(tuple(arrays[0].shape), device=arrays[0].device)
+    run(kernel, *arrays, made, others=others)
+    return made
 
 
 @triton.jit

@@ -34,10 +34,7 @@ def backward(dy: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
 
 def expected(x: Tensor, *, drop: float) -> Tensor:
     """Return the mean of ``forward`` over all masks."""
-    _memory.require(x)
-    y = _memory.empty(tuple(x.shape), device=x.device)
-    _elementwise.run(dropout_expected, x, y, others=(float(1 - drop),))
-    return y
+    return _elementwise.result(dropout_expected, x, others=(float(1 - drop),))
 
 
 @triton.jit(do_not_specialize=["threshold", "k0", "k1", "layer", "sample", "first"])

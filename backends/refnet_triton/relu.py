@@ -4,25 +4,19 @@ import torch
 import triton
 import triton.language as tl
 
-from refnet_triton import _elementwise, _memory
+from refnet_triton import _elementwise
 
 Tensor = torch.Tensor
 
 
 def forward(x: Tensor) -> Tensor:
     """Rectify."""
-    _memory.require(x)
-    y = _memory.empty(tuple(x.shape), device=x.device)
-    _elementwise.run(relu_forward, x, y)
-    return y
+    return _elementwise.result(relu_forward, x)
 
 
 def backward(dy: Tensor, y: Tensor) -> Tensor:
     """Gradient of x."""
-    _memory.require(dy, y)
-    dx = _memory.empty(tuple(y.shape), device=y.device)
-    _elementwise.run(relu_backward, dy, y, dx)
-    return dx
+    return _elementwise.result(relu_backward, dy, y)
 
 
 @triton.jit

@@ -10,12 +10,12 @@ from typing import Any
 from refnet import data, progress
 from refnet.cli import within
 from refnet.data import fetch, prepared
-from refnet.data.dataset import shown
 from refnet.data.folder import list_names
 from refnet.data.parallel import Reading
 from refnet.data.prepare import prepare
 from refnet.data.prepared import BAD
 from refnet.errors import ConfigError, DataError
+from refnet.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         raise ConfigError("the digits that come with refnet need no preparing: give a folder of images")
     show = _show(arguments)
     source = data.read_source(arguments.source)
-    show.say(f"{shown(source.name)} ({shown(source.where)}): {source.layout}; {len(source.classes)} classes")
+    show.say(f"{printable(source.name)} ({printable(source.where)}): {source.layout}; {len(source.classes)} classes")
     summary = prepare(
         source,
         arguments.destination,
@@ -75,7 +75,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         show=show,
     )
     count = sum(summary.images.values())
-    destination = shown(arguments.destination)
+    destination = printable(arguments.destination)
     lines = [
         f"{destination}: {count:,} images ({_counts(summary.images)}) in {summary.shards} shards",
         f"{summary.seconds:.1f} s",
@@ -90,7 +90,7 @@ def _info(arguments: argparse.Namespace) -> int:
     root: Path = arguments.directory
     names = list_names(str(root))
     if not prepared.recognise(root, names):
-        raise DataError(f"{shown(root)} is no prepared directory: make one with refnet data prepare")
+        raise DataError(f"{printable(root)} is no prepared directory: make one with refnet data prepare")
     meta = prepared.read_meta(root)
     prepared.check_lengths(root, meta)
     with _show(arguments).task("verifying", meta.nbytes) as advance:
@@ -100,7 +100,7 @@ def _info(arguments: argparse.Namespace) -> int:
     form = "x".join(map(str, meta.shape))
     mean, deviations = ([round(v, 2) for v in a.tolist()] for a in (meta.colours.mean, meta.colours.deviations))
     lines = [
-        f"{shown(meta.name)}, prepared from {shown(meta.source)}: {meta.layout}",
+        f"{printable(meta.name)}, prepared from {printable(meta.source)}: {meta.layout}",
         f"{len(meta.classes):,} classes; {_counts(images)} images of {form}",
         f"{meta.nbytes / 1e9:.2f} GB in {len(meta.files)} files, all as written; {meta.left_out} images left out",
         f"mean colour {mean}, deviations along the principal axes {deviations} (grey levels)",
@@ -126,7 +126,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     place = fetch.fetch(arguments.name, arguments.to, show)
     return _report(
         arguments,
-        [f"{shown(place)}", f"train on it: refnet train --data {shown(place)} --net NET"],
+        [f"{printable(place)}", f"train on it: refnet train --data {printable(place)} --net NET"],
         {"directory": str(place)},
     )
 

@@ -105,6 +105,7 @@ def _figures(
             for trained, tallies in zip(members, found.members, strict=True)
         ],
         "classes": dataset.classes,
+        "words": dataset.words,
         "class_error": [None if np.isnan(error) else error for error in final.class_errors.tolist()],
         "confusion": final.confusion.tolist(),
     }
@@ -130,7 +131,7 @@ def _lines(
         for name, values in (weights or {}).items():
             yield f"weights      {WORDS[name]}: {', '.join(f'{value:.3f}' for value in values)}"
     protocol, final = list(found.together.items())[-1]
-    classes = [printable(word) for word in dataset.words]
+    classes = [printable(name) for name in dataset.names]
     errors, images = final.class_errors, final.confusion.sum(axis=1)
     worst = [c for c in np.argsort(-np.nan_to_num(errors), kind="stable")[:WORST] if errors[c] > 0]
     if worst:

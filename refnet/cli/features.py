@@ -44,9 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
         with files.replacing(where) as file:
             np.save(file, array, allow_pickle=False)
     if arguments.json:
-        figures = {"features": str(path), "labels": str(labels), "shape": found.shape, "classes": dataset.classes}
+        figures = {
+            "features": str(path),
+            "labels": str(labels),
+            "shape": found.shape,
+            "classes": dataset.classes,
+            "words": dataset.words,
+        }
         print(json.dumps(figures))
     else:
-        show.say(f"features     {printable(str(path))}: float32 {found.shape}")
-        show.say(f"labels       {printable(str(labels))}: int64 {split.labels.shape}")
+        show.say(f"features     {printable(path)}: float32 {found.shape}")
+        show.say(f"labels       {printable(labels)}: int64 {split.labels.shape}")
     return 0

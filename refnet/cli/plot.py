@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from refnet import progress
+from refnet.cli import using
 from refnet.plot import KINDS, plot
 from refnet.printable import printable
 
@@ -25,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw, and say where the picture is."""
     output = arguments.output or Path(f"{arguments.kind}.png")
+    using.refuse_unwritable(output)
     show = progress.on(sys.stderr)
     plot(arguments.kind, arguments.runs, output, show, backend=arguments.backend, image=arguments.image)
-    print(printable(str(output)))
+    print(printable(output))
     return 0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from refnet.cli import using
-from refnet.data.dataset import Pixels, shown
+from refnet.data.dataset import Pixels
 from refnet.errors import DataError
 from refnet.evaluation import PROTOCOLS, look
 from refnet.printable import printable
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 pixels = read(trained, path)
             except DataError as error:
-                print(f"refnet: {printable(str(error))}", file=sys.stderr)
+                print(f"refnet: {printable(error)}", file=sys.stderr)
                 described.append({"image": path, "error": str(error)})
                 code = error.exit_code
                 continue
@@ -73,16 +73,17 @@ def read(trained: Trained, path: str) -> Pixels:
 
 
 def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:
-    classes = trained.facts.classes
+    known = output < len(trained.facts.classes)
     return {
-        "class": classes[output] if output < len(classes) else None,
+        "class": trained.facts.classes[output] if known else None,
+        "words": trained.words[output] if known else None,
         "output": output,
         "probability": probability,
     }
 
 
 def _texts(trained: Trained, path: str, places: list[int], p: list[float]) -> Iterator[Text]:
-    yield Text(shown(path), "bold")
+    yield Text(printable(path), "bold")
     for k in places:
         bar = "#" * round(BAR * p[k])
         yield Text.assemble(f"  {p[k]:7.2%}  ", (f"{bar:{BAR}}", "green"), f"  {trained.called(k)}")

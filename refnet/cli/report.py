@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from refnet import files, progress
+from refnet.cli import using
 from refnet.printable import printable
 from refnet.report.write import report
 
@@ -20,8 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page, which loads nothing when it is opened, and say where it is."""
-    page = report(arguments.run, progress.on(sys.stderr), arguments.backend)
     where = arguments.output or arguments.run / "report.html"
+    if arguments.output or arguments.run.is_dir():
+        using.refuse_unwritable(where)
+    page = report(arguments.run, progress.on(sys.stderr), arguments.backend)
     files.replace(where, page.encode())
-    print(printable(str(where)))
+    print(printable(where))
     return 0

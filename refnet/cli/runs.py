@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         described = {p: {"problem": r} if isinstance(r, str) else inventory.as_dict(r) for p, r in found.items()}
         print(json.dumps(described, default=str))  # TOML has dates, JSON has none
     elif not found:
-        print(f"no runs in {printable(str(arguments.folder))}; refnet train makes one")
+        print(f"no runs in {printable(arguments.folder)}; refnet train makes one")
     else:
         Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(_table(found))
     return 0

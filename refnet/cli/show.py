@@ -11,6 +11,7 @@ from typing import Any
 
 from refnet import checkpoint, inventory
 from refnet.checkpoint import plan_of
+from refnet.data.naming import names
 from refnet.inventory import Run, Saved
 from refnet.printable import printable
 from refnet.state import Facts, State
@@ -65,7 +66,7 @@ def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
     yield f"parameters   {count:,}, and as many velocities"
     height, width, channels = facts.data.image_shape
     yield f"data         {facts.data.name} ({facts.data.where}): images of {height}x{width}x{channels}"
-    classes = ", ".join(facts.classes[:10])
+    classes = ", ".join(names(facts.classes, facts.words or facts.classes)[:10])
     yield f"classes      {len(facts.classes)}: {classes}{', ...' if len(facts.classes) > 10 else ''}"
     yield f"progress     epoch {state.epoch}, {state.position:,} of its images, step {state.step:,}"
     yield from _progress(state)

@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from refnet import files, neighbours, progress
 from refnet.cli import using, within
-from refnet.data.dataset import shown
+from refnet.data import Dataset, Split
 from refnet.errors import ConfigError
+from refnet.neighbours import Neighbours
 from refnet.printable import printable
 
 COUNT = 6  # the paper's figure has as many
@@ -52,28 +54,29 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with files.replacing(path) as file:
         picture.save(file, "PNG")
-    described: list[dict[str, Any]] = [
-        {
-            "image": image,
-            "similar": [
-                {
-                    "class": dataset.classes[split.labels[index]],
-                    "words": dataset.words[split.labels[index]],
-                    "index": int(index),
-                    "where": split.where(int(index)),
-                    "distance": distance,
-                }
-                for index, distance in zip(near.indices, near.distances.tolist(), strict=True)
-            ],
-        }
-        for image, near in zip(arguments.images, found, strict=True)
-    ]
     if arguments.json:
+        described = [
+            {"image": image, "similar": [*_entries(dataset, split, near)]}
+            for image, near in zip(arguments.images, found, strict=True)
+        ]
         print(json.dumps({"picture": str(path), "images": described}))
         return 0
-    for each in described:
-        show.say(shown(each["image"]))
-        for one in each["similar"]:
-            show.say(f"  {one['distance']:10.3f}  {printable(one['words'])}  image {one['index']}  {one['where']}")
-    show.say(f"picture      {printable(str(path))}")
+    for image, near in zip(arguments.images, found, strict=True):
+        show.say(printable(image))
+        for index, distance in zip(near.indices.tolist(), near.distances, strict=True):
+            name = printable(dataset.names[split.labels[index]])
+            show.say(f"  {distance:10.3f}  {name}  image {index}  {split.where(index)}")
+    show.say(f"picture      {printable(path)}")
     return 0
+
+
+def _entries(dataset: Dataset, split: Split, near: Neighbours) -> Iterator[dict[str, Any]]:
+    for index, distance in zip(near.indices.tolist(), near.distances.tolist(), strict=True):
+        label = split.labels[index]
+        yield {
+            "class": dataset.classes[label],
+            "words": dataset.words[label],
+            "index": index,
+            "where": split.where(index),
+            "distance": distance,
+        }

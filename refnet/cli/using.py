@@ -1,6 +1,7 @@
 """What the commands that use a trained network have in common: their flags, and how network and images are opened."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,11 @@ from threadpoolctl import threadpool_limits
 
 from refnet import neighbours
 from refnet.cli import names, within
-from refnet.data import Dataset, Reading, Split, describe, open_dataset
+from refnet.data import Dataset, Reading, Split, describe
 from refnet.errors import ConfigError
 from refnet.neighbours import Features
 from refnet.progress import Show
-from refnet.trained import Trained, check_data, open_trained
+from refnet.trained import Trained, open_data, open_trained
 
 BATCH = 128
 
@@ -56,13 +57,7 @@ def network(arguments: argparse.Namespace, where: Path) -> Iterator[Trained]:
 def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Dataset:
     """Open the images that are named, or those that the network was trained on, and hold the network to them."""
     within("--batch", arguments.batch, 1)
-    what = arguments.data or trained.data
-    if what is None:
-        raise ConfigError(f"{trained.where} does not say what it was trained on; give the images with --data")
-    size, _, channels = trained.image_shape
-    with show.task("reading images") as advance:
-        found = open_dataset(what, image_size=size, channels=channels, progress=advance, reading=reading(arguments))
-    check_data(trained, found)
+    found = open_data(trained, show, what=arguments.data, reading=reading(arguments))
     show.say(describe(found))
     return found
 
@@ -95,7 +90,14 @@ def refuse_existing(*paths: Path) -> None:
     for path in paths:
         if path.exists() or path.is_symlink():
             raise ConfigError(f"{path} is there already; remove it, or choose another file with -o")
-        if not path.parent.is_dir():
-            raise ConfigError(
-                f"{path} cannot be written: {path.parent} is no folder; make it, or choose another with -o"
-            )
+        refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise ``ConfigError`` where a file could not be made, before any work is done."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: {path.parent} is no folder; make it, or choose another with -o")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{path} cannot be written: {path.parent} does not let you write to it; choose another with -o"
+        )

@@ -10,13 +10,14 @@ what differs from epoch to epoch.
 from pathlib import Path
 
 from refnet.data import cifar, digits, idx, ilsvrc, prepared
-from refnet.data.dataset import Dataset, Progress, Split, check_fits, describe, few, shown
+from refnet.data.dataset import Dataset, Progress, Split, check_fits, describe, few
 from refnet.data.fingerprint import fingerprint
 from refnet.data.folder import list_names, read_folder
 from refnet.data.opened import open_source
 from refnet.data.parallel import Reading
 from refnet.data.source import Source
 from refnet.errors import DataError
+from refnet.printable import printable
 
 __all__ = [
     "Dataset",
@@ -65,7 +66,9 @@ def read_source(where: str) -> Source:
     """
     root, names = Path(where), _names(where)
     if prepared.recognise(root, names):
-        raise DataError(f"{shown(where)} is prepared already: train on it, or give the images that it was made from")
+        raise DataError(
+            f"{printable(where)} is prepared already: train on it, or give the images that it was made from"
+        )
     if folder := cifar.recognise(root, names):
         return cifar.read_cifar(where, folder)
     if idx.recognise(names):

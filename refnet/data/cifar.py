@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from refnet.data.dataset import shown
 from refnet.data.section import open_file, read_bytes
 from refnet.data.source import ArrayPictures, Source, deal
 from refnet.errors import DataError
+from refnet.printable import printable
 
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE
@@ -41,8 +41,8 @@ def recognise(root: Path, names: set[str]) -> Path | None:
         return root / "cifar-10-batches-bin"
     if not names.isdisjoint(PICKLES):
         raise DataError(
-            f"{shown(root)} is the Python version of CIFAR-10, whose files are pickles, and to open a pickle is to run "
-            "what it says: get the binary version (refnet data fetch cifar10)"
+            f"{printable(root)} is the Python version of CIFAR-10, whose files are pickles, and to open a pickle is to "
+            "run what it says: get the binary version (refnet data fetch cifar10)"
         )
     return None
 
@@ -56,7 +56,7 @@ def refuse_pickle(path: Path) -> None:
         return
     if begins[:1] == b"\x80" and begins[1:] in {b"\2", b"\3", b"\4", b"\5"}:
         raise DataError(
-            f"{shown(path)} is a pickle, and to open a pickle is to run what it says: give a folder of images, or "
+            f"{printable(path)} is a pickle, and to open a pickle is to run what it says: give a folder of images, or "
             "CIFAR-10's binary version (refnet data fetch cifar10)"
         )
 
@@ -69,16 +69,15 @@ def read_cifar(where: str, folder: Path) -> Source:
     DataError
         A file is missing, is not a whole number of records, or holds a label above 9.
     """
-    everything = _pictures(folder, TRAIN)
-    train, validation = deal(str(folder), everything.labels, CLASSES, held_out=1, share=10)
+    train, validation = deal(str(folder), _pictures(folder, TRAIN), CLASSES, held_out=1, share=10)
     return Source(
         name="cifar10",
         where=where,
         layout="CIFAR-10, binary version, a tenth of each training class held out to validate",
         classes=CLASSES,
         words=CLASSES,
-        train=everything.take(train),
-        validation=everything.take(validation),
+        train=train,
+        validation=validation,
         test=_pictures(folder, (TEST,)),
     )
 
@@ -100,13 +99,13 @@ def _content(path: Path) -> bytes:
     content = read_bytes(path, LARGEST)
     if not content or len(content) % RECORD:
         raise DataError(
-            f"{shown(path)} has {len(content):,} bytes, which is not a number of records of {RECORD:,}: it is cut "
+            f"{printable(path)} has {len(content):,} bytes, which is not a number of records of {RECORD:,}: it is cut "
             "short or no CIFAR-10 file; get it again (refnet data fetch cifar10)"
         )
     labels = content[::RECORD]
     if max(labels) >= len(CLASSES):
         raise DataError(
-            f"{shown(path)}: a label is {max(labels)}, but CIFAR-10 has labels 0..9: it is damaged, or another data "
-            "set; get it again (refnet data fetch cifar10)"
+            f"{printable(path)}: a label is {max(labels)}, but CIFAR-10 has labels 0..9: it is damaged, or another "
+            "data set; get it again (refnet data fetch cifar10)"
         )
     return content

@@ -7,13 +7,14 @@ Nothing behind a `Dataset` knows where the images came from. Images are (H,W,C),
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from refnet.data import naming
 from refnet.data.order import permutation
 from refnet.errors import DataError
+from refnet.printable import printable
 from refnet.random import Purpose
 
 Pixels = npt.NDArray[np.uint8]
@@ -156,6 +157,16 @@ class Dataset:
     mean: Mean  # float32 (H,W,C), of the training images
     colours: Colours  # of the training images
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See :func:`refnet.data.naming.names`."""
+        return naming.names(self.classes, self.words)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """See :func:`refnet.data.naming.captions`."""
+        return naming.captions(self.classes, self.words)
+
     def few(self, images: int) -> "Dataset":
         """Keep so many training images, and the same share of those that validate.
 
@@ -171,7 +182,7 @@ def describe(dataset: Dataset) -> str:
     """Say in one line what was recognised: where, layout, classes, counts and shape."""
     height, width, channels = dataset.image_shape
     return (
-        f"{shown(dataset.name)} ({shown(dataset.where)}): {dataset.layout}; {len(dataset.classes)} classes; "
+        f"{printable(dataset.name)} ({printable(dataset.where)}): {dataset.layout}; {len(dataset.classes)} classes; "
         f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and {len(dataset.test):,} test "
         f"images of {height}x{width}x{channels}"
     )
@@ -179,7 +190,7 @@ def describe(dataset: Dataset) -> str:
 
 def check_fits(dataset: Dataset, outputs: int) -> None:
     """Raise ``DataError`` unless every label of the data set names an output of the net."""
-    name = shown(dataset.name)
+    name = printable(dataset.name)
     if len(dataset.classes) > outputs:
         raise DataError(
             f"{name} has {len(dataset.classes)} classes, the net has {outputs} outputs: give the net at least "
@@ -193,14 +204,3 @@ def check_fits(dataset: Dataset, outputs: int) -> None:
                 f"{name}: a {which} label is {wrong[0]}, but labels must lie in 0..{len(dataset.classes) - 1} "
                 f"({wrong.size} of {len(split)} do not): mend the labels",
             )
-
-
-def reason(error: Exception) -> str:
-    """Say in one line what another library found wrong: the first line of its message, or the error's name."""
-    return shown(str(error).partition("\n")[0]) or type(error).__name__
-
-
-def shown(name: str | Path) -> str:
-    """Return a file's name fit for a message of one line: as it is, or escaped if it holds control characters."""
-    text = str(name)
-    return text if text.isprintable() else ascii(text)

@@ -28,8 +28,8 @@ from typing import IO, BinaryIO
 from urllib.parse import urlsplit
 
 from refnet import __version__
-from refnet.data.dataset import reason, shown
 from refnet.errors import ConfigError, DataError
+from refnet.printable import printable, reason
 from refnet.progress import Advance, Show
 
 BLOCK = 1 << 18
@@ -106,13 +106,13 @@ def fetch(name: str, to: Path | None, show: Show, *, context: ssl.SSLContext | N
         The network fails, a checksum differs, or an archive holds what it should not.
     """
     if name not in SETS:
-        raise ConfigError(f"data set {shown(name)} is not known; there are {', '.join(SETS)}")
+        raise ConfigError(f"data set {printable(name)} is not known; there are {', '.join(SETS)}")
     place = to or cache() / name
     if place.exists():
         if to is None:
             return _inside(place)
         raise ConfigError(
-            f"--to {shown(place)} is there already: choose a new directory, so that nothing is overwritten"
+            f"--to {printable(place)} is there already: choose a new directory, so that nothing is overwritten"
         )
     with _made_whole(place) as workplace:
         for file in SETS[name]:
@@ -146,7 +146,7 @@ def _made_whole(place: Path) -> Iterator[Path]:
             shutil.rmtree(workplace, ignore_errors=True)
     except OSError as error:
         raise ConfigError(
-            f"{shown(error.filename or place)} cannot be written: {error.strerror}; make room, or choose another "
+            f"{printable(error.filename or place)} cannot be written: {error.strerror}; make room, or choose another "
             "directory with --to"
         ) from error
 
@@ -196,7 +196,7 @@ def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext |
                 raise DataError(f"{file.url} broke off after {done:,} of {promised:,} bytes: try again")
     except urllib.error.HTTPError as error:
         error.close()
-        raise DataError(f"{file.url} answers {error.code} {shown(str(error.reason))}: try again later") from error
+        raise DataError(f"{file.url} answers {error.code} {printable(error.reason)}: try again later") from error
     except (
         urllib.error.URLError,
         http.client.HTTPException,
@@ -206,7 +206,7 @@ def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext |
         ValueError,
     ) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        why = reason(cause) if isinstance(cause, Exception) else shown(str(cause))
+        why = reason(cause) if isinstance(cause, Exception) else printable(cause)
         raise DataError(
             f"{file.url} cannot be fetched ({why}): see whether there is a network, and try again"
         ) from error
@@ -226,7 +226,7 @@ class _Secure(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme != "https":
             fp.close()
-            raise DataError(f"{req.full_url} leads to {shown(newurl)}, which is not https: nothing was fetched")
+            raise DataError(f"{req.full_url} leads to {printable(newurl)}, which is not https: nothing was fetched")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -255,7 +255,7 @@ def extract(archive: Path, to: Path, most: int) -> None:
         with tarfile.open(archive, "r:*") as tar:
             for info in tar:
                 count += 1
-                where = f"{shown(archive.name)}: {shown(info.name)}"
+                where = f"{printable(archive.name)}: {printable(info.name)}"
                 if count > MEMBERS:
                     raise DataError(f"{where} is more than {MEMBERS:,} files; nothing was kept")
                 if info.size < 0:  # Python's tarfile would go backwards, and round and round
@@ -281,7 +281,9 @@ def extract(archive: Path, to: Path, most: int) -> None:
                     left -= _copy(content, out, left, f"{where}: more than {most:,} bytes; nothing was kept")
                 tar.members = []  # type: ignore[attr-defined] # it would keep every one
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{shown(archive.name)} is damaged or cut short ({reason(error)}); nothing was kept") from error
+        raise DataError(
+            f"{printable(archive.name)} is damaged or cut short ({reason(error)}); nothing was kept"
+        ) from error
 
 
 def _safe_parts(name: str, where: str) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ Layouts
 
 What is held out is drawn with Philox by a fixed key, so it is the same for every seed and run.
 
+Beside the folders a file may say what people call the classes (:mod:`refnet.data.naming`).
+
 Decisions
 ---------
 Classes are the sorted names of train's folders. Hidden names (with a leading dot) and files beside class folders
@@ -24,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from refnet.data.dataset import shown
-from refnet.data.source import FilePictures, Source, deal
+from refnet.data.naming import read_words
+from refnet.data.source import FilePictures, Pictures, Source, deal
 from refnet.errors import DataError
+from refnet.printable import printable
 
 Listing = dict[str, list[str]]  # class to its files, both sorted
 
@@ -48,26 +51,24 @@ def read_folder(where: str) -> Source:
     if not parts:
         listing = list_classes(root)
         classes = tuple(listing)
-        everything = pictures(listing, classes)
-        indices = deal(where, everything.labels, classes, held_out=2, share=5)
-        train, test, validation = (everything.take(part) for part in indices)
+        train, test, validation = deal(where, pictures(listing, classes), classes, held_out=2, share=5)
         layout = "one folder per class, a fifth of each held out for validation and for test"
-        return Source(root.resolve().name, where, layout, classes, classes, train, validation, test)
+        words = read_words(root, classes)
+        return Source(root.resolve().name, where, layout, classes, words, train, validation, test)
     layout, listings = _listings(root, parts)
     classes = tuple(listings["train"])
     for part, which in (("val", "validation"), ("test", "test")):
         for name in listings.get(part, {}):
             if name not in classes:
                 raise DataError(
-                    f"{shown(where)}: the {which} class '{shown(name)}' has no folder in train/: add it there"
+                    f"{printable(where)}: the {which} class '{printable(name)}' has no folder in train/: add it there"
                 )
-    splits = {part: pictures(listing, classes) for part, listing in listings.items()}
+    splits: dict[str, Pictures] = {part: pictures(listing, classes) for part, listing in listings.items()}
     if "val" not in splits:
-        everything = splits["train"]
-        rest, held = deal(str(parts["train"]), everything.labels, classes, held_out=1, share=10)
-        splits |= {"train": everything.take(rest), "val": everything.take(held)}
+        splits["train"], splits["val"] = deal(str(parts["train"]), splits["train"], classes, held_out=1, share=10)
     train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
-    return Source(root.resolve().name, where, layout, classes, classes, train, validation, test)
+    words = read_words(root, classes)
+    return Source(root.resolve().name, where, layout, classes, words, train, validation, test)
 
 
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
@@ -80,9 +81,9 @@ def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
 def _listings(root: Path, parts: dict[str, Path]) -> tuple[str, dict[str, Listing]]:
     """Return the layout in words, and what is in train/, val/ and test/."""
     if "train" not in parts:
-        raise DataError(f"{shown(root)} has {' and '.join(parts)}/ but no train/: add it")
+        raise DataError(f"{printable(root)} has {' and '.join(parts)}/ but no train/: add it")
     if "val" in parts and "validation" in parts:
-        raise DataError(f"{shown(root)} has both val/ and validation/: remove one")
+        raise DataError(f"{printable(root)} has both val/ and validation/: remove one")
     listings = {"val" if name == "validation" else name: list_classes(path) for name, path in parts.items()}
     match sorted(listings):
         case ["test", "train", "val"]:
@@ -93,8 +94,8 @@ def _listings(root: Path, parts: dict[str, Path]) -> tuple[str, dict[str, Listin
             return "folders train and test, a tenth of train held out to validate", listings
         case _:
             raise DataError(
-                f"{shown(root)} has train/ but neither val/ nor test/: add one, or give {shown(parts['train'])} "
-                "itself to have images held out",
+                f"{printable(root)} has train/ but neither val/ nor test/: add one, or give "
+                f"{printable(parts['train'])} itself to have images held out",
             )
 
 
@@ -102,7 +103,7 @@ def list_classes(folder: Path) -> Listing:
     """List the class folders in a folder."""
     listing = {entry.name: _files(Path(entry.path)) for entry in entries(folder) if is_folder(entry)}
     if not listing:
-        raise DataError(f"{shown(folder)} has no class folders: refnet reads {LAYOUTS}")
+        raise DataError(f"{printable(folder)} has no class folders: refnet reads {LAYOUTS}")
     return listing
 
 
@@ -112,11 +113,11 @@ def _files(folder: Path) -> list[str]:
     for entry in found:
         if is_folder(entry):
             raise DataError(
-                f"{shown(folder)} is taken for a class, but the folder '{shown(entry.name)}' is in it: refnet reads "
-                f"{LAYOUTS}",
+                f"{printable(folder)} is taken for a class, but the folder '{printable(entry.name)}' is in it: refnet "
+                f"reads {LAYOUTS}",
             )
     if not found:
-        raise DataError(f"{shown(folder)} is a class without images: add some, or remove the folder")
+        raise DataError(f"{printable(folder)} is a class without images: add some, or remove the folder")
     return [entry.path for entry in found]
 
 
@@ -131,11 +132,13 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except FileNotFoundError as error:
-        raise DataError(f"{shown(folder)} does not exist: give 'digits', or a folder of images ({LAYOUTS})") from error
+        raise DataError(
+            f"{printable(folder)} does not exist: give 'digits', or a folder of images ({LAYOUTS})"
+        ) from error
     except NotADirectoryError as error:
-        raise DataError(f"{shown(folder)} is a file: give 'digits', or a folder of images ({LAYOUTS})") from error
+        raise DataError(f"{printable(folder)} is a file: give 'digits', or a folder of images ({LAYOUTS})") from error
     except OSError as error:
-        raise DataError(f"{shown(folder)} cannot be listed: {error.strerror}; mend its permissions") from error
+        raise DataError(f"{printable(folder)} cannot be listed: {error.strerror}; mend its permissions") from error
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -145,5 +148,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     except OSError:  # a link in a circle
         return False
     if folder and entry.is_symlink():
-        raise DataError(f"{shown(entry.path)} is a link to a folder, which is not followed: put a real folder there")
+        raise DataError(
+            f"{printable(entry.path)} is a link to a folder, which is not followed: put a real folder there"
+        )
     return folder

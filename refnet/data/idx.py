@@ -21,10 +21,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.dataset import reason, shown
 from refnet.data.section import open_file
 from refnet.data.source import ArrayPictures, Source, deal
 from refnet.errors import DataError
+from refnet.printable import printable, reason
 
 NAMES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -65,21 +65,21 @@ def read_idx(where: str) -> Source:
     count = int(everything.labels.max()) + 1
     if tested.labels.max() >= count:
         raise DataError(
-            f"{shown(root / NAMES['test'][1])}: a label is {tested.labels.max()}, but the training labels are "
+            f"{printable(root / NAMES['test'][1])}: a label is {tested.labels.max()}, but the training labels are "
             f"0..{count - 1}: mend the labels"
         )
     digits = tuple(str(number) for number in range(count))
     fashion = hashlib.sha256(everything.labels.astype(np.uint8).tobytes()).hexdigest() == FASHION
     classes = CLOTHES if fashion else digits
-    train, validation = deal(where, everything.labels, classes, held_out=1, share=10)
+    train, validation = deal(where, everything, classes, held_out=1, share=10)
     return Source(
         name="fashion-mnist" if fashion else root.resolve().name,
         where=where,
         layout="IDX files, a tenth of each training class held out to validate",
         classes=classes,
         words=classes,
-        train=everything.take(train),
-        validation=everything.take(validation),
+        train=train,
+        validation=validation,
         test=tested,
     )
 
@@ -94,8 +94,8 @@ def _pictures(root: Path, images: str, labels: str) -> ArrayPictures:
     truth, path_of_labels = _read(root, labels, axes=1)
     if len(pixels) != len(truth):
         raise DataError(
-            f"{shown(path)} has {len(pixels):,} images, {shown(path_of_labels)} has {len(truth):,} labels: they do not "
-            "belong together; get both again"
+            f"{printable(path)} has {len(pixels):,} images, {printable(path_of_labels)} has {len(truth):,} labels: "
+            "they do not belong together; get both again"
         )
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     return ArrayPictures(truth.astype(np.int64), pixels[..., None], str(path), digest)
@@ -105,7 +105,7 @@ def _read(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path
     """Read one file: its numbers, and which file it is."""
     path = next((root / spelling for spelling in _spellings(name) if (root / spelling).exists()), None)
     if path is None:
-        raise DataError(f"{shown(root)} has no {name} (nor {name}.gz): put all four files there")
+        raise DataError(f"{printable(root)} has no {name} (nor {name}.gz): put all four files there")
     try:
         with open_file(path) as file:
             compressed = file.read(2) == b"\x1f\x8b"
@@ -114,21 +114,23 @@ def _read(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path
             head = stream.read(4 + 4 * axes)
             if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, 8, axes]):
                 raise DataError(
-                    f"{shown(path)} is no IDX file of bytes with {axes} axes: it begins with {head[:4].hex()}"
+                    f"{printable(path)} is no IDX file of bytes with {axes} axes: it begins with {head[:4].hex()}"
                 )
             shape = tuple(int.from_bytes(head[4 * i : 4 * i + 4]) for i in range(1, axes + 1))
             if min(shape) == 0 or prod(shape) > LARGEST:
-                raise DataError(f"{shown(path)} says that it holds {'x'.join(map(str, shape))} bytes: it is damaged")
+                raise DataError(
+                    f"{printable(path)} says that it holds {'x'.join(map(str, shape))} bytes: it is damaged"
+                )
             content = _at_most(stream, prod(shape) + 1)
     except OSError as error:  # gzip's own errors too
-        raise DataError(f"{shown(path)} cannot be read: {error.strerror or reason(error)}; get it again") from error
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror or reason(error)}; get it again") from error
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{shown(path)} is damaged or cut short ({reason(error)}): get it again") from error
+        raise DataError(f"{printable(path)} is damaged or cut short ({reason(error)}): get it again") from error
     if len(content) != prod(shape):
         has = "more" if len(content) > prod(shape) else f"{len(content):,}"
         raise DataError(
-            f"{shown(path)} says that {prod(shape):,} bytes follow ({'x'.join(map(str, shape))}), but it has {has}: "
-            "get it again"
+            f"{printable(path)} says that {prod(shape):,} bytes follow ({'x'.join(map(str, shape))}), but it has "
+            f"{has}: get it again"
         )
     return np.frombuffer(content, np.uint8).reshape(shape), path
 

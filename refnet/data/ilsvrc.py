@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from refnet.data.dataset import reason, shown
 from refnet.data.folder import entries, is_folder
 from refnet.data.section import Place, members, open_file, read_bytes
 from refnet.data.source import FilePictures, Source
 from refnet.errors import DataError
+from refnet.printable import printable, reason
 
 WNID = re.compile(r"n\d{8}")
 TRAIN = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_train", "train")
@@ -70,18 +70,20 @@ def read_ilsvrc(where: str) -> Source:
     truth, table = _devkit(devkit)
     if len(truth) != len(validation):
         raise DataError(
-            f"{shown(devkit)} says what {len(truth):,} validation images show, but there are {len(validation):,}: "
+            f"{printable(devkit)} says what {len(truth):,} validation images show, but there are {len(validation):,}: "
             "get the missing ones"
         )
     unknown = sorted({index for index in truth if index not in table})
     if unknown:
-        raise DataError(f"{shown(devkit)}: the ground truth has class {unknown[0]}, which meta.mat lacks: get it again")
+        raise DataError(
+            f"{printable(devkit)}: the ground truth has class {unknown[0]}, which meta.mat lacks: get it again"
+        )
     wnids = [table[index][0] for index in truth]
     lacking = sorted(set(wnids) - set(classes))
     if lacking:
         raise DataError(
-            f"{shown(where)}: the validation class '{shown(lacking[0])}' ({len(lacking)} such) has no training images: "
-            "add them"
+            f"{printable(where)}: the validation class '{printable(lacking[0])}' ({len(lacking)} such) has no training "
+            "images: add them"
         )
     words = dict(table.values())
     tested = FilePictures(validation, np.array([number[wnid] for wnid in wnids], np.int64))
@@ -101,7 +103,7 @@ def _part(root: Path, names: tuple[str, ...], what: str) -> Path:
     for name in names:
         if (root / name).exists():
             return root / name
-    raise DataError(f"{shown(root)} has no {what}: put {' or '.join(names)} there")
+    raise DataError(f"{printable(root)} has no {what}: put {' or '.join(names)} there")
 
 
 def _training(part: Path) -> dict[str, list[Place]]:
@@ -114,11 +116,13 @@ def _training(part: Path) -> dict[str, list[Place]]:
         found[name] = _by_name(tar)
     for name, images in found.items():
         if not WNID.fullmatch(name):
-            raise DataError(f"{shown(part)}: '{shown(name)}' is no WNID (n and eight digits): rename or remove it")
+            raise DataError(
+                f"{printable(part)}: '{printable(name)}' is no WNID (n and eight digits): rename or remove it"
+            )
         if not images:
-            raise DataError(f"{shown(part)}: {name} is a class without images: add some, or remove it")
+            raise DataError(f"{printable(part)}: {name} is a class without images: add some, or remove it")
     if not found:
-        raise DataError(f"{shown(part)} holds no classes: put <wnid>.tar files or <wnid>/ folders there")
+        raise DataError(f"{printable(part)} holds no classes: put <wnid>.tar files or <wnid>/ folders there")
     return found
 
 
@@ -146,8 +150,8 @@ def _validation(part: Path) -> list[Place]:
     found = entries(part)
     if any(is_folder(entry) for entry in found):
         raise DataError(
-            f"{shown(part)} has folders in it, but the ground truth is of images side by side: take the images out, or "
-            "remove the devkit if the folders are the classes"
+            f"{printable(part)} has folders in it, but the ground truth is of images side by side: take the images "
+            "out, or remove the devkit if the folders are the classes"
         )
     return [entry.path for entry in found]
 
@@ -159,7 +163,7 @@ def _devkit(devkit: Path) -> tuple[list[int], dict[int, tuple[str, str]]]:
         indices = [int(line) for line in truth.decode("ascii").split()]
     except ValueError as error:
         raise DataError(
-            f"{shown(devkit)}: {TRUTH} is not a number in each line ({reason(error)}): get it again"
+            f"{printable(devkit)}: {TRUTH} is not a number in each line ({reason(error)}): get it again"
         ) from error
     return indices, _table(devkit, table)
 
@@ -177,8 +181,8 @@ def _file_of(devkit: Path, name: str) -> bytes:
                     if extracted is not None:
                         return extracted.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{shown(devkit)} is damaged or cut short ({reason(error)}): get it again") from error
-    raise DataError(f"{shown(devkit)} has no {name}: get it again")
+        raise DataError(f"{printable(devkit)} is damaged or cut short ({reason(error)}): get it again") from error
+    raise DataError(f"{printable(devkit)} has no {name}: get it again")
 
 
 def _table(devkit: Path, content: bytes) -> dict[int, tuple[str, str]]:
@@ -187,15 +191,17 @@ def _table(devkit: Path, content: bytes) -> dict[int, tuple[str, str]]:
         from scipy.io import loadmat  # noqa: PLC0415 - an extra, for this file alone
     except ImportError as error:
         raise DataError(
-            f"{shown(devkit)}: its meta.mat is MATLAB's, which needs scipy: pip install 'refnet[imagenet]'"
+            f"{printable(devkit)}: its meta.mat is MATLAB's, which needs scipy: pip install 'refnet[imagenet]'"
         ) from error
     try:
         synsets: Any = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
         rows = [(int(s["ILSVRC2012_ID"]), str(s["WNID"]), str(s["words"]), int(s["num_children"])) for s in synsets]
     except Exception as error:  # what a damaged file makes scipy raise is not written down anywhere
-        raise DataError(f"{shown(devkit)}: meta.mat has no table of classes ({reason(error)}): get it again") from error
+        raise DataError(
+            f"{printable(devkit)}: meta.mat has no table of classes ({reason(error)}): get it again"
+        ) from error
     table = {index: (wnid, words) for index, wnid, words, children in rows if not children}
     strange = [wnid for wnid, _ in table.values() if not WNID.fullmatch(wnid)]
     if strange:
-        raise DataError(f"{shown(devkit)}: meta.mat has the WNID '{shown(strange[0])}': get it again")
+        raise DataError(f"{printable(devkit)}: meta.mat has the WNID '{printable(strange[0])}': get it again")
     return table

@@ -29,9 +29,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from refnet.data.dataset import Pixels, reason, shown
+from refnet.data.dataset import Pixels
 from refnet.data.section import Place, open_place
 from refnet.errors import DataError
+from refnet.printable import printable, reason
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MODES = {1: "L", 3: "RGB"}  # channels to Pillow's name for them
@@ -113,17 +114,18 @@ def _opened(path: str, open_it: Callable[[], BinaryIO]) -> Iterator[Image.Image]
         raise
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{shown(path)} is not an image refnet reads (JPEG, PNG, BMP, WebP): convert or remove it",
+            f"{printable(path)} is not an image refnet reads (JPEG, PNG, BMP, WebP): convert or remove it",
         ) from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{shown(path)} is too large to decode ({error}): shrink or remove it") from error
+        raise DataError(f"{printable(path)} is too large to decode ({error}): shrink or remove it") from error
     except Exception as error:  # a damaged file can raise almost anything inside Pillow
         if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or remove it") from error
-        raise DataError(f"{shown(path)} is damaged or cut short ({reason(error)}): replace or remove it") from error
+            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or remove it") from error
+        raise DataError(f"{printable(path)} is damaged or cut short ({reason(error)}): replace or remove it") from error
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
+    """Give an image in a mode; one that is in it is not copied, as Pillow would."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)

@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from refnet.data.dataset import Labels, Pixels, Shape, shown
+from refnet.data.dataset import Labels, Pixels, Shape
 from refnet.data.opened import check_channels
 from refnet.data.parallel import Reading, in_order
 from refnet.data.prepared import BAD, BLOCK, META, UNFINISHED, VERSION
@@ -42,6 +42,7 @@ from refnet.data.source import Pictures, Source
 from refnet.data.statistics import Sums
 from refnet.errors import ConfigError, DataError
 from refnet.files import remove_orphans, replace
+from refnet.printable import printable
 from refnet.progress import Show
 
 SHARD = 1 << 29  # bytes of a shard, at most: 2,730 images of 256x256, so that ImageNet is less than 500 files
@@ -290,8 +291,8 @@ def _judge(destination: Path, faults: list[str], total: int, *, strict: bool) ->
         (destination / BAD).write_text(_lines(faults), encoding="utf-8")
         raise DataError(
             f"{len(faults)} of {total:,} images cannot be read, and more than 1 % means that something else is wrong: "
-            f"they are listed in {shown(destination / BAD)}, the first is: {faults[0]}. Mend or remove them and run "
-            "the same command again"
+            f"they are listed in {printable(destination / BAD)}, the first is: {faults[0]}. Mend or remove them and "
+            "run the same command again"
         )
 
 
@@ -312,11 +313,14 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[_Shar
     joined = {split: np.concatenate(parts) for split, parts in labels.items()}
     for split, truth in joined.items():
         if not len(truth):
-            raise DataError(f"{shown(source.where)}: no {split} image can be read; see {shown(destination / BAD)}")
+            raise DataError(
+                f"{printable(source.where)}: no {split} image can be read; see {printable(destination / BAD)}"
+            )
     bare = np.flatnonzero(np.bincount(joined["train"], minlength=len(source.classes)) == 0)
     if bare.size:
         raise DataError(
-            f"{shown(source.where)}: no training image of the class '{shown(source.classes[bare[0]])}' can be read"
+            f"{printable(source.where)}: no training image of the class '{printable(source.classes[bare[0]])}' can be "
+            "read"
         )
     faults = [fault for note in notes.values() for fault in note.faults]
     contents = {f"{split}-labels.npy": _npy(truth) for split, truth in joined.items()}
@@ -352,8 +356,8 @@ def _writing(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"{shown(error.filename or destination)} cannot be written: {error.strerror}; mend that, or choose another "
-            f"directory ({again})"
+            f"{printable(error.filename or destination)} cannot be written: {error.strerror}; mend that, or choose "
+            f"another directory ({again})"
         ) from error
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"; {again}") from error
@@ -363,19 +367,23 @@ def _writing(destination: Path) -> Iterator[None]:
 def _claimed(destination: Path, source: Path) -> Iterator[Path]:
     """Make the directory, and hold it against other processes; yields the place in it for unfinished work."""
     if destination.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(f"{shown(destination)} lies in {shown(source)} itself: choose a directory outside it")
+        raise ConfigError(f"{printable(destination)} lies in {printable(source)} itself: choose a directory outside it")
     workplace = destination / UNFINISHED
     destination.mkdir(parents=True, exist_ok=True)
     if (destination / META).exists() and not workplace.exists():
-        raise ConfigError(f"{shown(destination)} was prepared already (refnet data info describes it): choose another")
+        raise ConfigError(
+            f"{printable(destination)} was prepared already (refnet data info describes it): choose another"
+        )
     if not workplace.exists() and any(destination.iterdir()):
-        raise ConfigError(f"{shown(destination)} is not empty: choose a new directory, so that nothing is overwritten")
+        raise ConfigError(
+            f"{printable(destination)} is not empty: choose a new directory, so that nothing is overwritten"
+        )
     workplace.mkdir(exist_ok=True)
     with (workplace / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{shown(destination)} is being prepared by another process: wait for it") from error
+            raise ConfigError(f"{printable(destination)} is being prepared by another process: wait for it") from error
         for leftover in workplace.glob("*.new"):
             leftover.unlink()
         for folder in (destination, workplace):
@@ -389,7 +397,7 @@ def _check_room(destination: Path, shards: list[_Shard], shape: Shape) -> None:
     free = shutil.disk_usage(destination).free
     if needed > free:
         raise ConfigError(
-            f"{shown(destination)} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: make room"
+            f"{printable(destination)} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: make room"
         )
 
 

@@ -28,9 +28,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.dataset import Colours, Dataset, Indices, Pixels, Shape, Split, reason, shown
+from refnet.data.dataset import Colours, Dataset, Indices, Pixels, Shape, Split
 from refnet.data.section import open_file, read_bytes
 from refnet.errors import DataError
+from refnet.printable import printable, reason
 
 META, BAD = "meta.json", "bad_files.txt"
 UNFINISHED = "unfinished"  # a directory in it, for as long as it is being written
@@ -66,7 +67,7 @@ class PreparedSplit(Split):
 
     def where(self, index: int) -> str:
         """See `Split.where`."""
-        return shown(self._paths[int(np.searchsorted(self._stops, index, side="right"))])
+        return printable(self._paths[int(np.searchsorted(self._stops, index, side="right"))])
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def recognise(root: Path, names: set[str]) -> bool:
     """Tell whether a folder with such names in it was prepared. Raises ``DataError`` if that was not finished."""
     if UNFINISHED in names and META not in names:
         raise DataError(
-            f"{shown(root)} has not been prepared to the end: run the same refnet data prepare again, which goes on "
-            "where it was"
+            f"{printable(root)} has not been prepared to the end: run the same refnet data prepare again, which goes "
+            "on where it was"
         )
     return META in names
 
@@ -128,7 +129,7 @@ def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
     if meta.shape != (image_size, image_size, channels):
         has = "x".join(map(str, meta.shape))
         raise DataError(
-            f"{shown(where)} was prepared as {has}, the net asks for {image_size}x{image_size}x{channels}: prepare "
+            f"{printable(where)} was prepared as {has}, the net asks for {image_size}x{image_size}x{channels}: prepare "
             f"its source again, with --size {image_size} --channels {channels}, in another directory"
         )
     check_lengths(root, meta)
@@ -140,7 +141,7 @@ def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
         labels = _load(root / f"{name}-labels.npy", (meta.images(name),), np.int64)
         if labels.min() < 0 or labels.max() >= len(meta.classes):
             raise DataError(
-                f"{shown(root)}/{name}-labels.npy has labels beyond 0..{len(meta.classes) - 1}: prepare again"
+                f"{printable(root)}/{name}-labels.npy has labels beyond 0..{len(meta.classes) - 1}: prepare again"
             )
         splits[name] = PreparedSplit(root, shards, labels, meta.shape)
     return Dataset(
@@ -165,7 +166,7 @@ def read_meta(root: Path) -> Meta:
         return _checked(json.loads(read_bytes(path, LARGEST_META)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DataError(
-            f"{shown(path)} is damaged ({type(error).__name__}: {reason(error)}): prepare the images again"
+            f"{printable(path)} is damaged ({type(error).__name__}: {reason(error)}): prepare the images again"
         ) from error
 
 
@@ -176,8 +177,8 @@ def check_lengths(root: Path, meta: Meta) -> None:
             found = file.seek(0, 2)
         if found != size:
             raise DataError(
-                f"{shown(root / name)} has {found:,} bytes, it was written with {size:,}: prepare the images again, or "
-                "copy it again"
+                f"{printable(root / name)} has {found:,} bytes, it was written with {size:,}: prepare the images "
+                "again, or copy it again"
             )
 
 
@@ -192,8 +193,8 @@ def verify(root: Path, meta: Meta) -> Iterator[int]:
                 yield done + file.tell()
         if digest.hexdigest() != expected:
             raise DataError(
-                f"{shown(root / name)} was changed: its SHA-256 is {digest.hexdigest()[:16]}..., it was written with "
-                f"{expected[:16]}...; prepare the images again, or copy it again"
+                f"{printable(root / name)} was changed: its SHA-256 is {digest.hexdigest()[:16]}..., it was written "
+                f"with {expected[:16]}...; prepare the images again, or copy it again"
             )
         done += size
 
@@ -202,7 +203,7 @@ def _read(path: Path, file: BinaryIO) -> bytes:
     try:
         return file.read(BLOCK)
     except OSError as error:
-        raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or replace it") from error
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or replace it") from error
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: bool = False) -> npt.NDArray[Any]:
@@ -210,10 +211,11 @@ def _load(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: b
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{shown(path)} cannot be read ({reason(error)}): prepare the images again") from error
+        raise DataError(f"{printable(path)} cannot be read ({reason(error)}): prepare the images again") from error
     if array.shape != shape or array.dtype != dtype:
         raise DataError(
-            f"{shown(path)} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}: prepare the images again"
+            f"{printable(path)} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}: prepare the images "
+            "again"
         )
     return array
 

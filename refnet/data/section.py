@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from refnet.data.dataset import reason, shown
 from refnet.errors import DataError
+from refnet.printable import printable, reason
 
 
 class Member(NamedTuple):
@@ -78,9 +78,9 @@ def open_file(path: Path) -> BinaryIO:
     try:
         return _open_regular(str(path))
     except FileNotFoundError as error:
-        raise DataError(f"{shown(path)} is missing: put it there") from error
+        raise DataError(f"{printable(path)} is missing: put it there") from error
     except OSError as error:
-        raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or replace it") from error
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or replace it") from error
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
@@ -89,9 +89,9 @@ def read_bytes(path: Path, largest: int) -> bytes:
         try:
             content = file.read(largest + 1)
         except OSError as error:
-            raise DataError(f"{shown(path)} cannot be read: {error.strerror}; mend or replace it") from error
+            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or replace it") from error
     if len(content) > largest:
-        raise DataError(f"{shown(path)} is larger than {largest:,} bytes, which no such file is: replace it")
+        raise DataError(f"{printable(path)} is larger than {largest:,} bytes, which no such file is: replace it")
     return content
 
 
@@ -100,11 +100,11 @@ def _open_regular(path: str) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if Path(path).is_symlink():
-            raise DataError(f"{shown(path)} is a broken link: mend or remove it") from error
+            raise DataError(f"{printable(path)} is a broken link: mend or remove it") from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DataError(f"{shown(path)} is no regular file (a folder, a pipe, a device): remove it")
+        raise DataError(f"{printable(path)} is no regular file (a folder, a pipe, a device): remove it")
     return os.fdopen(descriptor, "rb")
 
 
@@ -121,17 +121,19 @@ def members(archive: Place) -> Iterator[Member]:
             for info in tar:
                 if info.size < 0:  # Python's tarfile would go backwards, and round and round
                     raise DataError(
-                        f"{shown(str(archive))}: {shown(info.name)} in it has a negative size: copy it again"
+                        f"{printable(archive)}: {printable(info.name)} in it has a negative size: copy it again"
                     )
                 if info.isdir():
                     continue
                 if not info.isreg() or info.issparse():
-                    raise DataError(f"{shown(str(archive))}: {shown(info.name)} in it is a link or a device: remove it")
+                    raise DataError(
+                        f"{printable(archive)}: {printable(info.name)} in it is a link or a device: remove it"
+                    )
                 if info.offset_data + info.size > end:
-                    raise DataError(f"{shown(str(archive))} is cut short at {shown(info.name)}: copy it again")
+                    raise DataError(f"{printable(archive)} is cut short at {printable(info.name)}: copy it again")
                 yield Member(path, info.name, start + info.offset_data, info.size)
                 tar.members = []  # type: ignore[attr-defined] # it would keep every one of millions
     except tarfile.TarError as error:
-        raise DataError(f"{shown(str(archive))} is no plain tar archive ({reason(error)}): copy it again") from error
+        raise DataError(f"{printable(archive)} is no plain tar archive ({reason(error)}): copy it again") from error
     except OSError as error:
-        raise DataError(f"{shown(str(archive))} cannot be read: {error.strerror}; mend or remove it") from error
+        raise DataError(f"{printable(archive)} cannot be read: {error.strerror}; mend or remove it") from error

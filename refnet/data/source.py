@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from refnet.data import picture
-from refnet.data.dataset import Indices, Labels, Pixels, shown
+from refnet.data.dataset import Indices, Labels, Pixels
 from refnet.data.order import permutation
 from refnet.data.section import Member, Place
 from refnet.errors import DataError
+from refnet.printable import printable
 from refnet.random import Purpose
 
 
@@ -57,7 +58,7 @@ class FilePictures:
 
     def where(self, index: int) -> str:
         """See `Pictures.where`."""
-        return shown(str(self.paths[index]))
+        return printable(self.paths[index])
 
     def fault(self, index: int) -> str | None:
         """See `Pictures.fault`."""
@@ -95,7 +96,7 @@ class ArrayPictures:
 
     def where(self, index: int) -> str:
         """See `Pictures.where`."""
-        return f"{shown(self.file)}: image {index}"
+        return f"{printable(self.file)}: image {index}"
 
     def fault(self, index: int) -> str | None:  # noqa: ARG002
         """See `Pictures.fault`: any bytes are pixels."""
@@ -142,8 +143,8 @@ class Source:
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
-            one = f"one class, '{shown(self.classes[0])}'" if self.classes else "no class"
-            raise DataError(f"{shown(self.where)} has {one}: a net needs at least 2 to tell apart")
+            one = f"one class, '{printable(self.classes[0])}'" if self.classes else "no class"
+            raise DataError(f"{printable(self.where)} has {one}: a net needs at least 2 to tell apart")
 
     @property
     def splits(self) -> dict[str, Pictures]:
@@ -152,23 +153,23 @@ class Source:
         return splits if self.test is not self.validation else {k: v for k, v in splits.items() if k != "test"}
 
 
-def deal(where: str, labels: Labels, classes: Iterable[str], *, held_out: int, share: int) -> list[Indices]:
-    """Hold 1/share of each class out, `held_out` times: indices of [the rest, what was held out first, ...].
+def deal(where: str, pictures: Pictures, classes: Iterable[str], *, held_out: int, share: int) -> list[Pictures]:
+    """Hold 1/share of each class out, `held_out` times: [the rest, what was held out first, ...].
 
     At least one picture of each. What is held out is drawn with Philox by a fixed key, so it is the same for every seed
     and run. Raises ``DataError`` for a class with too few pictures.
     """
     dealt: list[list[Indices]] = [[] for _ in range(held_out + 1)]
     for number, name in enumerate(classes):
-        mine = np.flatnonzero(labels == number)
+        mine = np.flatnonzero(pictures.labels == number)
         if len(mine) <= held_out:
             raise DataError(
-                f"{shown(where)}: the class '{shown(name)}' has {len(mine)} of the {held_out + 1} images needed to "
-                f"hold {held_out} out: add images, or remove the class",
+                f"{printable(where)}: the class '{printable(name)}' has {len(mine)} of the {held_out + 1} images "
+                f"needed to hold {held_out} out: add images, or remove the class",
             )
         order = permutation(len(mine), key=(0, Purpose.SPLIT), counter=(0, number, 0, 0))
         count = max(1, len(mine) // share)
         *held, rest = np.split(order, [count * part for part in range(1, held_out + 1)])
         for part, chosen in zip(dealt, (rest, *held), strict=True):
             part.append(mine[chosen])
-    return [np.sort(np.concatenate(part)) for part in dealt]
+    return [pictures.take(np.sort(np.concatenate(part))) for part in dealt]

@@ -1,15 +1,12 @@
 """The first layer's kernels as pictures, column by column: the paper's figure 3."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from refnet.plan import IMAGE, Plan
-
-Floats = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
+from refnet.data.dataset import Pixels
+from refnet.plan import IMAGE
+from refnet.trained import Floats, Trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +40,11 @@ class Kernels:
         return tiles
 
 
-def first_kernels(plan: Plan, params: Mapping[str, Floats]) -> list[Kernels]:
+def first_kernels(trained: Trained) -> list[Kernels]:
     """Find the kernels that read the image, in the order of their columns; none where no convolution does."""
     return [
-        Kernels(step.layer.name, step.column, params[f"{step.name}.w"])
-        for step in plan.steps
+        Kernels(step.layer.name, step.column, trained.backend.to_numpy(trained.params[f"{step.name}.w"]))
+        for step in trained.plan.steps
         if step.inputs == (IMAGE,) and step.layer.op == "conv2d"
     ]
 

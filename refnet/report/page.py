@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from refnet.data.dataset import Pixels
 from refnet.inventory import Run
 from refnet.plan import Plan
 from refnet.printable import printable
 from refnet.report import curves, drawing
 from refnet.report.history import History
 from refnet.report.kernels import Kernels, grid
-from refnet.report.learned import Seen, best_and_worst, confusion, nearest
-
-Pixels = npt.NDArray[np.uint8]
+from refnet.report.seen import Seen, best_and_worst, confusion, nearest
 
 THUMB = 96  # pixels that a picture is shrunk to
 SHARP = 32  # pixels up to which a picture is shown without smoothing
@@ -29,7 +28,7 @@ EXAMPLES, QUERIES, NEIGHBOURS, BARS = 6, 5, 6, 5
 
 def esc(text: object) -> str:
     """Make any text harmless in HTML, and on whatever shows it."""
-    return escape(printable(str(text)))
+    return escape(printable(text))
 
 
 def document(title: str, body: str) -> str:
@@ -130,7 +129,7 @@ def confusion_section(seen: Seen, classes: tuple[str, ...]) -> str:
     order = np.argsort(-wrong, axis=None, kind="stable")[:20]
     pairs = [divmod(int(place), len(classes)) for place in order if wrong.flat[place]]
     rows = "".join(
-        f"<tr><td>{esc(classes[a])}</td><td>{esc(classes[b])}</td><td class=n>{wrong[a, b]:,}</td></tr>"
+        f"<tr><td>{esc(classes[a])}</td><td>{esc(classes[b])}</td><td class=n>{wrong[a, b]:,g}</td></tr>"
         for a, b in pairs
     )
     return _section(
@@ -180,18 +179,18 @@ def _section(title: str, words: str, content: str) -> str:
     return f"<section><h2>{esc(title)}</h2>{f'<p>{esc(words)}</p>' if words else ''}{content}</section>"
 
 
-def _confusion_table(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> str:
+def _confusion_table(counts: npt.NDArray[np.float64], classes: tuple[str, ...]) -> str:
     head = "".join(f"<th>{esc(name)}</th>" for name in classes)
     rows = []
     for truth, name in enumerate(classes):
-        total = max(int(counts[truth].sum()), 1)
+        total = max(counts[truth].sum(), 1)
         cells = ""
         for said, count in enumerate(counts[truth]):
             kind = "right" if said == truth else "wrong"
             # A single mistake must be seen beside hundreds of hits.
             share = count / total if said == truth else min(1.0, 0.25 + 2 * count / total)
             style = f' class="{kind}" style="--share:{share:.2f}"' if count else ""
-            cells += f"<td{style}>{count or '·'}</td>"
+            cells += f"<td{style}>{f'{count:g}' if count else '·'}</td>"
         rows.append(f"<tr><th>{esc(name)}</th>{cells}</tr>")
     upright = " upright" if max(map(len, classes)) > 3 else ""  # long names stand on end, so that columns stay narrow
     table = f'<table class="confusion{upright}"><tr><td></td>{head}</tr>{"".join(rows)}</table>'

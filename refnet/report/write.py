@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from refnet import checkpoint, inventory, nets
-from refnet.data import Dataset, Split
-from refnet.errors import CheckpointError, ConfigError, DataError
+from refnet import inventory, nets
+from refnet.data import Dataset, Split, fingerprint
+from refnet.data.dataset import Pixels
+from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.inventory import Run
 from refnet.plan import Plan
 from refnet.progress import Show
 from refnet.report import history, page
 from refnet.report.kernels import first_kernels
-from refnet.report.learned import Learned, Seen, best_and_worst, look, nearest, open_data, recall, spread
-
-Pixels = npt.NDArray[np.uint8]
+from refnet.report.seen import Seen, best_and_worst, look, nearest, spread
+from refnet.trained import Trained, open_data, open_trained
 
 
 def report(path: Path, show: Show, backend: str = "auto") -> str:
@@ -35,7 +34,7 @@ def report(path: Path, show: Show, backend: str = "auto") -> str:
     parts = [page.heading(run)]
     went = page.curves_section(history.read(path))
     try:
-        learned = recall(path, backend)
+        trained = open_trained(path, backend)
     except CheckpointError as error:
         parts.append(page.note(f"{error}. What it has learned is left out."))
         plan = _planned(run)
@@ -43,44 +42,45 @@ def report(path: Path, show: Show, backend: str = "auto") -> str:
         parts.append(went)
         facts: dict[str, Any] = {}
     else:
-        facts = learned.checkpoint.facts.environment
-        parts += [*_of_images(learned, show, went)]
+        facts = trained.facts.environment
+        parts += [*_of_images(trained, show, went)]
     parts.append(page.table_section("Configuration", run.config))
     if environment := _environment(path) or facts:
         parts.append(page.table_section("Environment", environment))
     return page.document(f"{run.net} on {run.data}", "".join(parts))
 
 
-def _of_images(learned: Learned, show: Show, went: str) -> Iterator[str]:
+def _of_images(trained: Trained, show: Show, went: str) -> Iterator[str]:
     """Give the sections for which there must be a checkpoint, and those for which there must be its data."""
-    plan = checkpoint.plan_of(learned.checkpoint.facts)
+    data = None
     try:
-        data, same = open_data(learned, show)
-    except (DataError, ConfigError) as error:
+        data = open_data(trained, show)
+    except (DataError, ConfigError, CheckpointError) as error:
         yield page.note(f"{error}. Whatever needs its images is left out.")
-        data, same = None, True
-    if not same:
+    if data and fingerprint(data) != trained.facts.data.fingerprint:
         yield page.note("The data have changed since: what is said of images here is said of those of now.")
-    yield page.network_section(plan)
+    yield page.network_section(trained.plan)
     yield went
-    if kernels := first_kernels(plan, learned.checkpoint.params):
+    if kernels := first_kernels(trained):
         yield page.kernels_section(kernels)
     if data:
-        yield from _looked_at(learned, data, show)
+        try:
+            yield from _looked_at(trained, data, show)
+        except (DataError, NumericError) as error:
+            yield page.note(f"{error}. What the network makes of its images is left out.")
 
 
-def _looked_at(learned: Learned, data: Dataset, show: Show) -> Iterator[str]:
-    words = data.words
-    seen = look(learned, data.test, spread(data.test), show, "looking at test images")
-    among = look(learned, data.train, spread(data.train), show, "looking at training images")
+def _looked_at(trained: Trained, data: Dataset, show: Show) -> Iterator[str]:
+    seen = look(trained, data.test, spread(data.test), show, "looking at test images")
+    among = look(trained, data.train, spread(data.train), show, "looking at training images")
     queries = choose(seen, page.QUERIES)
     best, worst = best_and_worst(seen, page.EXAMPLES)
     shown = thumbnails(data.test, [*seen.indices[best], *seen.indices[worst], *queries.indices])
     neighbours = nearest(queries.hidden, among.hidden, page.NEIGHBOURS)
     others = thumbnails(data.train, among.indices[np.unique(neighbours)])
-    yield page.confusion_section(seen, words)
-    yield page.predictions_section(seen, shown, words)
-    yield page.neighbours_section(queries, among, shown, others, words)
+    yield page.confusion_section(seen, data.names)
+    yield page.predictions_section(seen, shown, data.captions)
+    yield page.neighbours_section(queries, among, shown, others, data.captions)
 
 
 def choose(seen: Seen, count: int) -> Seen:
