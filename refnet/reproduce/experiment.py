@@ -1,6 +1,7 @@
 """Train both arms of a claim with every seed, each run in a directory of its own, so that what is finished stays."""
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from refnet.config import Config, to_toml
 from refnet.data import Dataset, describe, idx, open_dataset, prepared
 from refnet.data.folder import list_names
 from refnet.errors import ConfigError, DataError, NumericError
+from refnet.printable import printable
 from refnet.progress import Advance, Show
 from refnet.report import history
 from refnet.reproduce.claims import TARGET, Arm, Claim, Outcome, epochs_to
@@ -162,12 +164,12 @@ def read(arm: Arm, path: Path, config: Config) -> Outcome:
 
 def _require_same(path: Path, config: Config) -> None:
     try:
-        before = (path / runs.CONFIG).read_text()
+        before = tomllib.loads((path / runs.CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path / runs.CONFIG} cannot be read; remove {path} to train it again") from error
-    now = to_toml(runs.repeatable(config))
-    if before != now:
-        differing = sorted({line.partition(" = ")[0] for line in set(before.splitlines()) ^ set(now.splitlines())})
+    now = tomllib.loads(to_toml(runs.repeatable(config)))
+    differing = [printable(name) for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if differing:
         raise ConfigError(
             f"{path} was trained with other settings ({', '.join(differing)}); give another --run-dir, or remove it"
         )
