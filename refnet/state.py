@@ -59,6 +59,13 @@ class State:
     latest: Validated | None = None
     best: Validated | None = None
 
+    @property
+    def went(self) -> str:
+        """Say how far it has come, in words."""
+        epochs = f"{self.epoch - 1} epoch{'' if self.epoch == 2 else 's'}"
+        images = f" and {self.position:,} images" if self.position else ""
+        return f"{epochs}{images}, {self.step:,} steps"
+
 
 @dataclass(frozen=True)
 class DataFacts:

@@ -114,9 +114,10 @@ def test_eval_agrees_with_what_training_reports(refnet_):
     assert found["top5_error"] == {"centre": pytest.approx(reported["test_top5_error"], abs=1e-12)}
 
 
-def test_eval_of_validation_images(refnet_, untrained):
-    found = json.loads(refnet_("eval", "--checkpoint", untrained(), "--split", "validation", "--json")[1])
-    assert (found["images"], found["split"]) == (140, "validation")
+@pytest.mark.parametrize(("split", "images"), [("train", 1297), ("validation", 140), ("test", 360)])
+def test_eval_of_other_images(refnet_, untrained, split, images):
+    found = json.loads(refnet_("eval", "--checkpoint", untrained(), "--split", split, "--json")[1])
+    assert (found["images"], found["split"]) == (images, split)
 
 
 def test_eval_names_what_is_wrong(refnet_, untrained):

@@ -123,7 +123,7 @@ def _lines(
 ) -> Iterator[str]:
     for trained, tallies in zip(members, found.members, strict=True):
         state = trained.facts.state
-        yield f"network      {trained.where}: net {trained.facts.net}, epoch {state.epoch}, step {state.step:,}"
+        yield f"network      {trained.where}: net {trained.facts.net}, after {state.went}"
         yield from _table(tallies)
     if len(members) > 1:
         yield "together"

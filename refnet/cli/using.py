@@ -38,7 +38,8 @@ def add_network(parser: argparse.ArgumentParser, *, several: bool = False) -> No
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which labelled images are read."""
     parser.add_argument("--data", help="'digits' or a path (default: what the network was trained on)")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="which images (default: test)")
+    splits = ("test", "validation", "train")
+    parser.add_argument("--split", choices=splits, default="test", help="which images (default: test)")
     parser.add_argument("--batch", type=int, default=BATCH, help=f"images at a time (default: {BATCH})")
     parser.add_argument("--read-threads", type=int, help="threads that read images (default: one for each core)")
     parser.add_argument("--read-timeout", type=float, default=60.0, help="seconds to wait for an image (default: 60)")
@@ -73,7 +74,8 @@ def features(arguments: argparse.Namespace, trained: Trained, show: Show) -> tup
 
 def split(arguments: argparse.Namespace, found: Dataset) -> Split:
     """Give the images that were asked for."""
-    return found.validation if arguments.split == "validation" else found.test
+    asked: Split = getattr(found, arguments.split)
+    return asked
 
 
 def reading(arguments: argparse.Namespace) -> Reading:
