@@ -145,7 +145,7 @@ def test_eval_of_several_with_searched_weights(refnet_, untrained):
     [
         ([], 2, "--checkpoint"),
         (["--checkpoint", "none"], 4, "none does not exist"),
-        (["--checkpoint", "run", "--split", "train"], 2, "invalid choice"),
+        (["--checkpoint", "run", "--split", "all"], 2, "invalid choice"),
         (["--checkpoint", "run", "--batch", "0"], 2, "--batch 0"),
         (["--checkpoint", "run", "--threads", "0"], 2, "--threads 0"),
         (["--checkpoint", "run", "--read-threads", "0"], 2, "--read-threads 0"),
