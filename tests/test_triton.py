@@ -80,6 +80,10 @@ def test_it_agrees_with_its_chapters_on_an_empty_batch(triton):
     found = triton.conv2d.backward(y, *map(triton.asarray, (x, w)), **options)
     for ours, right in zip(found, ops.conv2d.backward(normal(0, 4, 7, 7), x, w, **options), strict=True):
         np.testing.assert_array_equal(triton.to_numpy(ours), right)
+    dy, x, w = normal(0, 5), normal(0, 6), normal(5, 6)
+    found = triton.linear.backward(*map(triton.asarray, (dy, x, w)))
+    for ours, right in zip(found, ops.linear.backward(dy, x, w), strict=True):
+        np.testing.assert_array_equal(triton.to_numpy(ours), right)
 
 
 def test_arrays_that_are_not_contiguous_or_not_float32(triton):
