@@ -16,6 +16,7 @@ from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.errors import OutOfResources
 
 from refnet import backend as backends
 from refnet import nets, network, ops
@@ -121,24 +122,38 @@ def test_more_parameters_than_a_launch_takes(triton, monkeypatch):
 
 
 class Stubborn:
-    """A kernel that cannot be compiled."""
+    """A kernel that cannot be run."""
 
     __name__ = "stubborn"
 
-    def __getitem__(self, _):
-        from triton.runtime.errors import OutOfResources
+    def __init__(self, error):
+        self.error = error
 
+    def __getitem__(self, _):
         def run(*_, **__):
-            raise OutOfResources(300_000, 232_448, "shared memory")
+            raise self.error
 
         return run
 
 
-def test_a_kernel_that_does_not_compile():
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OutOfResources(300_000, 232_448, "shared memory"), "shared memory"),
+        (RuntimeError("PassManager::run failed"), "PassManager::run failed; try another --precision"),
+    ],
+)
+def test_a_kernel_that_does_not_compile(error, said):
     with pytest.raises(
-        BackendUnavailableError, match=r"kernel stubborn cannot be compiled for interpreter .*shared mem"
-    ):
-        _launch.launch(Stubborn(), (1,), torch.empty(3), config=Config())
+        BackendUnavailableError, match=f"kernel stubborn cannot be compiled for interpreter .*{said}"
+    ) as caught:
+        _launch.launch(Stubborn(error), (1,), torch.empty(3), config=Config())
+    assert caught.value.exit_code == 6
+
+
+def test_another_error_of_a_launch_is_not_called_the_compilers():
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        _launch.launch(Stubborn(RuntimeError("an illegal memory access")), (1,), torch.empty(3), config=Config())
 
 
 def test_precision_is_for_gpus():
