@@ -18,7 +18,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "chapters",
-    "chapter_figures",
+    "drawn",
     "commands",
 ]
 exclude_patterns = ["_build", "_ext"]

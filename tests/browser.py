@@ -1,6 +1,15 @@
-"""A run's page in a real browser: nothing leaves it, nothing complains, nothing is cut off. Run by ``nox -s pages``."""
+"""A run in a real browser, by its page and by TensorBoard. Run by ``nox -s pages``.
+
+Of the page: nothing leaves it, nothing complains, nothing is cut off. Of TensorBoard: it draws what the run has told.
+"""
 
 import shutil
+import socket
+import subprocess
+import sys
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -11,7 +20,10 @@ from refnet.cli import main
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
     run = tmp_path_factory.mktemp("run") / "tiny"
-    assert main(["train", "--json", "--run-dir", str(run), "--max-steps", "30", "--backend", "numpy"]) == 0
+    assert (
+        main(["train", "--json", "--run-dir", str(run), "--max-steps", "30", "--backend", "numpy", "--tensorboard"])
+        == 0
+    )
     assert main(["report", str(run), "--backend", "numpy"]) == 0
     return run / "report.html"
 
@@ -54,4 +66,38 @@ def test_the_check_would_see_a_request(page_file, browser, tmp_path):
     page.on("console", lambda message: said.append(message.text))
     page.goto(spoiled.as_uri())
     assert any("Content Security Policy" in line or "Content-Security-Policy" in line for line in said)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def board(page_file):
+    """Start TensorBoard on the run, and give its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(page_file.parent), "--host", "127.0.0.1"]
+    server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                if b"tensorboard" in urlopen(f"{address}/data/runs").read():  # noqa: S310 - our own server
+                    break
+            except URLError:
+                pass
+            time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_tensorboard_draws_what_the_run_has_told(board, browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.goto(f"{board}/#timeseries")
+    for tag in ("loss/training", "images_per_second"):
+        page.get_by_text(tag, exact=True).first.wait_for(timeout=120_000)
+    page.locator("line-chart svg path").first.wait_for(state="attached", timeout=120_000)
+    shot = tmp_path / "tensorboard.png"
+    page.screenshot(path=shot)
+    assert shot.stat().st_size > 10_000
     page.close()

@@ -18,21 +18,21 @@ def figures(monkeypatch):
     return figures
 
 
-@pytest.mark.parametrize("op", OPS)
-def test_a_chapter_has_a_figure_of_its_own(figures, op):
-    drawn = figures.render(op)
-    assert drawn == figures.render(op), "the same at every build"
+@pytest.mark.parametrize("name", [*OPS, "columns", "parameters"])
+def test_a_figure_is_drawn_for_light_and_for_dark(figures, name):
+    drawn = figures.render(name)
+    assert drawn == figures.render(name), "the same at every build"
     for text in drawn.values():
         ET.fromstring(text)  # noqa: S314 - our own file
     from figures.style import COLOURS
 
     assert not any(day in drawn["dark"] for day, _ in COLOURS)
     assert drawn["light"] != drawn["dark"]
-    assert figures.caption(op).endswith((".", ".)"))
+    assert figures.caption(name).endswith((".", ".)"))
 
 
-def test_no_figure_is_without_a_chapter():
-    assert {path.stem for path in (DOCS / "_ext" / "figures").glob("*.py")} == {*OPS, "__init__", "style", "units"}
+def test_there_are_no_others(figures):
+    assert set(figures.NAMES) == {*OPS, "columns", "parameters"}
 
 
 def test_a_figure_shows_what_the_chapter_computes(figures, monkeypatch):

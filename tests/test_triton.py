@@ -16,6 +16,7 @@ from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.errors import OutOfResources
 
 from refnet import backend as backends
 from refnet import nets, network, ops
@@ -80,6 +81,10 @@ def test_it_agrees_with_its_chapters_on_an_empty_batch(triton):
     found = triton.conv2d.backward(y, *map(triton.asarray, (x, w)), **options)
     for ours, right in zip(found, ops.conv2d.backward(normal(0, 4, 7, 7), x, w, **options), strict=True):
         np.testing.assert_array_equal(triton.to_numpy(ours), right)
+    dy, x, w = normal(0, 5), normal(0, 6), normal(5, 6)
+    found = triton.linear.backward(*map(triton.asarray, (dy, x, w)))
+    for ours, right in zip(found, ops.linear.backward(dy, x, w), strict=True):
+        np.testing.assert_array_equal(triton.to_numpy(ours), right)
 
 
 def test_arrays_that_are_not_contiguous_or_not_float32(triton):
@@ -117,24 +122,38 @@ def test_more_parameters_than_a_launch_takes(triton, monkeypatch):
 
 
 class Stubborn:
-    """A kernel that cannot be compiled."""
+    """A kernel that cannot be run."""
 
     __name__ = "stubborn"
 
-    def __getitem__(self, _):
-        from triton.runtime.errors import OutOfResources
+    def __init__(self, error):
+        self.error = error
 
+    def __getitem__(self, _):
         def run(*_, **__):
-            raise OutOfResources(300_000, 232_448, "shared memory")
+            raise self.error
 
         return run
 
 
-def test_a_kernel_that_does_not_compile():
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OutOfResources(300_000, 232_448, "shared memory"), "shared memory"),
+        (RuntimeError("PassManager::run failed"), "PassManager::run failed; try another --precision"),
+    ],
+)
+def test_a_kernel_that_does_not_compile(error, said):
     with pytest.raises(
-        BackendUnavailableError, match=r"kernel stubborn cannot be compiled for interpreter .*shared mem"
-    ):
-        _launch.launch(Stubborn(), (1,), torch.empty(3), config=Config())
+        BackendUnavailableError, match=f"kernel stubborn cannot be compiled for interpreter .*{said}"
+    ) as caught:
+        _launch.launch(Stubborn(error), (1,), torch.empty(3), config=Config())
+    assert caught.value.exit_code == 6
+
+
+def test_another_error_of_a_launch_is_not_called_the_compilers():
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        _launch.launch(Stubborn(RuntimeError("an illegal memory access")), (1,), torch.empty(3), config=Config())
 
 
 def test_precision_is_for_gpus():

@@ -1,6 +1,8 @@
 """What the Triton backend says where it cannot run. Needs torch alone."""
 
+import ast
 import sys
+from pathlib import Path
 
 import pytest
 import refnet_triton
@@ -60,6 +62,19 @@ def test_two_kinds_of_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(BackendUnavailableError, match="not on both"):
         backends.load("triton", columns=2, devices=["cuda:0", "cpu"])
+
+
+def test_every_masked_load_says_what_it_reads_where_it_may_not():
+    """Without it a GPU reads anything there, and the interpreter, which reads 0, would not show it."""
+    loads = [
+        (path.name, node.lineno, {word.arg for word in node.keywords})
+        for path in Path(refnet_triton.__path__[0]).glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tl.load"
+    ]
+    masked = [load for load in loads if "mask" in load[2]]
+    assert len(masked) > 30
+    assert [load for load in masked if "other" not in load[2]] == []
 
 
 def test_loading_is_all_that_needs_torch():

@@ -89,6 +89,8 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
         try:
             kernel[programs](*arguments, **constants, num_warps=config.warps, num_stages=config.stages)
         except _failures() as error:
+            if isinstance(error, RuntimeError) and "PassManager" not in str(error):
+                raise
             raise BackendUnavailableError(
                 f"kernel {kernel.__name__} cannot be compiled for {architecture(device)} ({device}) in "
                 f"configuration {config}: {_first_line(error)}; try another --precision, or --backend auto"
@@ -123,11 +125,11 @@ def _of_gpu(index: int) -> str:
 
 @cache
 def _failures() -> tuple[type[Exception], ...]:
-    """List what Triton raises for a kernel that it cannot make."""
+    """List what Triton raises for a kernel that it cannot make; a RuntimeError may be about something else."""
     from triton.compiler.errors import CompilationError  # noqa: PLC0415
     from triton.runtime.errors import OutOfResources, PTXASError  # noqa: PLC0415
 
-    return CompilationError, OutOfResources, PTXASError
+    return CompilationError, OutOfResources, PTXASError, RuntimeError
 
 
 def _first_line(error: Exception) -> str:

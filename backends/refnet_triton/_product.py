@@ -173,7 +173,6 @@ def multiply(
     x, w, b, y, M, K: tl.constexpr,
     P: tl.constexpr, Q: tl.constexpr, R: tl.constexpr, RUN: tl.constexpr,
     IMAGE: tl.constexpr, ROW: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
-    BY_K: tl.constexpr, BY_D: tl.constexpr,
     PARTS: tl.constexpr, BIAS: tl.constexpr, RELU: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -187,7 +186,7 @@ def multiply(
     window = tl.minimum(m, M - 1)
     begin = (window // (P * Q)).to(tl.int64) * IMAGE + window // Q % P * DOWN + window % Q * RIGHT
     column = k if K % BLOCK_K == 0 else tl.minimum(k, K - 1)
-    filters = column.to(tl.int64) * BY_K
+    filters = column.to(tl.int64) * (R * RUN)
     # 3. Multiply run after run, BLOCK_D numbers at a time. Only a last block that a run does not fill needs a mask.
     BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     sums = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
@@ -195,7 +194,7 @@ def multiply(
         d = step % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
         r = step // BLOCKS
         xs = x + begin[:, None] + (r * ROW + d)[None, :]  # (BLOCK_M, BLOCK_D)
-        ws = w + filters[None, :] + ((r * RUN + d).to(tl.int64) * BY_D)[:, None]  # (BLOCK_D, BLOCK_K)
+        ws = w + filters[None, :] + (r * RUN + d)[:, None]  # (BLOCK_D, BLOCK_K)
         if RUN % BLOCK_D == 0:
             left, right = tl.load(xs), tl.load(ws)
         else:
@@ -212,10 +211,9 @@ def multiply(
 
 
 def times_filters(
-    x: Tensor, windows: Windows, w: Tensor, by: tuple[int, int], b: Tensor | None, y: Tensor, *,
-    relu: bool = False, precision: str,
-) -> None:  # fmt: skip
-    """Fill y (N,K,P,Q) with sums of windows times filters; w[k,d] stands at ``k * by[0] + d * by[1]``."""
+    x: Tensor, windows: Windows, w: Tensor, b: Tensor | None, y: Tensor, *, relu: bool = False, precision: str
+) -> None:
+    """Fill y (N,K,P,Q) with sums of windows times filters w (K, R*RUN)."""
     K = y.shape[1]
     M = y.numel() // K
     tab = table(x)
@@ -232,7 +230,7 @@ def times_filters(
         (tiles, parts),
         x, w, w if b is None else b, out, M,
         config=config,
-        K=K, **asdict(windows), BY_K=by[0], BY_D=by[1],
+        K=K, **asdict(windows),
         PARTS=parts, BIAS=whole and b is not None, RELU=whole and relu, PRECISION=precision, **blocks,
     )  # fmt: skip
     if not whole:
@@ -240,6 +238,21 @@ def times_filters(
 
 
 # Gradients times windows ---------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def numbers(
+    place, step, M, some,
+    P: tl.constexpr, Q: tl.constexpr, IMAGE: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
+    EVEN: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """Load what the places (1, ...) of the first window are in the step's BLOCK_M windows; 0 beyond the last."""
+    m = step * BLOCK_M + tl.arange(0, BLOCK_M)
+    at = (m // (P * Q)).to(tl.int64) * IMAGE + m // Q % P * DOWN + m % Q * RIGHT
+    if EVEN:
+        return tl.load(place + at[:, None])
+    else:  # noqa: RET505 - Triton compiles one of the two
+        return tl.load(place + at[:, None], mask=(m < M)[:, None] & some[None, :], other=0.0)
 
 
 @triton.jit
@@ -258,20 +271,22 @@ def correlate(
     r = tl.program_id(0) % (R * BLOCKS) // BLOCKS
     d = tl.program_id(0) % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
     part = tl.program_id(1)
-    # 2. Sum over this part's windows, BLOCK_M at a time.
+    gradients, windows = dy + k[None, :], x + (r * ROW + d)[None, :]
+    # 2. Sum over this part's windows, BLOCK_M at a time: left (BLOCK_M, BLOCK_K) and right (BLOCK_M, BLOCK_D). The next
+    #    ones are on their way into registers while these are multiplied. To copy them past the registers, as the
+    #    compiler would by itself (num_stages), takes an instruction for every number: in tf32, tensor cores want the
+    #    summed axis contiguous, and such a copy cannot turn a block but number by number.
     sums = tl.zeros((BLOCK_K, BLOCK_D), tl.float32)
     steps = tl.cdiv(M, BLOCK_M)
-    for step in range(part * steps // PARTS, (part + 1) * steps // PARTS):
-        m = step * BLOCK_M + tl.arange(0, BLOCK_M)
-        n, p, q = (m // (P * Q)).to(tl.int64), m // Q % P, m % Q
-        gradients = dy + (n * DY_IMAGE + p * DY_DOWN + q * DY_RIGHT)[:, None] + k[None, :]
-        windows = x + (n * IMAGE + p * DOWN + q * RIGHT)[:, None] + (r * ROW + d)[None, :]
-        if EVEN:
-            left, right = tl.load(gradients), tl.load(windows)
-        else:
-            left = tl.load(gradients, mask=(m < M)[:, None] & (k < K)[None, :], other=0.0)  # (BLOCK_M, BLOCK_K)
-            right = tl.load(windows, mask=(m < M)[:, None] & (d < RUN)[None, :], other=0.0)  # (BLOCK_M, BLOCK_D)
+    first, last = part * steps // PARTS, (part + 1) * steps // PARTS
+    left = numbers(gradients, first, M, k < K, P, Q, DY_IMAGE, DY_DOWN, DY_RIGHT, EVEN, BLOCK_M)
+    right = numbers(windows, first, M, d < RUN, P, Q, IMAGE, DOWN, RIGHT, EVEN, BLOCK_M)
+    for step in range(first + 1, last):
+        next_left = numbers(gradients, step, M, k < K, P, Q, DY_IMAGE, DY_DOWN, DY_RIGHT, EVEN, BLOCK_M)
+        next_right = numbers(windows, step, M, d < RUN, P, Q, IMAGE, DOWN, RIGHT, EVEN, BLOCK_M)
         sums = tl.dot(tl.trans(left), right, sums, input_precision=PRECISION)
+        left, right = next_left, next_right
+    sums = tl.dot(tl.trans(left), right, sums, input_precision=PRECISION)
     # 3. The sums of this part.
     at = (part * K + k).to(tl.int64) * (R * RUN)
     tl.store(dw + at[:, None] + (r * RUN + d)[None, :], sums, mask=(k < K)[:, None] & (d < RUN)[None, :])
@@ -288,7 +303,7 @@ def times_windows(
     blocks = config.fit(M=M, K=K, D=windows.RUN)
     tiles = cdiv(K, blocks["BLOCK_K"]) * windows.R * cdiv(windows.RUN, blocks["BLOCK_D"])
     steps = cdiv(M, blocks["BLOCK_M"])
-    parts = max(1, min(tab.programs // tiles, steps))
+    parts = max(1, min(tab.programs // max(1, tiles), steps))
     one_pixel_each = R == S == 1 and windows.RUN == C  # then dw is laid out as it is summed
     out = dw if parts == 1 and one_pixel_each else _memory.empty((parts, K, windows.R * windows.RUN), device=dw.device)
     launch(
@@ -298,7 +313,7 @@ def times_windows(
         config=config,
         K=K, DY_IMAGE=gradients.IMAGE, DY_DOWN=gradients.DOWN, DY_RIGHT=gradients.RIGHT,
         **asdict(windows), PARTS=parts,
-        EVEN=not (M % blocks["BLOCK_M"] or K % blocks["BLOCK_K"] or windows.RUN % blocks["BLOCK_D"]),
+        EVEN=M > 0 and not (M % blocks["BLOCK_M"] or K % blocks["BLOCK_K"] or windows.RUN % blocks["BLOCK_D"]),
         PRECISION=precision, **blocks,
     )  # fmt: skip
     if out is not dw:

@@ -25,13 +25,13 @@ CANDIDATES: dict[str, tuple[Config, ...]] = {
         product(256, 128, 32, 8, 3),
     ),
     "correlate": (
-        product(32, 128, 128, 8, 3),
-        product(32, 128, 128, 8, 4),
-        product(64, 128, 128, 8, 2),
-        product(32, 64, 128, 4, 3),
-        product(32, 128, 64, 4, 3),
-        product(32, 64, 64, 4, 3),
-        product(16, 64, 64, 4, 3),
+        product(32, 128, 128, 8, 1),
+        product(64, 128, 128, 8, 1),
+        product(32, 128, 64, 4, 1),
+        product(64, 64, 64, 4, 1),
+        product(32, 64, 128, 4, 1),
+        product(32, 64, 64, 4, 1),
+        product(16, 64, 64, 4, 1),
     ),
 }
 

@@ -42,7 +42,6 @@ SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx94
 WIDE = 16
 EXCUSES = {
     "maps": "reads maps as the network keeps them, rows of 55, 27, 13 or 6 pixels, which begin anywhere",
-    "turned": "tensor cores take tf32 with the summed axis contiguous, and here it is not: the copy turns the block",
     "odd": "the length is no multiple of 16 numbers, so the last of a row would not fill its load",
     "short": "a program has fewer than four numbers for each thread",
     "pixels": "reads photographs, whose neighbouring bytes are three colours of a pixel, and mirrors some of them",
@@ -135,7 +134,7 @@ def audit(launch: Launch, architecture: str) -> Report:
         kernel=launch.kernel.__name__,
         precision=launch.constants.get("PRECISION", ""),
         config=_config(launch),
-        sizes={name: launch.constants[name] for name in ("K", "C", "H", "P", "R", "RUN", "BY_D", "PARTS")
+        sizes={name: launch.constants[name] for name in ("K", "C", "H", "P", "R", "RUN", "PARTS")
                if name in launch.constants},
         registers=registers,
         spilled=spilled,
@@ -143,18 +142,15 @@ def audit(launch: Launch, architecture: str) -> Report:
         tensor=dict(found["tensor"]),
         copies=dict(found["copies"]),
         loads=dict(found["loads"]),
-        excuse=excuse(launch, architecture),
+        excuse=excuse(launch),
     )  # fmt: skip
 
 
-def excuse(launch: Launch, architecture: str) -> str:
+def excuse(launch: Launch) -> str:
     """Tell why a launch's loads may be narrow, or nothing."""
     name, constants = launch.kernel.__name__, launch.constants
     if name in {"lay", "lrn_forward", "lrn_backward", "maxpool_forward", "maxpool_backward"}:
         return "maps"
-    rounds = architecture.startswith("sm_") and constants.get("PRECISION", "ieee") != "ieee"
-    if rounds and (name == "correlate" or constants.get("BY_D", 1) != 1):
-        return "turned"
     if name == "augment_forward":
         return "pixels"
     if name == "philox_bits":

@@ -47,9 +47,7 @@ def convolve(
     R, S = w.shape[2:]
     laid = _bordered(x, P, Q, R, S, stride, pad)
     filters = _product.lay_out(w, R, S).a
-    windows = laid.windows(P, Q, R, S, stride)
-    by = (R * windows.RUN, 1)
-    _product.times_filters(laid.a, windows, filters, by, b, y, relu=relu, precision=precision)
+    _product.times_filters(laid.a, laid.windows(P, Q, R, S, stride), filters, b, y, relu=relu, precision=precision)
     return y
 
 
@@ -82,10 +80,8 @@ def gradients(
     if not need_dx:
         return None, dw, db
     dx = _memory.empty(tuple(x.shape), device=x.device)
-    windows = laid.windows(H, W, R, S)
     turned = _product.lay_out(w, R, S, turned=True).a
-    by = (R * windows.RUN, 1)
-    _product.times_filters(laid.start(up, shift), windows, turned, by, None, dx, precision=precision)
+    _product.times_filters(laid.start(up, shift), laid.windows(H, W, R, S), turned, None, dx, precision=precision)
     return dx, dw, db
 
 

@@ -18,7 +18,7 @@ def connect(x: Tensor, w: Tensor, b: Tensor, *, relu: bool, precision: str) -> T
     _memory.require(x, w, b)
     K, D = w.shape
     y = _memory.empty((x.shape[0], K), device=x.device)
-    _product.times_filters(x, one_pixel(D), w, (D, 1), b, y, relu=relu, precision=precision)
+    _product.times_filters(x, one_pixel(D), w, b, y, relu=relu, precision=precision)
     return y
 
 
@@ -28,6 +28,8 @@ def backward(dy: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tenso
     K, D = w.shape
     N = x.shape[0]
     dx, dw = _memory.empty(tuple(x.shape), device=x.device), _memory.empty((K, D), device=w.device)
-    _product.times_filters(dy, one_pixel(K), w, (1, D), None, dx.view(N, D), precision=precision)
+    # dx[n] is the sum over k of dy[n,k] w[k], as dw[k] is the sum over n of dy[n,k] x[n]: dy turned about, and w for x.
+    turned = _product.lay_out(dy.view(1, N, 1, K), 1, K).a
+    _product.times_windows(turned, one_pixel(turned.shape[3]), w, one_pixel(D), dx.view(N, D), K, precision=precision)
     _product.times_windows(dy, one_pixel(K), x, one_pixel(D), dw, N, precision=precision)
     return dx, dw, _product.sum_rows(dy)

@@ -44,7 +44,7 @@ def _chapter(op: str) -> str:
             "",
             sentence,
             "",
-            f".. chapter-figure:: {op}",
+            f".. drawn:: {op}",
             "",
             *text.splitlines(),  # its sections are underlined with dashes, one level below the title
             "",

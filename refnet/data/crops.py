@@ -3,9 +3,10 @@
 Source
 ------
 Paper, section 4.1: "extracting random 224x224 patches (and their horizontal reflections) from the 256x256 images";
-"to each RGB image pixel we add ``[p1, p2, p3] [a1 l1, a2 l2, a3 l3]^T``", where p are the principal axes of the
-training pixels' colours, l says how far the colours spread along each, and a is drawn from a normal distribution of
-mean 0 and standard deviation 0.1, once for an image each time that it is used. code2012, ``convdata_jpeg.py``.
+"to each RGB image pixel ... we add the following quantity", ``[p1, p2, p3] [a1 l1, a2 l2, a3 l3]^T``, where p are the
+principal axes of the training pixels' colours, l says how far the colours spread along each, and a is drawn from a
+normal distribution of mean 0 and standard deviation 0.1, once for an image each time that it is used. code2012,
+``convdata_jpeg.py``.
 
 What the draws do to an image is the chapter :mod:`refnet.ops.augment`.
 
@@ -129,7 +130,8 @@ def ten(count: int, shape: Shape, size: Size) -> list[Draws]:
 
     The first is what `centre` gives. Where crop and image are of one size, all are the same or its mirror image.
 
-    Source: paper, section 4.1, "the four corner patches and the center patch as well as their horizontal reflections".
+    Source: paper, section 4.1, "(the four corner patches and the center patch) as well as their horizontal
+    reflections".
     Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
     """
     tall, wide = _places(shape, size)

@@ -1,0 +1,66 @@
+"""Draw the figures at every build, and put them into pages: ``drawn`` shows one, ``gallery`` those of all chapters."""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import figures
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from refnet.ops import OPS
+
+
+def write_figures(app: Any) -> None:
+    """Write docs/drawn/ where it has changed."""
+    folder = Path(app.srcdir) / "drawn"
+    folder.mkdir(exist_ok=True)
+    for name in figures.NAMES:
+        for theme, text in figures.render(name).items():
+            path = folder / f"{name}-{theme}.svg"
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+
+
+class Drawn(SphinxDirective):
+    """Show a figure, the one that suits the page's light, with its caption."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the nodes."""
+        (name,) = self.arguments
+        caption = figures.caption(name)
+        return [nodes.figure("", *_images(name, caption), nodes.caption("", caption), classes=["drawn", name])]
+
+
+class Gallery(SphinxDirective):
+    """Show every chapter's figure, small, as a link to its page."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the nodes."""
+        cards = nodes.container(classes=["gallery"])
+        for op in OPS:
+            sentence = (inspect.getdoc(import_module(f"refnet.ops.{op}")) or "").partition("\n\n")[0]
+            words = re.sub(r":mod:`refnet\.ops\.(\w+)`", r"\1", " ".join(sentence.split()))
+            page = self.env.app.builder.get_relative_uri(self.env.docname, f"ops/{op}")
+            inside = (*_images(op, op), nodes.strong("", op), nodes.inline("", words))
+            cards += nodes.paragraph("", "", nodes.reference("", "", *inside, internal=True, refuri=page))
+        return [cards]
+
+
+def _images(name: str, words: str) -> list[nodes.image]:
+    return [
+        nodes.image(uri=f"/drawn/{name}-{theme}.svg", alt=words, classes=[f"only-{theme}"])
+        for theme in ("light", "dark")
+    ]
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Be a Sphinx extension."""
+    app.connect("builder-inited", write_figures)
+    app.add_directive("drawn", Drawn)
+    app.add_directive("gallery", Gallery)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

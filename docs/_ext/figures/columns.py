@@ -1,0 +1,27 @@
+"""The paper's network as refnet splits it, one colour for each column.
+
+Grey lines stay in a column; orange ones cross to the other, with the bytes of one image's activations. On the way back
+as many gradients cross.
+"""
+
+from figures.style import BLUE, GREEN, INK, ORANGE, RULE, SOFT
+from refnet import nets
+from refnet.report import drawing
+
+RULES = f"""
+text {{ font: 12px system-ui, sans-serif; fill: {SOFT}; }}
+.name {{ font-weight: 600; font-size: 13px; fill: {INK}; }}
+.note {{ font-weight: 400; font-size: 11.5px; fill: {SOFT}; }}
+.count {{ fill: {INK}; }} .crosses {{ fill: {ORANGE}; }}
+rect {{ stroke-width: 1.2; fill-opacity: 0.12; }} .image {{ fill: none; stroke: {RULE}; }}
+.column0 {{ fill: {BLUE}; stroke: {BLUE}; }} .column1 {{ fill: {GREEN}; stroke: {GREEN}; }}
+path {{ fill: none; stroke: {SOFT}; stroke-width: 1.4; }} path.cross {{ stroke: {ORANGE}; stroke-width: 1.8; }}
+"""
+
+
+def svg() -> str:
+    """Draw it as the page of a run does, in the figures' colours."""
+    drawn = drawing.draw(nets.get("paper").plan(columns=2)).replace("&times;", "&#215;")
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        ">", f"><style>{RULES}</style>", 1
+    )
