@@ -18,8 +18,9 @@ from refnet.data import open_dataset, opened, prepare, read_source
 from refnet.data.crops import Augmentation
 from refnet.data.loader import Loader, batches
 from refnet.data.opened import PictureSplit
-from refnet.data.parallel import Reading, cores
+from refnet.data.parallel import Reading
 from refnet.data.picture import FORMATS
+from refnet.environment import cpus
 from refnet.progress import Quiet
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
@@ -61,7 +62,11 @@ def decoded_alone(path):
 
 def record(benchmark, images, group):
     benchmark.group = group
-    benchmark.extra_info |= {"images": images, "images_per_second": images / benchmark.stats["min"], "cores": cores()}
+    benchmark.extra_info |= {
+        "images": images,
+        "images_per_second": images / benchmark.stats["min"],
+        "cores": len(cpus()),
+    }
 
 
 @pytest.mark.parametrize("contender", ["decoder alone", "loader", "prepare"])
@@ -71,7 +76,7 @@ def test_decoding(benchmark, contender, source, tmp_path, monkeypatch):
     made = iter(range(100))
 
     def alone():
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(len(cpus())) as pool:
             for _ in pool.map(decoded_alone, paths):
                 pass
 
@@ -87,7 +92,7 @@ def test_decoding(benchmark, contender, source, tmp_path, monkeypatch):
         "prepare": lambda: prepared_from(source, tmp_path / str(next(made))),
     }[contender]
     benchmark.pedantic(work, rounds=5, iterations=1, warmup_rounds=1)
-    record(benchmark, len(paths), f"decoding {len(paths)} photographs to {SIZE}x{SIZE}, {cores()} threads")
+    record(benchmark, len(paths), f"decoding {len(paths)} photographs to {SIZE}x{SIZE}, {len(cpus())} threads")
 
 
 def test_prepared_to_augmented(benchmark, prepared):
@@ -116,4 +121,4 @@ def test_loader_of_prepared(benchmark, prepared):
             network.place_bytes(PLAN, batch.images, prepared.mean, batch.draws, backend)
 
     benchmark.pedantic(work, rounds=10, iterations=1, warmup_rounds=2)
-    record(benchmark, len(prepared.train), f"prepared to augmented through the loader, {cores()} cores")
+    record(benchmark, len(prepared.train), f"prepared to augmented through the loader, {len(cpus())} cores")

@@ -1,7 +1,9 @@
 """What every test shares: the conformance suite's plugin, with its options and its backend fixtures."""
 
 import os
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from refnet.config import Config
 from refnet.schedule import Rate
 from refnet.state import DataFacts, Facts, State, Validated
 
+PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
+
+pytest.register_assert_rewrite("networks", "preparing")
 pytest_plugins = ["refnet.testing.plugin"]
 
 # A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
@@ -48,6 +53,23 @@ def cwd(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Give a folder of three classes of five photographs: nine to train on, three for validation and three to test."""
+    root = tmp_path_factory.mktemp("photographs") / "three"
+    for name in sorted(path.name for path in PHOTOS.iterdir())[:3]:
+        shutil.copytree(PHOTOS / name, root / name)
+    return root
+
+
+@pytest.fixture
+def example():
+    """Give the digits net with numbers at which every part of it shows, to be passed through backends."""
+    from networks import digits_example
+
+    return digits_example()
 
 
 @pytest.fixture(scope="session")

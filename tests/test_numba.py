@@ -1,11 +1,11 @@
 """What the conformance suite does not ask of the Numba backend: its micro-kernels, memory, threads, odd arguments."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
+from networks import SEED, BackwardsOrder, train
 from refnet_numba import _jit, _layout, _memory, _microkernel
 from refnet_numba._microkernel import LANES, ROWS, VECTORS
 from threadpoolctl import threadpool_limits
@@ -14,7 +14,6 @@ from refnet import backend as backends
 from refnet import nets, network, ops
 from refnet.errors import BackendUnavailableError, ConfigError, RefnetError, ShapeError
 from refnet.initial import initialise
-from refnet.layers import Draw
 from refnet.reference import NumpyBackend
 
 TESTS = Path(__file__).parent
@@ -286,8 +285,7 @@ def large(request):
 
 def test_the_calls_are_of_every_function():
     functions = {call.partition(",")[0] for call in NAMES}
-    every = {f"{op}.{name}" for op in ops.OPS for name in getattr(ops, op).INTERFACE}
-    assert functions == every - {"sgd.steps_"}  # which calls step_ for each parameter
+    assert functions == {f"{op}.{name}" for op in ops.OPS for name in getattr(ops, op).INTERFACE}
 
 
 @each_call
@@ -379,8 +377,6 @@ def test_another_device():
 
 # Networks ------------------------------------------------------------------------------------------------------------
 
-SEED = 11
-
 
 def pixels(shape, batch, scale):
     return np.random.default_rng(0).normal(0, scale, (batch, *shape)).astype(np.float32)
@@ -417,41 +413,13 @@ def test_logits_are_those_of_numpy(net, batch, scale):
     assert np.abs(found - expected).max() <= 1e-4 * largest
 
 
-class BackwardsOrder(NumpyBackend):
-    """NumPy, with every sum over channels or features taken from the last to the first."""
-
-    conv2d = SimpleNamespace(
-        forward=lambda x, w, b, **o: ops.conv2d.forward(turned(x), turned(w), b, **o),
-        backward=ops.conv2d.backward,
-    )
-    linear = SimpleNamespace(
-        forward=lambda x, w, b: ops.linear.forward(turned(x.reshape(len(x), -1)), turned(w), b),
-        backward=ops.linear.backward,
-    )
-
-
-def turned(a):
-    return np.ascontiguousarray(a[:, ::-1])
-
-
-def losses(backend, steps):
-    """Train digits for some steps, with dropout, momentum and decay."""
+def losses(backend):
+    """Train digits for twenty steps, with dropout, momentum and decay."""
     plan = nets.get("digits").plan(2)
-    host = initialise(plan, SEED)
-    params = network.place_params(plan, host, backend)
-    velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
     rng = np.random.default_rng(1)
-    images = network.place(plan, rng.integers(-8, 9, (16, 1, 8, 8)).astype(np.float32), backend)
-    labels = backend.asarray(rng.integers(0, 10, 16))
-    found = []
-    for step in range(steps):
-        tape = network.forward(plan, params, images, backend, draw=Draw(SEED, step))
-        loss, p = backend.softmax_xent.forward(tape.output, labels)
-        for name, gradient in network.backward(tape, backend.softmax_xent.backward(p, labels)).items():
-            decay = 5e-4 if name.endswith(".w") else 0.0
-            backend.sgd.step_(params[name], velocities[name], gradient, lr=0.02, momentum=0.9, weight_decay=decay)
-        found.append(float(backend.to_numpy(loss)))
-    return np.array(found)
+    images = rng.integers(-8, 9, (16, 1, 8, 8)).astype(np.float32)
+    found, _ = train(plan, initialise(plan, SEED), images, rng.integers(0, 10, 16), backend, count=20)
+    return np.float64(found)
 
 
 def test_twenty_steps_of_training():
@@ -461,7 +429,7 @@ def test_twenty_steps_of_training():
     """
     with threadpool_limits(1):
         reference, other_order, found = (
-            losses(backend, 20) for backend in (NumpyBackend(2), BackwardsOrder(2), backends.load("numba", columns=2))
+            losses(backend) for backend in (NumpyBackend(2), BackwardsOrder(2), backends.load("numba", columns=2))
         )
     divergence = np.maximum.accumulate(np.abs(other_order - reference))
     assert 0 < divergence.max() < 1e-2

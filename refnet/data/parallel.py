@@ -5,7 +5,6 @@ left behind, and neither the result that everybody waits for nor the end of the 
 so no lock or thread pool of another library is copied half held.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
+from refnet.environment import cpus
 from refnet.errors import DataError
 
 Item = TypeVar("Item")
@@ -22,11 +22,6 @@ PART = 0.1  # seconds
 FAREWELL = 1.0  # seconds that a thread is given to end what it is at
 
 
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Reading:
     """How images are read.
@@ -34,7 +29,7 @@ class Reading:
     Attributes
     ----------
     threads
-        How many read and decode at once; None for one on each core.
+        How many read and decode at once; None for one on each processor that this process may run on.
     timeout
         Seconds after which a read that everybody waits for is given up.
     """
@@ -45,7 +40,7 @@ class Reading:
     @property
     def workers(self) -> int:
         """How many threads that is here."""
-        return self.threads or cores()
+        return self.threads or len(cpus())
 
 
 class _Job(Generic[Item, Result]):
