@@ -285,7 +285,8 @@ def large(request):
 
 def test_the_calls_are_of_every_function():
     functions = {call.partition(",")[0] for call in NAMES}
-    assert functions == {f"{op}.{name}" for op in ops.OPS for name in getattr(ops, op).INTERFACE}
+    every = {f"{op}.{name}" for op in ops.OPS for name in getattr(ops, op).INTERFACE}
+    assert functions == every - {"sgd.steps_"}  # which calls step_ for each parameter
 
 
 @each_call
