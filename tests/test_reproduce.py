@@ -232,6 +232,21 @@ def test_as_text_with_a_picture(reproduced):
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
 
 
+@pytest.mark.parametrize("name", CLAIMS)
+def test_no_figure_is_cut(reproduced, monkeypatch, name):
+    outcome = claims.Outcome("", 0, 0.01, (0.5, 0.2), (0.6, 0.55), 0.45)
+    outcomes = [
+        dataclasses.replace(outcome, arm=arm.name, seed=seed, test_error=0.45 + seed * place / 10)
+        for place, arm in enumerate(CLAIMS[name].arms)
+        for seed in (0, 1)
+    ]
+    monkeypatch.setattr("refnet.cli.reproduce.perform", lambda *_: iter(outcomes))
+    code, out, _ = reproduced(name)
+    assert code == 0
+    assert "…" not in out
+    assert all(measure.name in out and measure.paper in out for measure in CLAIMS[name].measures)
+
+
 def test_a_vector_picture_is_the_same_again(reproduced):
     for name in ("a.svg", "b.svg"):
         assert reproduced("lrn", *SMALL, "-o", name)[0] == 0

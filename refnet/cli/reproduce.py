@@ -24,7 +24,7 @@ from refnet.reproduce.picture import draw
 from refnet.reproduce.verdict import MOST, Comparison, compare, explain
 from refnet.signals import Interrupted
 
-WIDTH = 120
+WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 
 EXPLANATION = """\
 Two arms differ in one thing and are trained with the same seeds. A claim is shown where
@@ -131,7 +131,7 @@ def _of(outcomes: Sequence[Outcome], arm: str) -> list[Outcome]:
 
 
 def _print(claim: Claim, outcomes: Sequence[Outcome], compared: Sequence[Comparison]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
+    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("measure", no_wrap=True)
     for heading in (*(arm.name for arm in claim.arms), "difference [95 %]"):
@@ -201,7 +201,7 @@ def _list(*, as_json: bool) -> None:
         ]
         print(json.dumps({"claims": listed}))
         return
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
+    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("claim", "question", "section"):
         table.add_column(heading, no_wrap=True)
