@@ -105,6 +105,7 @@ def _curves(figure: Any, runs: Sequence[Path]) -> Size:
         )
         axes[1, 0].plot(*went.smooth("lr"), **style)
         axes[1, 1].plot(*went.speed(), **style)
+    axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
     axes[1, 0].set_yscale("log")
     axes[1, 0].yaxis.set_major_formatter("{x:g}")
     axes[1, 0].yaxis.set_minor_formatter("")
