@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 from refnet import network
-from refnet.backend import load
+from refnet.backend import Array, Backend, load
 from refnet.config import Config
 from refnet.data.crops import centre
+from refnet.data.dataset import Labels
 from refnet.doctor import module_of
 from refnet.fuse import fuse
 from refnet.model import model_of, train_step
 from refnet.nets import Net
+from refnet.plan import Plan
 from refnet.progress import Show
 from refnet.walk import labels_of
 
-BATCH = 1
+MANY, FEW = 8, 1  # images: few of them may be computed in another way than many
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,9 @@ class Warmth:
 
 
 def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
-    """Take one training step and one test pass of each net, in its recipe's columns.
+    """Take one training step and one test pass of each net, in its recipe's columns, with many images and with few.
 
-    What is compiled depends on the kinds of arrays and not on their lengths, so one image is enough.
+    What is compiled depends on the kinds of arrays and hardly on their lengths.
     """
     began = time.monotonic()
     backend = load(name, columns=max(net.recipe["columns"] for net in nets))
@@ -67,14 +69,10 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
             params, velocities = (network.place_params(plan, zeros, backend) for _ in range(2))
             model = model_of(plan, Config(net=net.name), backend, params, velocities)
-            channels, height, width = plan.input_shape
-            shape = (height, width, channels)
-            pixels, mean = np.zeros((BATCH, *shape), np.uint8), np.zeros(shape, np.float32)
-            draws = centre(BATCH, shape, (height, width))
-            images, labels = network.place_bytes(plan, pixels, mean, draws, backend), labels_of(plan, BATCH)
             advance(2 * done, remark=f"{net.name}, training")
-            train_step(model, images, labels, 0.01, 1)
+            train_step(model, *_images(plan, MANY, backend), 0.01, 1)
             advance(2 * done + 1, remark=f"{net.name}, testing")
+            images, labels = _images(plan, FEW, backend)
             tape = network.forward(plan, model.params, images, backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))
             backend.synchronize()
@@ -88,3 +86,12 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
         str(module.cache()) if module and after else None,
         module is not None,
     )
+
+
+def _images(plan: Plan, count: int, backend: Backend) -> tuple[list[Array], Labels]:
+    """Make black images where each column reads them, and their labels."""
+    channels, height, width = plan.input_shape
+    shape = (height, width, channels)
+    pixels, mean = np.zeros((count, *shape), np.uint8), np.zeros(shape, np.float32)
+    draws = centre(count, shape, (height, width))
+    return network.place_bytes(plan, pixels, mean, draws, backend), labels_of(plan, count)

@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import struct
+import time
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -410,16 +411,18 @@ HEADERS = (
 )
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300, deadline=None)
 @given(header=HEADERS, data=st.binary(max_size=64), length=st.none() | st.integers(0, 2**64 - 1))
 def test_any_header_is_refused_at_once(tmp_path_factory, header, data, length):
     path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    began = time.process_time()  # a busy machine is not what would make it slow
     refused(path)
+    assert time.process_time() - began < 1
 
 
-@settings(max_examples=200, deadline=5000)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_change_to_the_metadata_is_refused_or_sound(tmp_path_factory, content, data):
     """The digest is made right after the change, as an attacker would."""

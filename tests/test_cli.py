@@ -93,7 +93,7 @@ def test_help_lists_commands_and_exit_codes(refnet_):
     code, out, err = refnet_("--help")
     assert (code, err) == (0, "")
     for command in COMMANDS:
-        assert f"\n    {command} " in out
+        assert f"\n    {command}" in out
     for number, word in CODES.items():
         assert f"\n  {number}  {word}" in out
 
