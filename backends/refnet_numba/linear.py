@@ -48,9 +48,9 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, *, rectify: bool) -> Floa
     if N <= FEW:
         _multiply_few(rows, w, b, rectify, y)
         return y
-    sums, workers = _memory.empty((K, N)), numba.get_num_threads()
-    _multiply(w.reshape(-1), D, 1, True, rows.reshape(-1), True, D, sums, workers)
-    _finish(sums, b, rectify, y, workers)
+    sums = _memory.empty((K, N))
+    _multiply(w.reshape(-1), D, 1, True, rows.reshape(-1), True, D, sums, numba.get_num_threads())
+    _finish(sums, b, rectify, y)
     return y
 
 
@@ -166,18 +166,16 @@ def _multiply(
                 c[i0 + i, j0 : j0 + columns] = sums[i, :columns]
 
 
-@kernel
-def _finish(sums: Floats, b: Floats, rectify: bool, y: Floats, workers: int) -> None:
+@serial
+def _finish(sums: Floats, b: Floats, rectify: bool, y: Floats) -> None:
     """Turn the sums (K,N) round, add the bias, and let ReLU follow."""
     K, N = sums.shape
-    for worker in prange(workers):
-        first, stop = worker * N // workers, (worker + 1) * N // workers
-        turn(sums.reshape(-1), first, N, K, y.reshape(-1), first * K, evenly(stop - first, K))
-        for n in range(first, stop):
-            out = y[n]
-            for k in range(K):
-                value = out[k] + b[k]
-                out[k] = np.float32(0) if rectify and value <= 0 else value
+    turn(sums.reshape(-1), 0, N, K, y.reshape(-1), 0, evenly(N, K))
+    for n in range(N):
+        out = y[n]
+        for k in range(K):
+            value = out[k] + b[k]
+            out[k] = np.float32(0) if rectify and value <= 0 else value
 
 
 @reordering_kernel
