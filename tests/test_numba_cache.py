@@ -245,11 +245,21 @@ class TestCacheDirectory:
         def read_only(*_, **__):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-        for name in ("unlink", "rmdir", "utime"):
-            with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch:
+            for name in ("rename", "unlink", "rmdir", "utime"):
                 patch.setattr(os, name, read_only)
-                assert _jit.cache_directory() == mine
+            assert _jit.cache_directory() == mine
+            patch.undo()
+            patch.setattr(_jit, "_prune", read_only)
+            assert _jit.cache_directory() == mine
         assert other.exists()
+
+    def test_what_another_process_left_half_removed_goes(self):
+        mine = _jit.cache_directory()
+        (gone := mine.with_name("removed-1-numba-old")).mkdir()
+        (gone / "file").touch()
+        assert _jit.cache_directory() == mine
+        assert not gone.exists()
 
 
 # The cache, and the whole package, in other processes ----------------------------------------------------------------

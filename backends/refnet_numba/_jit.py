@@ -61,13 +61,18 @@ def cache_directory() -> Path | None:
 def _prune(mine: Path) -> None:
     """Remove what other states of the sources left, as upgrades do, but for a few that were used lately.
 
-    Other processes may be at the same, or at work in what goes: they compile anew what they do not find. Raises
-    ``OSError`` where another was faster.
+    Other processes may be at the same, or at work in what goes: they compile anew what they do not find. A directory
+    gets another name before its files go, which would make it look just used. Raises ``OSError`` where another process
+    was faster.
     """
-    others = {other: other.lstat().st_mtime for other in mine.parent.glob("numba-*") if other != mine}
-    for place, other in enumerate(sorted(others, key=lambda other: -others[other]), start=1):
+    found = {other: other.lstat() for other in mine.parent.glob("numba-*") if other != mine}
+    others = {other: status.st_mtime for other, status in found.items() if stat.S_ISDIR(status.st_mode)}
+    for place, other in enumerate(sorted(others, key=lambda other: (-others[other], other)), start=1):
         if place >= KEPT or others[other] < time.time() - MONTH:
-            shutil.rmtree(other, ignore_errors=True)
+            with suppress(OSError):
+                other.rename(other.with_name(f"removed-{os.getpid()}-{other.name}"))
+    for gone in mine.parent.glob("removed-*"):  # also by a process that did not come to its end
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _dependencies() -> str:
