@@ -44,9 +44,6 @@ def lay_image(
     begin, end = max(0, -left), min(W, width - left)
     if first >= stop or begin >= end:
         return
-    if C == pitch == 3 and not gated:
-        _lay_photograph(x[:, first:stop, begin:end], width, laid[((first + top) * width + begin + left) * 3 :])
-        return
     if C < LANES or begin > 0 or end < W:  # too few channels for vectors, or columns that are left out
         corner = ((first + top) * width + begin + left) * pitch
         _lay_singly(x[:, first:stop, begin:end], y[:, first:stop, begin:end], gated, width, pitch, laid[corner:])
@@ -73,18 +70,10 @@ def lay_image(
 
 @serial
 def _lay_singly(x: Floats, y: Floats, gated: bool, width: int, pitch: int, laid: Floats) -> None:
-    """Lay number after number."""
-    for c in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            numbers, gates, out = x[c, i], y[c, i], laid[i * width * pitch + c :]
-            for j in range(numbers.size):
-                out[j * pitch] = np.float32(0) if gated and gates[j] <= 0 else numbers[j]
-
-
-@serial
-def _lay_photograph(x: Floats, width: int, laid: Floats) -> None:
-    """Lay three channels: with their number known, the compiler puts three vectors together."""
-    for i in range(x.shape[1]):
-        reds, greens, blues, out = x[0, i], x[1, i], x[2, i], laid[i * width * 3 :]
-        for j in range(reds.size):
-            out[3 * j], out[3 * j + 1], out[3 * j + 2] = reds[j], greens[j], blues[j]
+    """Lay number after number, in the order in which they will lie."""
+    C, rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            out = laid[(i * width + j) * pitch :]
+            for c in range(C):
+                out[c] = np.float32(0) if gated and y[c, i, j] <= 0 else x[c, i, j]
