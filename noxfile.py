@@ -40,7 +40,7 @@ def tests(session: nox.Session) -> None:
 def tests_triton(session: nox.Session) -> None:
     """Hold the Triton backend to the conformance suite, in Triton's interpreter."""
     session.install(".", *group("triton"))
-    own = ["tests/test_triton.py", "tests/test_triton_audit.py", "tests/test_triton_graph.py"]
+    own = [f"tests/test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph")]
     suite = ["tests/test_agreement.py", "tests/test_laws.py", *own, "--backend", "triton"]
     # The interpreter's products are small: threads would wait for each other.
     environment = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"}

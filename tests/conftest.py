@@ -21,9 +21,8 @@ pytest.register_assert_rewrite("networks", "preparing")
 pytest_plugins = ["refnet.testing.plugin"]
 
 # A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
-collect_ignore = (
-    [] if "TRITON_INTERPRET" in os.environ else ["test_triton.py", "test_triton_audit.py", "test_triton_graph.py"]
-)
+INTERPRETED = [f"test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph")]
+collect_ignore = [] if "TRITON_INTERPRET" in os.environ else INTERPRETED
 
 
 def pytest_terminal_summary(terminalreporter):

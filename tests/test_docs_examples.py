@@ -1,20 +1,14 @@
 """docs/examples.py runs what the pages show, and says no where a page shows something else."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+import scripts
 
 PAGE = "Before.\n\n```python run\nprint(6 * 7)\n```\n```text\n{}\n```\n\nAfter.\n"
 
 
 @pytest.fixture(scope="module")
 def examples():
-    place = Path(__file__).parents[1] / "docs" / "examples.py"
-    spec = importlib.util.spec_from_file_location("examples", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("docs/examples.py")
 
 
 def test_a_right_page_stays_as_it_is(examples):

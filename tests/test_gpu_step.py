@@ -1,9 +1,7 @@
 """The benchmark that a GPU is for, on the CPU: its contenders do the same step, and its table says who is faster."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+import scripts
 
 from refnet import backend as backends
 from refnet import nets
@@ -12,11 +10,7 @@ from refnet.bench.timing import Timing, in_rounds
 
 @pytest.fixture(scope="module")
 def gpu_step():
-    path = Path(__file__).parents[1] / "benchmarks" / "gpu_step.py"
-    spec = importlib.util.spec_from_file_location("gpu_step", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("benchmarks/gpu_step.py")
 
 
 @pytest.mark.usefixtures("one_thread")
