@@ -9,7 +9,6 @@ float32. Run by ``nox -s gpu``::
 
 import argparse
 import json
-import sys
 
 import torch
 from torch.nn import functional
@@ -19,7 +18,7 @@ from refnet import environment, nets, network
 from refnet.bench.timing import in_rounds
 from refnet.bench.torch_peer import LAYOUTS, Peer
 from refnet.config import Config
-from refnet.errors import RefnetError
+from refnet.errors import end
 from refnet.fuse import fuse
 from refnet.initial import initialise
 from refnet.model import begin
@@ -110,8 +109,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except RefnetError as error:
-        print(f"gpu_step: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    end("gpu_step", main)

@@ -3,11 +3,24 @@
 A message is one line: what is wrong, where (file, key, argument, both values), and how to mend it.
 """
 
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
 
 class RefnetError(Exception):
     """Base of every error that refnet raises on purpose."""
 
     exit_code = 1
+
+
+def end(name: str, main: Callable[[], int]) -> NoReturn:
+    """Run a program of its own, beside the command line, and end with its exit code or with that of a user's error."""
+    try:
+        sys.exit(main())
+    except RefnetError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        sys.exit(error.exit_code)
 
 
 class ConfigError(RefnetError, ValueError):

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from refnet import nets
-from refnet.errors import RefnetError
+from refnet.errors import end
 from refnet.fuse import fuse
 from refnet_triton import TritonBackend, _configs, _launch
 from refnet_triton._launch import Launch
@@ -320,8 +320,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except RefnetError as error:
-        print(f"audit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    end("audit", main)

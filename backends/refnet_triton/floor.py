@@ -9,14 +9,13 @@ puts the time that each op takes there beside its floor.
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from refnet import nets
 from refnet.backend import arrays_in
-from refnet.errors import RefnetError
+from refnet.errors import end
 from refnet.fuse import fuse
 from refnet.plan import Plan
 from refnet.walk import Called, Tapped
@@ -280,8 +279,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except RefnetError as error:
-        print(f"floor: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    end("floor", main)
