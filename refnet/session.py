@@ -13,7 +13,7 @@ from refnet import environment, generations
 from refnet.backend import Array, Backend, load
 from refnet.checkpoint import Checkpoint
 from refnet.config import Config
-from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_dataset
+from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_showing
 from refnet.data.crops import Augmentation
 from refnet.data.loader import Loader
 from refnet.errors import ConfigError, NumericError
@@ -226,10 +226,7 @@ def _open_data(net: Net, config: Config, show: Show) -> Dataset:
     if what is None:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
     channels, *_ = net.input_shape
-    with show.task("reading images") as advance:
-        return open_dataset(
-            what, image_size=net.image_size, channels=channels, progress=advance, reading=_reading(config)
-        )
+    return open_showing(show, what, image_size=net.image_size, channels=channels, reading=_reading(config))
 
 
 def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:

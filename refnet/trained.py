@@ -14,7 +14,7 @@ import numpy.typing as npt
 from refnet import backend as backends
 from refnet import checkpoint, generations, network
 from refnet.backend import Array, Backend
-from refnet.data import Dataset, Reading, digits, open_dataset, picture
+from refnet.data import Dataset, Reading, digits, open_showing, picture
 from refnet.data.crops import Draws
 from refnet.data.dataset import Pixels, Shape
 from refnet.data.naming import names
@@ -170,8 +170,7 @@ def open_data(trained: Trained, show: Show, *, what: str | None = None, reading:
     if what is None:
         raise ConfigError(f"{trained.where} does not say what it was trained on; give the images with --data")
     size, _, channels = trained.image_shape
-    with show.task("reading images") as advance:
-        found = open_dataset(what, image_size=size, channels=channels, progress=advance, reading=reading)
+    found = open_showing(show, what, image_size=size, channels=channels, reading=reading)
     check_data(trained, found)
     images = trained.facts.config.get("images")
     if what == trained.data and isinstance(images, int):

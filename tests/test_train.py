@@ -194,9 +194,9 @@ def test_how_far_it_goes(trained, photos, argv, steps, epochs):
 
 def test_each_epoch_is_scored_on_validation_and_the_end_on_test(trained, photos, monkeypatch):
     opened = []
-    open_folder = session.open_dataset
+    open_folder = session.open_showing
     monkeypatch.setattr(
-        session, "open_dataset", lambda *args, **kw: opened.append(open_folder(*args, **kw)) or opened[0]
+        session, "open_showing", lambda *args, **kw: opened.append(open_folder(*args, **kw)) or opened[0]
     )
     scores = spied(monkeypatch, session, "score")
     trained("run", "--data", photos, "--epochs", 2)

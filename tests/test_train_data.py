@@ -131,7 +131,7 @@ def test_labels_out_of_range(fails, monkeypatch, split, label):
     kept = getattr(digits, split)
     spoiled = ArraySplit(np.where(np.arange(len(kept)) == 7, label, kept.labels), kept.pixels)
     dataset = Dataset(**{**vars(digits), split: spoiled})
-    monkeypatch.setattr(session, "open_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr(session, "open_showing", lambda *_, **__: dataset)
     code, message = fails()
     assert code == 3
     word = {"train": "training"}.get(split, split)

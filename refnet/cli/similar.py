@@ -4,13 +4,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from refnet import files, neighbours, progress
 from refnet.cli import using, within
 from refnet.data import Dataset, Split
-from refnet.errors import ConfigError
 from refnet.neighbours import Neighbours
 from refnet.printable import printable
 
@@ -25,24 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count", type=int, default=COUNT, help=f"how many like it (default: {COUNT}, as in the paper)"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("similar.png"),
-        metavar="FILE.png",
-        help="where to write the picture (default: similar.png)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    using.add_output(parser, "similar.png", "where to write the picture")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Find the nearest in the last hidden layer by Euclidean distance, list them and draw them."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     within("--count", arguments.count, 1, 100)
-    path: Path = arguments.output
-    if path.suffix != ".png":
-        raise ConfigError(f"-o {path} is not allowed; it must end in .png")
+    path = using.output(arguments, ".png")
     using.refuse_existing(path)
     with using.network(arguments, arguments.checkpoint) as trained:
         images = [trained.read(image) for image in arguments.images]

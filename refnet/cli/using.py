@@ -87,6 +87,23 @@ def reading(arguments: argparse.Namespace) -> Reading:
     return Reading(arguments.read_threads, arguments.read_timeout)
 
 
+def add_output(parser: argparse.ArgumentParser, default: str, help_: str) -> None:
+    """Add the flags that say where to write, a file with the ending of `default`, and how to tell of it."""
+    metavar = f"FILE{Path(default).suffix}"
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(default), metavar=metavar, help=f"{help_} (default: {default})"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def output(arguments: argparse.Namespace, ending: str) -> Path:
+    """Give the file to write. Raises ``ConfigError`` where it ends otherwise."""
+    path: Path = arguments.output
+    if path.suffix != ending:
+        raise ConfigError(f"-o {path} is not allowed; it must end in {ending}")
+    return path
+
+
 def refuse_existing(*paths: Path) -> None:
     """Raise ``ConfigError`` for a file that is there already, or could not be written, before any work is done."""
     for path in paths:

@@ -18,6 +18,7 @@ from refnet.data.parallel import Reading
 from refnet.data.source import Source
 from refnet.errors import DataError
 from refnet.printable import printable
+from refnet.progress import Show
 
 __all__ = [
     "Dataset",
@@ -29,6 +30,7 @@ __all__ = [
     "few",
     "fingerprint",
     "open_dataset",
+    "open_showing",
     "read_source",
 ]
 
@@ -57,6 +59,19 @@ def open_dataset(
         return prepared.open_prepared(what, image_size=image_size, channels=channels)
     source = read_source(what)
     return open_source(source, image_size=image_size, channels=channels, progress=progress, reading=reading)
+
+
+def open_showing(
+    show: Show,
+    what: str,
+    *,
+    image_size: int,
+    channels: int,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+) -> Dataset:
+    """Open a data set as `open_dataset` does, and show how far it is."""
+    with show.task("reading images") as advance:
+        return open_dataset(what, image_size=image_size, channels=channels, progress=advance, reading=reading)
 
 
 def read_source(where: str) -> Source:

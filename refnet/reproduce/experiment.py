@@ -10,7 +10,7 @@ from typing import Any
 
 from refnet import nets, runs
 from refnet.config import Config, to_toml
-from refnet.data import Dataset, describe, idx, open_dataset, prepared
+from refnet.data import Dataset, describe, idx, open_showing, prepared
 from refnet.data.folder import list_names
 from refnet.errors import ConfigError, DataError, NumericError
 from refnet.printable import printable
@@ -178,8 +178,7 @@ def _require_same(path: Path, config: Config) -> None:
 def _open(settings: Settings, show: Show) -> Dataset:
     net = nets.get(settings.net)
     what = settings.data or str(net.data)
-    with show.task("reading images") as advance:
-        dataset = open_dataset(what, image_size=net.image_size, channels=net.input_shape[0], progress=advance)
+    dataset = open_showing(show, what, image_size=net.image_size, channels=net.input_shape[0])
     show.say(describe(dataset))
     return dataset
 
