@@ -48,10 +48,9 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
     ConfigError
         Matplotlib is missing, or the file's ending is another.
     """
-    check_output(output)
-    from matplotlib.gridspec import GridSpec  # noqa: PLC0415 - an extra
-
     with figure_to(output) as figure:
+        from matplotlib.gridspec import GridSpec  # noqa: PLC0415 - an extra, which is there
+
         if kind == "curves":
             figure.set_size_inches(_curves(figure, runs))
         else:
