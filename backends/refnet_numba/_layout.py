@@ -15,8 +15,8 @@ def turn(source: Floats, at: int, pitch: int, rows: int, target: Floats, to: int
     """Transpose a matrix whose rows are `pitch` apart: its column j becomes a row at to + places[j]."""
     columns = places.size
     whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
-    for i in range(0, whole_rows, LANES):
-        for j in range(0, whole_columns, LANES):
+    for j in range(0, whole_columns, LANES):
+        for i in range(0, whole_rows, LANES):
             transpose(source, at + i * pitch + j, pitch, target, to + i, places, j)
     for i in range(rows):
         for j in range(whole_columns if i < whole_rows else 0, columns):
@@ -70,10 +70,14 @@ def lay_image(
 
 @serial
 def _lay_singly(x: Floats, y: Floats, gated: bool, width: int, pitch: int, laid: Floats) -> None:
-    """Lay number after number, in the order in which they will lie."""
+    """Lay number after number, a row of a channel at a time, so that what is read lies side by side."""
     C, rows, columns = x.shape
     for i in range(rows):
-        for j in range(columns):
-            out = laid[(i * width + j) * pitch :]
-            for c in range(C):
-                out[c] = np.float32(0) if gated and y[c, i, j] <= 0 else x[c, i, j]
+        for c in range(C):
+            numbers, gates, out = x[c, i], y[c, i], laid[i * width * pitch + c :]
+            if gated:
+                for j in range(columns):
+                    out[j * pitch] = np.float32(0) if gates[j] <= 0 else numbers[j]
+            else:
+                for j in range(columns):
+                    out[j * pitch] = numbers[j]

@@ -9,9 +9,9 @@ micro-kernel multiplies windows where they lie. With w laid out alike, D = (r,s,
     dw[(r,s,c), k]  = sum over pixels       of  image[pixel's row r, (s,c)] * dy[pixel, k]
 
 Images are taken one at a time, or a band of rows of one, so that all that a product reads and writes stays in the
-second-level cache; nothing of the size of the batch is laid out. Rows of a window that lie in the zeros above or below
-an image are left out, a twentieth of all in the paper's later layers, unless NaN or infinity would make something of
-them.
+second-level cache; nothing of the size of the batch is laid out. Rows and columns of a window that lie in the zeros
+around an image are left out, a tenth of all products in the paper's later layers, unless NaN or infinity would make
+something of them.
 """
 
 import numba
@@ -139,6 +139,31 @@ def _inside(first: int, count: int, stop: int, stride: int) -> tuple[int, int]:
 
 
 @serial
+def _within(taps: int, before: int, count: int, size: int, stride: int, skip: bool) -> Ints:
+    """Say for each tap of a window, along one side of it, from which to before which window it lies in the image.
+
+    `count` windows, `stride` apart, begin `before` numbers ahead of an image of `size`. Unless `skip`, all of them.
+    """
+    within = np.empty((taps, 2), np.int64)
+    for tap in range(taps):
+        within[tap] = _inside(tap - before, count, size, stride) if skip else (0, count)
+    return within
+
+
+@serial
+def _alike(s: int, columns: Ints, q0: int, q1: int) -> tuple[int, int, int]:
+    """Find columns of the window, from s on, that lie in the image for the same of the pixels in [q0, q1).
+
+    Returns the column before which they end, and those pixels, from which to before which.
+    """
+    q, stop = max(q0, columns[s, 0]), min(q1, columns[s, 1])
+    s += 1
+    while s < len(columns) and q == max(q0, columns[s, 0]) and stop == min(q1, columns[s, 1]):
+        s += 1
+    return s, q, stop
+
+
+@serial
 def _share_out(P: int, K: int, R: int, stride: int, row: int, N: int, workers: int) -> tuple[int, int]:
     """Say into how many bands of rows, and shares of filters, each image is cut.
 
@@ -161,7 +186,7 @@ def _convolve(
     """Convolve images, whose pixels may be gated, with filters that are laid out in panels."""
     N, K, P, Q = y.shape
     out = y.reshape(-1)
-    D, run = R * S * C, S * C
+    D = R * S * C
     pitch = (K + LANES - 1) // LANES * LANES
     width = (Q - 1) * stride + S
     bands, shares = _share_out(P, K, R, stride, width * C, N, workers)
@@ -169,7 +194,7 @@ def _convolve(
     most = (P + bands - 1) // bands
     maps = evenly(K, P * Q)
     blocks = (Q + ROWS - 1) // ROWS
-    together, pieces = max(1, DEPTH // run), (run + DEPTH - 1) // DEPTH
+    columns = _within(S, left, Q, x.shape[3], stride, skip)
     for worker in prange(workers):
         laid = np.empty(((most - 1) * stride + R) * width * C, np.float32)
         sums = np.empty(most * Q * pitch, np.float32)
@@ -185,16 +210,21 @@ def _convolve(
                 for p in range(p1 - p0):
                     r0, r1 = _inside((p0 + p) * stride - top, R, x.shape[2], 1) if skip else (0, R)
                     for block in range(blocks):
-                        q, stop = block * Q // blocks, (block + 1) * Q // blocks
-                        for r in range(r0, r1, together):
-                            for piece in range(pieces):
-                                start, end = piece * run // pieces, (piece + 1) * run // pieces
-                                tile(
-                                    laid, ((p * stride + r) * width + q * stride) * C + start,
-                                    stride * C, width * C, 1, stop - q,
-                                    w, k * D + (r * run + start) * lanes, run * lanes, lanes, vectors,
-                                    sums, (p * Q + q) * pitch + k, pitch, min(together, r1 - r), end - start,
-                                )  # fmt: skip
+                        s1 = 0
+                        while s1 < S:
+                            s0 = s1
+                            s1, q, stop = _alike(s0, columns, block * Q // blocks, (block + 1) * Q // blocks)
+                            run = (s1 - s0) * C
+                            together, pieces = max(1, DEPTH // run), (run + DEPTH - 1) // DEPTH
+                            for r in range(r0, r1 if q < stop else r0, together):
+                                for piece in range(pieces):
+                                    start, end = s0 * C + piece * run // pieces, s0 * C + (piece + 1) * run // pieces
+                                    tile(
+                                        laid, ((p * stride + r) * width + q * stride) * C + start,
+                                        stride * C, width * C, 1, stop - q,
+                                        w, k * D + (r * S * C + start) * lanes, S * C * lanes, lanes, vectors,
+                                        sums, (p * Q + q) * pitch + k, pitch, min(together, r1 - r), end - start,
+                                    )  # fmt: skip
             some_bias = b[k0:k1]
             for pixel in range((p1 - p0) * Q):
                 values = sums[pixel * pitch + k0 : pixel * pitch + k1]
@@ -214,9 +244,7 @@ def _sum_weight_gradients(
     C = x.shape[1]
     parts, _, pitch = sums.shape
     products = sums.reshape(-1)
-    run = S * C
     rows, width = (P - 1) * stride + R, (Q - 1) * stride + S
-    blocks = (run + ROWS - 1) // ROWS
     most = max(1, DEPTH // Q)
     for worker in prange(workers):
         laid, laid_dy = np.empty(rows * width * C, np.float32), np.empty(P * Q * pitch, np.float32)
@@ -237,18 +265,26 @@ def _sum_weight_gradients(
                     for k in range(K):
                         bias_sums[part, k] += row_sums[k]
                         skip = skip and np.isfinite(row_sums[k])
-                for start in range(0, P, most):
-                    for r in range(R):
-                        first, last = _inside(r - pad, P, x.shape[2], stride) if skip else (0, P)
-                        p, count = max(start, first), min(start + most, last) - max(start, first)
-                        for block in range(blocks if count > 0 else 0):
-                            i, stop = block * run // blocks, (block + 1) * run // blocks
-                            for k in range(0, pitch, WIDTH):
-                                tile(
-                                    laid, (p * stride + r) * width * C + i, 1, stride * width * C, stride * C, stop - i,
-                                    laid_dy, p * Q * pitch + k, Q * pitch, pitch, min(WIDTH, pitch - k) // LANES,
-                                    products, ((part * R + r) * run + i) * pitch + k, pitch, count, Q,
-                                )  # fmt: skip
+                lines = _within(R, pad, P, x.shape[2], stride, skip)
+                columns, s1 = _within(S, pad, Q, x.shape[3], stride, skip), 0
+                while s1 < S:
+                    s0 = s1
+                    s1, q, stop = _alike(s0, columns, 0, Q)
+                    run = (s1 - s0) * C
+                    blocks = (run + ROWS - 1) // ROWS if q < stop else 0
+                    for start in range(0, P, most):
+                        for r in range(R):
+                            p, after = max(start, lines[r, 0]), min(start + most, lines[r, 1])
+                            for block in range(blocks if p < after else 0):
+                                i, end = s0 * C + block * run // blocks, s0 * C + (block + 1) * run // blocks
+                                for k in range(0, pitch, WIDTH):
+                                    tile(
+                                        laid, ((p * stride + r) * width + q * stride) * C + i,
+                                        1, stride * width * C, stride * C, end - i,
+                                        laid_dy, (p * Q + q) * pitch + k,
+                                        Q * pitch, pitch, min(WIDTH, pitch - k) // LANES,
+                                        products, ((part * R + r) * S * C + i) * pitch + k, pitch, after - p, stop - q,
+                                    )  # fmt: skip
 
 
 @kernel
