@@ -37,8 +37,9 @@ class Tape:
 
 
 def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]:
-    """Give each column that reads the image a copy of its own, where it lives."""
-    return [backend.asarray(images, column) for column in range(plan.columns)]
+    """Bring images to column 0, and from there to where the other columns read them."""
+    there = backend.asarray(images)
+    return [backend.move(there, column) for column in range(plan.columns)]
 
 
 def place_bytes(

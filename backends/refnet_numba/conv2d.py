@@ -52,7 +52,8 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, stride: int, pad: int, ce
     ((shape,)) = forward_shapes(x.shape, w.shape, b.shape, stride=stride, pad=pad, ceil=ceil)
     y = _memory.empty(shape)
     _, C, R, S = w.shape
-    _convolve(x, x, False, _panels(w), b, C, R, S, stride, pad, pad, _finite(w), rectify, y, numba.get_num_threads())
+    panels, finite = _panels(w)
+    _convolve(x, x, False, panels, b, C, R, S, stride, pad, pad, finite, rectify, y, numba.get_num_threads())
     return y
 
 
@@ -72,13 +73,13 @@ def rectified_backward(
     if not need_dx:
         return None, dw, db
     dx = _memory.empty(x.shape)
-    turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+    panels, finite = _panels(np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)))
     if stride > 1:
         dy = _spread(dy, stride)
         y = _spread(y, stride) if rectified else dy
     zeros = np.zeros(C, np.float32)
     top, left = R - 1 - pad, S - 1 - pad
-    _convolve(dy, y, rectified, _panels(turned), zeros, K, R, S, 1, top, left, _finite(w), False, dx, workers)
+    _convolve(dy, y, rectified, panels, zeros, K, R, S, 1, top, left, finite, False, dx, workers)
     return dx, dw, db
 
 
@@ -96,22 +97,22 @@ def _padded(K: int) -> int:
     return -(-K // LANES) * LANES
 
 
-def _panels(w: Floats) -> Floats:
+def _panels(w: Floats) -> tuple[Floats, bool]:
     """Lay filters out as the micro-kernel reads them: WIDTH filters at a time, for each tap (r,s,c) side by side.
 
-    What is missing to whole vectors is zero.
+    What is missing to whole vectors is zero. Tells, too, whether there is neither NaN nor infinity among them.
     """
     K, C, R, S = w.shape
-    laid = _memory.empty((_padded(K) * C * R * S,))
-    _lay_panels(w.reshape(-1), C, R, S, laid)
-    return laid
+    laid, finite = _memory.empty((_padded(K) * C * R * S,)), np.empty(-(-K // WIDTH), np.bool_)
+    _lay_panels(w.reshape(-1), C, R, S, laid, finite)
+    return laid, bool(finite.all())
 
 
 @kernel
-def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats) -> None:
+def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats, finite: npt.NDArray[np.bool_]) -> None:
     D = C * R * S
     K = w.size // D
-    for panel in prange((K + WIDTH - 1) // WIDTH):
+    for panel in prange(finite.size):
         k = panel * WIDTH
         count = min(WIDTH, K - k)
         width = (count + LANES - 1) // LANES * LANES
@@ -123,11 +124,16 @@ def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats) -> None:
                 for s in range(S):
                     taps[(c * R + r) * S + s] = ((r * S + s) * C + c) * width
         turn(w, k * D, D, count, laid, k * D, taps)
+        finite[panel] = _finite(laid[k * D : (k + width) * D])
 
 
+@serial
 def _finite(a: Floats) -> bool:
     """Tell whether there is neither NaN nor infinity."""
-    return bool(np.isfinite(a).all())
+    found = False
+    for i in range(a.size):  # in one pass, without a branch, which becomes vectors
+        found |= not np.isfinite(a[i])
+    return not found
 
 
 @serial
