@@ -180,17 +180,35 @@ def _finish(sums: Floats, b: Floats, rectify: bool, y: Floats) -> None:
 
 @reordering_kernel
 def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> None:
-    """Multiply a few samples, y = x wᵀ + b: each row of w is read once, from memory, and used for all of them."""
+    """Multiply a few samples, y = x wᵀ + b: each row of w is read once, from memory, and used for all of them.
+
+    Four rows at a time, a quarter of w apart, since memory is fastest so.
+    """
     K, D = w.shape
-    for k in prange(K):
-        weights = w[k]
+    quarter = (K + 3) // 4
+    for row in prange(quarter):
+        k = np.int64(row)  # a parallel loop counts without a sign, which would make a sum with others a float
+        k1, k2, k3 = _or(k + quarter, K, k), _or(k + 2 * quarter, K, k), _or(k + 3 * quarter, K, k)
+        w0, w1, w2, w3 = w[k], w[k1], w[k2], w[k3]
         for n in range(len(x)):
             numbers = x[n]
-            total = np.float32(0)
+            y0, y1, y2, y3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
             for d in range(D):
-                total += weights[d] * numbers[d]
-            total += b[k]
-            y[n, k] = np.float32(0) if rectify and total <= 0 else total
+                number = numbers[d]
+                y0 += w0[d] * number
+                y1 += w1[d] * number
+                y2 += w2[d] * number
+                y3 += w3[d] * number
+            y[n, k1], y[n, k2], y[n, k3], y[n, k] = y1 + b[k1], y2 + b[k2], y3 + b[k3], y0 + b[k]
+            for some in (k, k1, k2, k3):
+                if rectify and y[n, some] <= 0:
+                    y[n, some] = 0
+
+
+@serial
+def _or(row: int, rows: int, other: int) -> int:
+    """Give a row where there is one, else the other."""
+    return row if row < rows else other
 
 
 @serial
