@@ -187,7 +187,7 @@ def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> 
     K, D = w.shape
     quarter = (K + 3) // 4
     for row in prange(quarter):
-        k = np.int64(row)  # a parallel loop counts without a sign, which would make a sum with others a float
+        k = int(np.int64(row))  # a parallel loop counts without a sign, which would make a sum with others a float
         k1, k2, k3 = _or(k + quarter, K, k), _or(k + 2 * quarter, K, k), _or(k + 3 * quarter, K, k)
         w0, w1, w2, w3 = w[k], w[k1], w[k2], w[k3]
         for n in range(len(x)):

@@ -63,16 +63,23 @@ def backward(
 @serial
 def _normalise(x: Floats, k: np.float32, alpha: np.float32, beta: np.float32, scale: Floats, y: Floats) -> None:
     """Make scale of the sum of squares that it holds, and y."""
-    for p in range(x.size):
-        scale[p] = k + alpha * scale[p]
-        y[p] = x[p] * scale[p] ** (-beta)
+    if beta == np.float32(0.75):  # the paper's, for which two roots do
+        for p in range(x.size):
+            value = k + alpha * scale[p]
+            inverse = np.float32(1) / np.sqrt(value)
+            scale[p] = value
+            y[p] = x[p] * (inverse * np.sqrt(inverse))
+    else:
+        for p in range(x.size):
+            scale[p] = k + alpha * scale[p]
+            y[p] = x[p] * scale[p] ** (-beta)
 
 
 @serial
 def _normalise_five(
     a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, k: np.float32, alpha: np.float32, scale: Floats, y: Floats
 ) -> None:
-    """Do it all at once for the paper's window, five maps around c, and its beta, 3/4, for which two roots do."""
+    """Do it all at once for the paper's window, five maps around c, and its beta."""
     for p in range(c.size):
         value = k + alpha * (a[p] * a[p] + b[p] * b[p] + c[p] * c[p] + d[p] * d[p] + e[p] * e[p])
         inverse = np.float32(1) / np.sqrt(value)
