@@ -127,7 +127,7 @@ def _multiply(
     """
     I, J = c.shape  # noqa: E741 - the formula's letters
     column_blocks = (J + COLUMNS - 1) // COLUMNS
-    row_blocks = (I + BLOCK // COLUMNS - 1) // (BLOCK // COLUMNS)
+    row_blocks = max(1, (I + BLOCK // COLUMNS - 1) // (BLOCK // COLUMNS))
     if column_blocks == 1:
         row_blocks = (row_blocks + workers - 1) // workers * workers
     most_rows, pieces = (I + row_blocks - 1) // row_blocks, (T + DEPTH - 1) // DEPTH

@@ -48,7 +48,7 @@ def _forward(z: Floats, labels: Labels, losses: Floats, p: Floats) -> None:
 
 @serial
 def _mean(losses: Floats, loss: Floats) -> None:
-    total = 0.0
+    total = np.float64(0)
     for n in range(losses.size):
         total += losses[n]
     loss[0] = total / losses.size
