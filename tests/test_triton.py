@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from networks import assert_losses_agree, convolves_backwards, multiplies_backwards
-from refnet_triton import _launch, _memory, _scalars
+from refnet_triton import _launch, _memory, _product, _scalars
 from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
@@ -126,6 +126,18 @@ def test_a_kernel_that_does_not_compile(error, said):
 def test_another_error_of_a_launch_is_not_called_the_compilers():
     with pytest.raises(RuntimeError, match="illegal memory access"):
         _launch.launch(Stubborn(RuntimeError("an illegal memory access")), (1,), torch.empty(3), config=Config())
+
+
+def test_more_programs_than_a_grid_has():
+    with pytest.raises(ShapeError, match=r"kernel stubborn would need \(1, 65536\) programs"):
+        _launch.launch(Stubborn(RuntimeError()), (1, 2**16), torch.empty(3), config=Config())
+
+
+def test_images_of_more_numbers_than_32_bits_count():
+    laid = _product.Laid(torch.empty((1, 2**15, 2**14, 4), device="meta"))
+    with pytest.raises(ShapeError, match=r"fewer than 2\^31 numbers with their border, not 2147483648"):
+        laid.windows(1, 1, 1, 1)
+    assert _product.one_pixel(2**31 - 1).RUN == 2**31 - 1
 
 
 def test_precision_is_for_gpus():

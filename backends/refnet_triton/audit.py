@@ -9,6 +9,10 @@ given it. Of the machine code are read, and held to what a fast kernel must have
 4. loads of 16 bytes wherever neighbouring numbers lie so that one instruction can take four of them: all copies into
    shared memory, and more than half of the bytes of other loads. ``EXCUSES`` lists where they do not lie so.
 
+Of the kernels that arrays of more than 2^31 numbers need, one thing more (:mod:`._offsets`):
+
+5. no number overflows on its way to an address.
+
 It ends with exit code 1 where one does not hold. Nothing is run: this is no measurement.
 """
 
@@ -31,7 +35,7 @@ import numpy as np
 from refnet import nets
 from refnet.errors import end
 from refnet.fuse import fuse
-from refnet_triton import TritonBackend, _configs, _launch
+from refnet_triton import TritonBackend, _configs, _launch, _offsets
 from refnet_triton._launch import Launch
 from refnet_triton._offline import compiled, different, step_launches
 from refnet_triton._tune import CANDIDATES
@@ -302,12 +306,15 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(options.architectures) - set(SHARED):
         parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(SHARED)}")
     every: list[Report] = []
+    breaches: list[str] = []
     for architecture in options.architectures or SHARED:
         found = [audit(launch, architecture) for launch in launches(architecture, every=options.all)]
         every += found
+        large, overflows = _offsets.breaches(architecture)
+        breaches += [f"{report}: {breach}" for report in found for breach in report.breaches()] + overflows
         if not options.json:
             show(architecture, found)
-    breaches = [f"{report}: {breach}" for report in every for breach in report.breaches()]
+            print(f"{large} launches with arrays of up to and beyond 2^31 numbers: {len(overflows)} overflows\n")
     if options.json:
         print(json.dumps({"kernels": [asdict(report) for report in every], "breaches": breaches}))
         return bool(breaches)

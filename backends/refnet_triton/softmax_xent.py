@@ -60,8 +60,8 @@ def softmax_xent_forward(z, labels, losses, p, N, K: tl.constexpr, BLOCK_N: tl.c
 def mean(losses, loss, N, BLOCK_N: tl.constexpr):
     """The mean of the losses, added in one order by one program."""
     sums = tl.zeros((BLOCK_N,), tl.float32)
-    for first in range(0, N, BLOCK_N):
-        n = first + tl.arange(0, BLOCK_N)
+    for step in range((N - 1) // BLOCK_N + 1):
+        n = step * BLOCK_N + tl.arange(0, BLOCK_N)
         sums += tl.load(losses + n, mask=n < N, other=0.0)
     tl.store(loss, tl.sum(sums, axis=0) / N)
 
