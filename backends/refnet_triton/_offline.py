@@ -58,7 +58,8 @@ def lowered(launch: Launch, architecture: str) -> str:
 
     source, target, options = _asked(launch, architecture)
     backend = make_backend(target)
-    parsed, context, stages = backend.parse_options(options), ir.context(), {}
+    parsed, context = backend.parse_options(options), ir.context()
+    stages: dict[str, Any] = {}
     ir.load_dialects(context)
     backend.load_dialects(context)
     backend.add_stages(stages, parsed, source.language)

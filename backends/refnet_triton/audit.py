@@ -43,6 +43,7 @@ from refnet_triton._tune import CANDIDATES
 # Bytes of shared memory that one program may have (CUDA's programming guide, table of compute capabilities; CDNA 3's
 # instruction set, local data share).
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+LANES = {"gfx942": 64}  # threads of a warp, where they are not 32
 WIDE = 16
 EXCUSES = {
     "maps": "reads maps as the network keeps them, rows of 55, 27, 13 or 6 pixels, which begin anywhere",
@@ -146,11 +147,11 @@ def audit(launch: Launch, architecture: str) -> Report:
         tensor=dict(found["tensor"]),
         copies=dict(found["copies"]),
         loads=dict(found["loads"]),
-        excuse=excuse(launch),
+        excuse=excuse(launch, architecture),
     )  # fmt: skip
 
 
-def excuse(launch: Launch) -> str:
+def excuse(launch: Launch, architecture: str) -> str:
     """Tell why a launch's loads may be narrow, or nothing."""
     name, constants = launch.kernel.__name__, launch.constants
     if name in {"lay", "lrn_forward", "lrn_backward", "maxpool_forward", "maxpool_backward"}:
@@ -161,7 +162,7 @@ def excuse(launch: Launch) -> str:
         return "one"
     each = 4 if "BLOCK_B" in constants else 1  # four random words a block
     numbers = each * prod(size for letter, size in constants.items() if letter.startswith("BLOCK_"))
-    if numbers < 4 * 32 * launch.config.warps:
+    if numbers < 4 * LANES.get(architecture, 32) * launch.config.warps:
         return "short"
     return "odd" if launch.arguments.get("SIZE", 0) % 16 else ""
 
@@ -176,7 +177,7 @@ def launches(architecture: str, *, every: bool = False) -> list[Launch]:
     for precision in precisions:
         for columns, batch in shapes:
             found += step_launches(fuse(net.plan(columns)), batch, architecture, precision)
-    for kernel, candidates in CANDIDATES.items() if every else ():
+    for kernel, candidates in CANDIDATES[architecture].items() if every else ():
         for config in candidates:
             tried = {**table.configs, f"{kernel}/tf32": config}
             _configs.use(architecture, replace(table, configs=tried))
