@@ -76,6 +76,11 @@ def trace(architecture: str) -> Iterator[list[Launch]]:
         _trace = None
 
 
+def tracing() -> bool:
+    """Say whether launches are recorded now."""
+    return _trace is not None
+
+
 def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Config, **constants: Any) -> None:
     """Run a kernel in a grid of programs; an empty grid runs nothing.
 
