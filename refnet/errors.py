@@ -58,7 +58,7 @@ class BackendUnavailableError(RefnetError):
 
 
 class DeviceMemoryError(BackendUnavailableError):
-    """A device that has no room for an array (exit code 6).
+    """A device that has no memory left (exit code 6).
 
     Parameters
     ----------
@@ -68,10 +68,17 @@ class DeviceMemoryError(BackendUnavailableError):
         Bytes that it has; None where that is not known.
     remedy
         What to do, in words.
+    room
+        How many of them this process has or could have; all of them unless others hold some.
     """
 
-    def __init__(self, device: str, total: int | None, remedy: str = "a smaller --batch needs less") -> None:
+    def __init__(
+        self, device: str, total: int | None, remedy: str = "a smaller --batch needs less", room: int | None = None
+    ) -> None:
         size = "" if total is None else f" of {total / 1e9:.1f} GB"
+        if total and room is not None and room < 0.9 * total:  # a context takes some, too
+            size += f", of which others leave {room / 1e9:.1f} GB"
         super().__init__(f"device {device} is out of its memory{size}; {remedy}")
         self.device = device
         self.total = total
+        self.room = total if room is None else room

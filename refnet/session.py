@@ -21,6 +21,7 @@ from refnet.evaluate import Score, score
 from refnet.fuse import fuse
 from refnet.model import Model, begin, restore
 from refnet.nets import Net, get
+from refnet.plan import Plan
 from refnet.progress import Lasting, Show
 from refnet.resume import Changes, Resume, changes, check_data, go_on, surroundings
 from refnet.runs import RunDirectory, repeatable
@@ -131,7 +132,7 @@ def open_session(
         graph=config.graph or None,
     )
     dataset = _part(net, config, dataset or _open_data(net, config, show), show)
-    plan = fuse(net.plan(config.columns, exchange=config.exchange != "none"))
+    plan = plan_of(config)
     state = State(Rate(config.lr))
     if found and resume:
         changed |= check_data(found.facts, dataset, resume)
@@ -159,6 +160,12 @@ def open_session(
     loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
     mean, began = backend.asarray(dataset.mean), began - state.seconds
     return Session(config, net, dataset, loader, mean, model, state, run, saver, stop, lasting, facts, began)
+
+
+def plan_of(config: Config) -> Plan:
+    """Plan the network of a configuration."""
+    net = get(config.net, config.init, config.variant)
+    return fuse(net.plan(config.columns, exchange=config.exchange != "none"))
 
 
 def _refuse_contradictions(config: Config) -> None:

@@ -16,7 +16,7 @@ from refnet.model import batch_that_fits, train_step
 from refnet.progress import Show
 from refnet.resume import Resume
 from refnet.schedule import after_epoch
-from refnet.session import Session, open_session
+from refnet.session import Session, open_session, plan_of
 from refnet.signals import Interrupted
 from refnet.state import State, Validated
 
@@ -80,7 +80,10 @@ def train(
         A signal asked for it, twice if the run is not saved. The message says how to go on.
     """
     with ExitStack() as stack:
-        session = open_session(config, show, resume, stack, dataset)
+        try:
+            session = open_session(config, show, resume, stack, dataset)
+        except DeviceMemoryError as error:
+            raise _with_batch(error, config) from error
         where = session.run.path
         if board:
             session.run.metrics.also = tensorboard.follow(where, session.state.step, stack)
@@ -92,15 +95,20 @@ def train(
             good = f"the last checkpoint, {kept.name}, is good" if kept else "no checkpoint was due before"
             raise NumericError(f"{error}; {good}; the run is in {where}") from error
         except DeviceMemoryError as error:
-            fits = batch_that_fits(session.model.plan, error.total, config)
-            remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
-            raise DeviceMemoryError(error.device, error.total, remedy) from error
+            raise _with_batch(error, config) from error
         except OSError as error:
             raise CheckpointError(f"{where} cannot be written: {error.strerror}; free some space") from error
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
             again = f"refnet train --resume {shlex.quote(str(where))}"
             raise Interrupted(number, f"{error}; continue with: {again}") from error
+
+
+def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
+    """Say which batch would fit a device that has no memory left."""
+    fits = batch_that_fits(plan_of(config), error.room, config)
+    remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
+    return DeviceMemoryError(error.device, error.total, remedy, error.room)
 
 
 def _train(session: Session) -> Result:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from networks import assert_losses_agree, convolves_backwards, multiplies_backwards
-from refnet_triton import _launch, _memory, _scalars
+from refnet_triton import _devices, _launch, _memory, _product, _scalars
 from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.errors import OutOfResources
 
 from refnet import backend as backends
-from refnet import nets, network, ops
+from refnet import nets, network, ops, session
+from refnet.cli import main
 from refnet.config import Config as TrainConfig
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
 from refnet.fuse import fuse
@@ -126,6 +127,18 @@ def test_a_kernel_that_does_not_compile(error, said):
 def test_another_error_of_a_launch_is_not_called_the_compilers():
     with pytest.raises(RuntimeError, match="illegal memory access"):
         _launch.launch(Stubborn(RuntimeError("an illegal memory access")), (1,), torch.empty(3), config=Config())
+
+
+def test_more_programs_than_a_grid_has():
+    with pytest.raises(ShapeError, match=r"kernel stubborn would need \(1, 65536\) programs"):
+        _launch.launch(Stubborn(RuntimeError()), (1, 2**16), torch.empty(3), config=Config())
+
+
+def test_images_of_more_numbers_than_32_bits_count():
+    laid = _product.Laid(torch.empty((1, 2**15, 2**14, 4), device="meta"))
+    with pytest.raises(ShapeError, match=r"fewer than 2\^31 numbers with their border, not 2147483648"):
+        laid.windows(1, 1, 1, 1)
+    assert _product.one_pixel(2**31 - 1).RUN == 2**31 - 1
 
 
 def test_precision_is_for_gpus():
@@ -456,11 +469,129 @@ def test_a_step_compiles_as_a_gpu_would_be_given_it(monkeypatch):
     assert int(done.stdout) > 80
 
 
-def test_memory_that_runs_out(monkeypatch):
-    def refuse(*_, **__):
-        raise torch.OutOfMemoryError
+# Out of memory -------------------------------------------------------------------------------------------------------
 
-    monkeypatch.setattr(torch, "empty", refuse)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 8 * 10**9))
-    with pytest.raises(DeviceMemoryError, match=r"device cuda:0 is out of its memory of 8\.0 GB; a smaller --batch"):
-        _memory.empty((3,), torch.float32, "cuda:0")
+# What torch 2.11 to 2.13 and Triton 3.6 and 3.7 raise where a device has no memory left: the allocator; CUDA's runtime
+# and its driver, asked by torch; a kernel that is loaded, on NVIDIA and on AMD; and the host's allocator.
+SHORTAGES = {
+    "allocator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity"),
+    "runtime": torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    "driver": RuntimeError("CUDA driver error: out of memory"),
+    "kernel": RuntimeError("Triton Error [CUDA]: out of memory"),
+    "AMD's kernel": RuntimeError("Triton Error [HIP]:  Code: 2, Messsage: out of memory"),
+    "host": RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+def failing(error, after=0):
+    """Raise an error at the call after so many."""
+    calls = iter(range(after))
+
+    def refuse(*_, **__):
+        if next(calls, None) is None:
+            raise error
+
+    return refuse
+
+
+@pytest.fixture
+def a_card(monkeypatch):
+    """Let the device of the interpreter be taken for a GPU of 8 GB when memory has run out."""
+    monkeypatch.setattr(_memory, "_left", lambda _: (10**9, 8 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 6 * 10**9)
+
+
+def ended(capsys, tmp_path, *flags):
+    """Train digits on the command line, which ends for want of memory; return the line that says so."""
+    run = tmp_path / "run"
+    assert main(["train", "--backend", "triton", "--devices", "cpu", "--run-dir", str(run), *flags]) == 6
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1, error
+    return error
+
+
+@pytest.mark.usefixtures("a_card")
+@pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)
+def test_memory_that_runs_out_while_parameters_are_laid_down(capsys, monkeypatch, tmp_path, error):
+    monkeypatch.setattr(_memory, "empty", failing(error))
+    assert "device cpu is out of its memory of 8.0 GB, of which others leave 7.0 GB; --batch 16 would fit" in ended(
+        capsys, tmp_path
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("a_card")
+@pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)
+@pytest.mark.parametrize("what", ["_launch.launch", "torch.Tensor.copy_", "torch.Tensor.cpu", "torch.cat"])
+def test_memory_that_runs_out_in_a_step(capsys, monkeypatch, tmp_path, error, what):
+    """In a launch, where kernels are loaded; in copies to a device, to a column and to the host; where arrays meet."""
+    laid = session.begin
+
+    def begun(*arguments):
+        model = laid(*arguments)
+        if what == "_launch.launch":
+            monkeypatch.setattr(_product, "launch", failing(error))
+        else:
+            monkeypatch.setattr(torch.Tensor if "Tensor" in what else torch, what.rpartition(".")[2], failing(error))
+        return model
+
+    monkeypatch.setattr(session, "begin", begun)
+    assert "device cpu is out of its memory of 8.0 GB" in (said := ended(capsys, tmp_path))
+    assert "--batch 16 would fit" in said
+
+
+@pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)
+def test_memory_that_runs_out_where_a_context_is_made(monkeypatch, error):
+    """A card that others have filled: not even its properties can be asked for, nor what it has left."""
+    monkeypatch.setattr(_launch, "architecture", failing(error))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", failing(error))
+    monkeypatch.setattr(_devices, "find", lambda _: [torch.device("cuda", 0)])
+    with pytest.raises(DeviceMemoryError, match=r"^device cuda:0 is out of its memory; a smaller --batch needs less$"):
+        backends.load("triton")
+
+
+@pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)
+@pytest.mark.usefixtures("recordings")
+@pytest.mark.parametrize("where", ["begun", "within", "ended", "repeated"])
+def test_memory_that_runs_out_while_a_step_is_recorded(monkeypatch, error, where):
+    """A recording that failed cannot be ended either; what it failed of is what is said."""
+    record = torch.cuda.graph
+
+    @contextmanager
+    def recording(*arguments, **options):
+        if where == "begun":
+            raise error
+        with record(*arguments, **options):
+            yield
+        if where == "ended":
+            raise error
+        if where == "within":
+            raise torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    backend = backends.load("triton", columns=2)
+    model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", graph=True), backend)
+    batch = network.place(model.plan, normal(4, 1, 8, 8), backend), np.zeros(4, np.int64)
+    train_step(model, *batch, 0.01, 1)
+    if where == "within":
+        monkeypatch.setattr(_memory, "empty", failing(error))
+    if where == "repeated":
+        monkeypatch.setattr(Recording, "replay", failing(error))
+    with pytest.raises(DeviceMemoryError, match="device cpu is out of its memory"):
+        train_step(model, *batch, 0.01, 2)
+
+
+@pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)
+def test_of_two_devices_the_one_with_least_left_is_named(monkeypatch, error):
+    left = {"cuda:0": (3 * 10**9, 8 * 10**9), "cuda:1": (10**9, 16 * 10**9)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: left[str(device)])
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 15 * 10**9)
+    short = _memory.shortage(error, [torch.device("cuda", 0), torch.device("cuda", 1)])
+    assert str(short) == "device cuda:1 is out of its memory of 16.0 GB; a smaller --batch needs less"
+    assert (short.total, short.room) == (16 * 10**9, 16 * 10**9)
+
+
+def test_an_error_about_something_else_is_left_alone(triton, monkeypatch):
+    monkeypatch.setattr(_memory, "empty", failing(torch.AcceleratorError("CUDA error: an illegal memory access")))
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        triton.asarray(normal(3))

@@ -44,7 +44,7 @@ def test_no_gpu(monkeypatch):
         backends.load("triton")
 
 
-@pytest.mark.parametrize("name", ["gpu0", "cuda:x", "mps", "cuda:-1"])
+@pytest.mark.parametrize("name", ["gpu0", "cuda:x", "mps", "cuda:-1", "CUDA:0", "meta"])
 def test_a_device_that_is_none(name):
     with pytest.raises(BackendUnavailableError, match=f"has no device {name}; name cuda:0"):
         backends.load("triton", devices=[name])

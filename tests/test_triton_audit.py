@@ -79,6 +79,7 @@ LIMITED = """
 import sys
 from refnet_triton import audit
 audit.SHARED["sm_90"] = 1000
+audit._offsets.large = lambda architecture: []
 audit.launches = lambda architecture, *, every: [
     launch for launch in audit._others(architecture) + audit.step_launches(
         audit.fuse(audit.nets.get("digits").plan(2)), 32, architecture, "tf32"
@@ -100,6 +101,86 @@ def test_a_breach_is_printed_and_ends_with_exit_code_1(compiler):
     assert len(found["breaches"]) == 2
 
 
+WIDE = """
+import json
+import torch
+import triton
+import triton.language as tl
+from refnet_triton import _offline, _offsets
+from refnet_triton._configs import Config
+from refnet_triton._launch import Launch
+
+
+@triton.jit
+def right(x, SIZE, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + i, i * 7 % 5, mask=i < SIZE)
+
+
+@triton.jit
+def narrow(x, SIZE, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + i, 1.0, mask=i < SIZE)
+
+
+@triton.jit
+def widened_too_late(x, SIZE, BLOCK: tl.constexpr):
+    i = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
+    tl.store(x + i, 1.0, mask=i < SIZE)
+
+
+@triton.jit
+def masked_by_less(x, SIZE, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + i, 1.0, mask=tl.program_id(0) * BLOCK + tl.arange(0, BLOCK) < SIZE)
+
+
+@triton.jit
+def in_a_loop(x, SIZE, BLOCK: tl.constexpr):
+    for step in range(tl.program_id(0), tl.program_id(0) + 1):
+        i = step * BLOCK + tl.arange(0, BLOCK)
+        tl.store(x + i, 1.0, mask=i < SIZE)
+
+
+@triton.jit
+def of_a_loaded(x, SIZE, BLOCK: tl.constexpr):
+    i = tl.load(x).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + i, 1.0, mask=i < SIZE)
+
+
+@triton.jit
+def random(x, SIZE, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    word = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)) * 1103515245 + 12345
+    tl.store(x + i, tl.where(word.to(tl.uint32) > SIZE.to(tl.uint32), 1.0, 2.0), mask=i < SIZE)
+
+
+found = {}
+for kernel in (right, narrow, widened_too_late, masked_by_less, in_a_loop, of_a_loaded, random):
+    for size in (2**31, 2**31 + 1):
+        programs = -(-size // 1024)
+        arguments = {"x": torch.empty(size, device="meta"), "SIZE": size}
+        launch = Launch(kernel, arguments, {"BLOCK": 1024}, Config(), (programs,))
+        text = _offline.lowered(launch, "sm_90")
+        found.setdefault(kernel.__name__, []).append(list(_offsets.overflows(text, launch)))
+print(json.dumps(found))
+"""
+
+
+def test_a_number_that_overflows_on_its_way_to_an_address_is_a_breach(compiler, tmp_path):
+    """Each kernel writes 2^31 numbers, whose last index 32 bits hold, and one more."""
+    script = tmp_path / "wide.py"  # Triton reads the source of a kernel from its file
+    script.write_text(WIDE)
+    code, printed = compiler(str(script))
+    assert code == 0
+    found = json.loads(printed)
+    assert found.pop("right") == found.pop("random") == [[], []]
+    assert "nothing is known of what arith.fptosi makes" in found.pop("of_a_loaded")[0][0]
+    for name, (fits, beyond) in found.items():
+        assert fits == [], name
+        assert "which 32 bits do not hold" in beyond[0], name
+
+
 EVERY = """
 import importlib, pkgutil
 import refnet_triton
@@ -117,7 +198,7 @@ print(sorted(written - {launch.kernel.__name__ for launch in audit.launches("sm_
 
 def test_every_kernel_is_audited(compiler):
     _, printed = compiler("-c", EVERY)
-    parts = ["draw", "numbers", "places", "power"]  # of kernels, never launched
+    parts = ["begin", "draw", "numbers", "places", "power", "wide"]  # of kernels, never launched
     assert printed.strip() == str(parts)
 
 

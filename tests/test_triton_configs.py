@@ -8,7 +8,7 @@ from refnet_triton import _configs
 from refnet_triton._configs import Config
 
 from refnet import backend as backends
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
 
 
 def test_every_table_has_every_kernel():
@@ -53,12 +53,13 @@ def test_tuning_keeps_the_fastest_of_each_kernel(tables, monkeypatch):
     """Steps are as long as told here; one candidate does not run at all."""
     from refnet_triton import _tune
 
-    fastest = {kernel: candidates[2] for kernel, candidates in _tune.CANDIDATES.items()}
+    tried = _tune.CANDIDATES["sm_90"]
+    fastest = {kernel: candidates[2] for kernel, candidates in tried.items()}
 
     def seconds(step):
         step()
         configs = _configs.find("sm_90").configs
-        if configs["multiply/tf32"] == _tune.CANDIDATES["multiply"][5]:
+        if configs["multiply/tf32"] == tried["multiply"][5]:
             raise BackendUnavailableError("too large")
         return 1 - 0.1 * sum(configs[f"{kernel}/tf32"] == config for kernel, config in fastest.items())
 
@@ -68,8 +69,8 @@ def test_tuning_keeps_the_fastest_of_each_kernel(tables, monkeypatch):
     assert (
         len(steps)
         == len(said)
-        == len({*_tune.CANDIDATES["multiply"], built_in.configs["multiply/tf32"]})
-        + len({*_tune.CANDIDATES["correlate"], built_in.configs["correlate/tf32"]})
+        == len({*tried["multiply"], built_in.configs["multiply/tf32"]})
+        + len({*tried["correlate"], built_in.configs["correlate/tf32"]})
     )
     assert any("passed over (too large)" in line for line in said)
     monkeypatch.setattr(_configs, "_used", {})  # as in another process
@@ -77,6 +78,30 @@ def test_tuning_keeps_the_fastest_of_each_kernel(tables, monkeypatch):
     changed = {f"{kernel}/tf32": config for kernel, config in fastest.items()}
     assert found == {**built_in.configs, **changed}
     assert _configs.find("sm_80") is _configs.TABLES["sm_80"]
+
+
+def tune_where(seconds):
+    from refnet_triton import _tune
+
+    return _tune.tune(lambda: None, "sm_90", "tf32", [].append, seconds)
+
+
+def test_a_step_that_does_not_fit_is_not_passed_over(tables):
+    def seconds(_):
+        raise DeviceMemoryError("cuda:0", 10**9)
+
+    with pytest.raises(DeviceMemoryError, match="a smaller --batch needs less"):
+        tune_where(seconds)
+    assert not tables.exists()
+
+
+def test_a_card_that_runs_no_configuration(tables):
+    def seconds(_):
+        raise BackendUnavailableError("too large")
+
+    with pytest.raises(BackendUnavailableError, match=r"sm_90 can run no configuration of multiply/tf32; try another"):
+        tune_where(seconds)
+    assert not tables.exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"programs": 1, "configs": {"lay": {"bricks": 3}}}'])

@@ -5,7 +5,7 @@ Torch gives memory, streams and copies; all arithmetic is Triton's. Importing th
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from refnet.backend import METHODS
 from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.ops import OPS
 
@@ -50,6 +51,8 @@ class TritonBackend:
         Torch, Triton or a device is missing, or kernels have been loaded for another kind of device.
     ConfigError
         The devices cannot compute in that precision, or not record steps.
+    DeviceMemoryError
+        A device has no memory left; every method and op raises it, too.
     """
 
     name = "triton"
@@ -74,8 +77,8 @@ class TritonBackend:
         found = places.find(devices)
         self.columns = columns
         self.devices: list[torch.device] = found if len(found) == columns else found[:1] * columns
-        self.precision: str = places.precision(precision, self.devices)
         self.memory = import_module("refnet_triton._memory")
+        self.precision: str = self._watched(places.precision)(precision, self.devices)
         if graph and self.devices[0].type == "cpu":
             raise ConfigError("--graph records the steps of GPUs; leave it out on the CPU")
         self.exchange = exchange
@@ -83,7 +86,9 @@ class TritonBackend:
         self._streams: dict[tuple[torch.device, torch.device], tuple[Any, Any]] = {}
         for op in OPS:
             module = import_module(f"refnet_triton.{op}")
-            setattr(self, op, _bound(module, {"precision": self.precision, "device": self.devices[0]}))
+            setattr(self, op, self._bound(module, {"precision": self.precision, "device": self.devices[0]}))
+        for method in METHODS:
+            setattr(self, method, self._watched(getattr(self, method)))
 
     @property
     def exchange_itemsize(self) -> int:
@@ -137,7 +142,7 @@ class TritonBackend:
     def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
         """Give the two halves of a training step as functions that record them once and then repeat the record."""
         step = import_module("refnet_triton._graph").GraphedStep(forward, backward, self.devices)
-        return step.forward, step.backward
+        return self._watched(step.forward), self._watched(step.backward)
 
     def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
         """Choose the best kernel configurations for a training step, and write them where they are read from then on.
@@ -198,11 +203,25 @@ class TritonBackend:
             there.record_stream(cuda.current_stream(target))
         return there
 
+    def _bound(self, module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
+        """Give a chapter's functions with some arguments settled, which then are no parameters any more."""
+        chapter = import_module(f"refnet.ops.{module.__name__.rpartition('.')[2]}")
+        functions = {name: _settled(getattr(module, name), settings) for name in chapter.INTERFACE}
+        return SimpleNamespace(**{name: self._watched(function) for name, function in functions.items()})
 
-def _bound(module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
-    """Give a chapter's functions with some arguments settled, which then are no parameters any more."""
-    chapter = import_module(f"refnet.ops.{module.__name__.rpartition('.')[2]}")
-    return SimpleNamespace(**{name: _settled(getattr(module, name), settings) for name in chapter.INTERFACE})
+    def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Let memory that runs out anywhere inside be ``DeviceMemoryError``."""
+
+        @wraps(function)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except RuntimeError as error:
+                if short := self.memory.shortage(error, self.devices):
+                    raise short from error
+                raise
+
+        return watched
 
 
 def _settled(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:

@@ -215,19 +215,22 @@ def read(architecture: str) -> Table | None:
 
 
 def find(architecture: str) -> Table:
-    """Look up an architecture; a newer NVIDIA chip takes the table of the newest one before it.
+    """Look up the table of an architecture: the one that has been tuned for it, or its kin's."""
+    return _used.get(architecture) or read(architecture) or TABLES[kin(architecture)]
+
+
+def kin(architecture: str) -> str:
+    """Name the architecture whose table one takes: its own, or that of the newest NVIDIA chip before it.
 
     Raises
     ------
     BackendUnavailableError
-        There is no table that its kernels could follow.
+        There is none.
     """
-    if tuned := _used.get(architecture) or read(architecture):
-        return tuned
     older = [name for name in TABLES if name.startswith("sm_") and architecture.startswith("sm_") and
              int(name[3:]) <= int(architecture[3:])]  # fmt: skip
     if architecture in TABLES or older:
-        return TABLES.get(architecture) or TABLES[max(older, key=lambda name: int(name[3:]))]
+        return architecture if architecture in TABLES else max(older, key=lambda name: int(name[3:]))
     raise BackendUnavailableError(
         f"backend triton has no kernel configurations for {architecture}, only for {', '.join(TABLES)}; "
         "take --backend auto"

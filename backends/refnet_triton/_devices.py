@@ -52,7 +52,8 @@ def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
 
 
 def _find(name: str) -> torch.device:
-    if name in {"cpu", "meta"}:  # meta has no memory: it is for traces (see _launch)
+    launch: Any = import_module("refnet_triton._launch")
+    if name == "cpu" or (name == "meta" and launch.tracing()):  # an array of "meta" has no memory
         return torch.device(name)
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdecimal():

@@ -30,6 +30,8 @@ def result(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> to
 @triton.jit
 def add(a, b, total, SIZE, BLOCK_I: tl.constexpr):
     """total = a + b: two gradients that meet."""
+    # 1. The numbers (BLOCK_I,) of this program.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     some = i < SIZE
+    # 2. Add.
     tl.store(total + i, tl.load(a + i, mask=some, other=0.0) + tl.load(b + i, mask=some, other=0.0), mask=some)

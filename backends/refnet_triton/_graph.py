@@ -11,7 +11,7 @@ begun and waited for as in the eager path.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -104,7 +104,9 @@ class Record:
 
     def __exit__(self, *error: object) -> None:
         _memory.recorder = None
-        self.cut()
+        # A recording that has failed cannot be ended, and what the end would say is less than what is on its way.
+        with suppress(RuntimeError) if error[0] else nullcontext():
+            self.cut()
 
     def work(self, device: torch.device) -> None:
         """Go on recording on a device, in its latest graph unless something has come between. One graph is open."""

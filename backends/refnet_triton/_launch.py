@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from refnet.errors import BackendUnavailableError
+from refnet.errors import BackendUnavailableError, ShapeError
 from refnet_triton import _configs
 from refnet_triton._configs import Config, Table
+
+GRID = (2**31 - 1, 2**16 - 1)  # programs that CUDA takes (programming guide, table of compute capabilities)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Launch:
     constants: dict[str, Any]
     config: Config
     programs: tuple[int, ...]
+
+    def key(self) -> str:
+        """Tell its compiled kernel from others."""
+        of = self.signature(), self.constants, self.attributes(), self.config.warps, self.config.stages
+        return f"{self.kernel.__name__} {of}"
 
     def signature(self) -> dict[str, Any]:
         """Type of every argument, as ``triton.compiler.ASTSource`` takes them."""
@@ -69,6 +76,11 @@ def trace(architecture: str) -> Iterator[list[Launch]]:
         _trace = None
 
 
+def tracing() -> bool:
+    """Say whether launches are recorded now."""
+    return _trace is not None
+
+
 def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Config, **constants: Any) -> None:
     """Run a kernel in a grid of programs; an empty grid runs nothing.
 
@@ -76,6 +88,8 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
     ------
     BackendUnavailableError
         The kernel cannot be compiled for the device.
+    ShapeError
+        The arrays need more programs than a grid can have.
     """
     if 0 in programs:
         return
@@ -83,6 +97,8 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
         names = [name for name in kernel.arg_names if name not in constants]
         _trace[1].append(Launch(kernel, dict(zip(names, arguments, strict=True)), constants, config, programs))
         return
+    if not fits(programs):
+        raise ShapeError(f"kernel {kernel.__name__} would need {programs} programs; a grid of CUDA has at most {GRID}")
     device = next(a.device for a in arguments if isinstance(a, torch.Tensor))
     # A GPU makes NaN and infinity in silence, so the interpreter's NumPy shall too.
     with torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore"):
@@ -95,6 +111,11 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
                 f"kernel {kernel.__name__} cannot be compiled for {architecture(device)} ({device}) in "
                 f"configuration {config}: {_first_line(error)}; try another --precision, or --backend auto"
             ) from error
+
+
+def fits(programs: tuple[int, ...]) -> bool:
+    """Say whether a grid of CUDA can have so many programs."""
+    return all(count <= most for count, most in zip(programs, GRID, strict=False))
 
 
 def table(a: torch.Tensor | torch.device) -> Table:
@@ -149,7 +170,9 @@ def _kind(value: Any) -> Any:
         return tuple(map(_kind, value))
     if isinstance(value, torch.Tensor):
         return "*" + _KINDS[value.dtype]
-    return "fp32" if isinstance(value, float) else "i32"
+    if isinstance(value, float):
+        return "fp32"
+    return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
 _KINDS = {

@@ -1,5 +1,7 @@
 """The one place where this backend takes memory, and what it asks of the memory that it is given."""
 
+import re
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -32,17 +34,34 @@ recorder: Recorder | None = None
 def empty(
     shape: tuple[int, ...], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Return an array whose numbers have no meaning yet; whoever asks for it writes all of them.
+    """Return an array whose numbers have no meaning yet; whoever asks for it writes all of them."""
+    return torch.empty(shape, dtype=dtype, device=device)
 
-    Raises
-    ------
-    DeviceMemoryError
-        The device has no room for it.
-    """
+
+# Torch has a class for memory that its allocator finds no more of. CUDA finds none in other places, too: when a context
+# is made, a recording ended or a kernel loaded. It says so through torch (AcceleratorError, or RuntimeError where the
+# driver is asked) or Triton (RuntimeError), always in these words, as AMD does; the last ones are the host's.
+_SHORTAGE = re.compile("out of memory|allocate memory|not enough memory", re.IGNORECASE)
+
+
+def shortage(error: RuntimeError, devices: Sequence[torch.device]) -> DeviceMemoryError | None:
+    """Give an error as ours if it says that memory ran out, on the device with the least left; None if it does not."""
+    if not isinstance(error, torch.OutOfMemoryError) and not _SHORTAGE.search(str(error)):
+        return None
+    known = {device: found for device in devices if (found := _left(device))}
+    if not known:
+        return DeviceMemoryError(str(devices[0]), None)
+    device = min(known, key=lambda each: known[each][0])
+    free, total = known[device]
+    return DeviceMemoryError(str(device), total, room=free + torch.cuda.memory_reserved(device))
+
+
+def _left(device: torch.device) -> tuple[int, int] | None:
+    """Ask for free and total bytes of a device; None where nobody can tell, such as a device without a context."""
     try:
-        return torch.empty(shape, dtype=dtype, device=device)
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(str(device), torch.cuda.mem_get_info(device)[1]) from error
+        return torch.cuda.mem_get_info(device) if device.type == "cuda" else None
+    except RuntimeError:
+        return None
 
 
 def arrive(*arrays: torch.Tensor) -> None:

@@ -40,28 +40,40 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
 
 def different(launches: list[Launch]) -> list[Launch]:
     """Keep one of all launches that need the same compiled kernel."""
-    kernels = {
-        (
-            launch.kernel.__name__,
-            str(launch.signature()),
-            str(launch.constants),
-            str(launch.attributes()),
-            launch.config.warps,
-            launch.config.stages,
-        ): launch
-        for launch in launches
-    }
-    return list(kernels.values())
+    return list({launch.key(): launch for launch in launches}.values())
 
 
 def compiled(launch: Launch, architecture: str) -> Any:
     """Compile the kernel of a launch for an architecture: Triton's ``CompiledKernel``, with its ``asm``."""
+    from triton.compiler import compile  # noqa: A004, PLC0415
+
+    source, target, options = _asked(launch, architecture)
+    return compile(source, target=target, options=options)
+
+
+def lowered(launch: Launch, architecture: str) -> str:
+    """Give the kernel of a launch in Triton's first language, TTIR: what `compiled` begins with."""
+    from triton._C.libtriton import ir  # noqa: PLC0415
+    from triton.compiler import make_backend  # noqa: PLC0415
+
+    source, target, options = _asked(launch, architecture)
+    backend = make_backend(target)
+    parsed, context = backend.parse_options(options), ir.context()
+    stages: dict[str, Any] = {}
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    backend.add_stages(stages, parsed, source.language)
+    functions, modules = backend.get_codegen_implementation(parsed), backend.get_module_map()
+    module = source.make_ir(target, parsed, functions, modules, context)
+    return str(stages["ttir"](module, {}))
+
+
+def _asked(launch: Launch, architecture: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Give what Triton's compiler takes: source, target and options."""
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
-    from triton.compiler import ASTSource, compile  # noqa: A004, PLC0415
+    from triton.compiler import ASTSource  # noqa: PLC0415
 
     amd = architecture.startswith("gfx")
     target = GPUTarget("hip", architecture, 64) if amd else GPUTarget("cuda", int(architecture[3:]), 32)
     source = ASTSource(launch.kernel, launch.signature(), launch.constants, launch.attributes())
-    return compile(
-        source, target=target, options={"num_warps": launch.config.warps, "num_stages": launch.config.stages}
-    )
+    return source, target, {"num_warps": launch.config.warps, "num_stages": launch.config.stages}

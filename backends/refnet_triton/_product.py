@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+from refnet.errors import ShapeError
 from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 
@@ -40,6 +41,11 @@ class Windows:
         From one image to the next, and from one row of a window to the next.
     DOWN, RIGHT
         From a window to the one below, and to the one on its right.
+
+    Raises
+    ------
+    ShapeError
+        An image has more numbers than 32 bits count: inside of one, places are 32 bits.
     """
 
     P: int
@@ -50,6 +56,12 @@ class Windows:
     ROW: int
     DOWN: int
     RIGHT: int
+
+    def __post_init__(self) -> None:
+        if self.IMAGE >= 2**31:
+            raise ShapeError(
+                f"backend triton takes images of fewer than 2^31 numbers with their border, not {self.IMAGE}"
+            )
 
 
 def one_pixel(features: int) -> Windows:
@@ -75,6 +87,18 @@ class Laid:
         return Windows(P, Q, R, S * depth, height * row, row, stride * row, stride * depth)
 
 
+@triton.jit
+def wide(number, SIZE):
+    """Give a number the 64 bits of SIZE, where that is 2^31 or more: what it makes may count so far."""
+    return number + 0 * SIZE
+
+
+@triton.jit
+def begin(part, STEPS, PARTS: tl.constexpr):
+    """Say with which of STEPS a part begins, if PARTS of them differ by one at the most. No product is above STEPS."""
+    return STEPS // PARTS * part + tl.minimum(STEPS % PARTS, part)
+
+
 # Laying out ----------------------------------------------------------------------------------------------------------
 
 
@@ -90,13 +114,13 @@ def lay(
 ):  # fmt: skip
     """Write some pixels, with some of their channels, of the laid out array."""
     # 1. The pixels (BLOCK_M,) of the target and its channels (BLOCK_C,).
-    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    m = wide(tl.program_id(0), M) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     n, i, j = m // (HEIGHT * WIDTH), m // WIDTH % HEIGHT - TOP, m % WIDTH - LEFT
     # 2. The source has a number for every STEP-th pixel inside its borders.
     inside = (m < M) & (i >= 0) & (j >= 0) & (i < H * STEP) & (j < W * STEP) & (i % STEP == 0) & (j % STEP == 0)
     at = START + n.to(tl.int64) * BY_N + (i // STEP) * BY_H + (j // STEP) * BY_W
-    at = at[:, None] + (c * BY_C)[None, :]
+    at = at[:, None] + (c.to(tl.int64) * BY_C)[None, :]
     some = inside[:, None] & (c < C)[None, :]
     numbers = tl.load(source + at, mask=some, other=0.0)  # (BLOCK_M, BLOCK_C)
     # 3. Back through ReLU on the way, see refnet.ops.relu.
@@ -179,21 +203,21 @@ def multiply(
     """y[n,k,p,q] = b[k] + the sum over d of window (n,p,q)[d] * w[k,d]; or one of PARTS of this sum."""
     # 1. The windows (BLOCK_M,) and filters (BLOCK_K,) of this program. Neighbours share windows, which stay in cache.
     ABREAST: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
-    m = tl.program_id(0) // ABREAST * BLOCK_M + tl.arange(0, BLOCK_M)
+    m = wide(tl.program_id(0) // ABREAST, M) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.program_id(0) % ABREAST * BLOCK_K + tl.arange(0, BLOCK_K)
     part = tl.program_id(1)
     # 2. Where they begin. Those that do not exist read the last one's numbers, and are not stored.
     window = tl.minimum(m, M - 1)
-    begin = (window // (P * Q)).to(tl.int64) * IMAGE + window // Q % P * DOWN + window % Q * RIGHT
+    corner = (window // (P * Q)).to(tl.int64) * IMAGE + window // Q % P * DOWN + window % Q * RIGHT
     column = k if K % BLOCK_K == 0 else tl.minimum(k, K - 1)
     filters = column.to(tl.int64) * (R * RUN)
     # 3. Multiply run after run, BLOCK_D numbers at a time. Only a last block that a run does not fill needs a mask.
     BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     sums = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
-    for step in range(part * (R * BLOCKS) // PARTS, (part + 1) * (R * BLOCKS) // PARTS):
+    for step in range(begin(part, R * BLOCKS, PARTS), begin(part + 1, R * BLOCKS, PARTS)):
         d = step % BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
         r = step // BLOCKS
-        xs = x + begin[:, None] + (r * ROW + d)[None, :]  # (BLOCK_M, BLOCK_D)
+        xs = x + corner[:, None] + (r * ROW + d)[None, :]  # (BLOCK_M, BLOCK_D)
         ws = w + filters[None, :] + (r * RUN + d)[:, None]  # (BLOCK_D, BLOCK_K)
         if RUN % BLOCK_D == 0:
             left, right = tl.load(xs), tl.load(ws)
@@ -207,7 +231,11 @@ def multiply(
     if RELU:
         sums = tl.where(sums <= 0, 0.0, sums)
     at = part.to(tl.int64) * M * K + (m // (P * Q)).to(tl.int64) * (K * P * Q) + m % (P * Q)
-    tl.store(y + at[:, None] + (k * (P * Q))[None, :], sums, mask=(m < M)[:, None] & (k < K)[None, :])
+    place = y + at[:, None] + (k.to(tl.int64) * (P * Q))[None, :]
+    if K % BLOCK_K == 0:  # a mask for each filter takes registers, of which a large tile has none to spare
+        tl.store(place, sums, mask=(m < M)[:, None])
+    else:
+        tl.store(place, sums, mask=(m < M)[:, None] & (k < K)[None, :])
 
 
 def times_filters(
@@ -277,8 +305,8 @@ def correlate(
     #    compiler would by itself (num_stages), takes an instruction for every number: in tf32, tensor cores want the
     #    summed axis contiguous, and such a copy cannot turn a block but number by number.
     sums = tl.zeros((BLOCK_K, BLOCK_D), tl.float32)
-    steps = tl.cdiv(M, BLOCK_M)
-    first, last = part * steps // PARTS, (part + 1) * steps // PARTS
+    steps = (M - 1) // BLOCK_M + 1
+    first, last = begin(part, steps, PARTS), begin(part + 1, steps, PARTS)
     left = numbers(gradients, first, M, k < K, P, Q, DY_IMAGE, DY_DOWN, DY_RIGHT, EVEN, BLOCK_M)
     right = numbers(windows, first, M, d < RUN, P, Q, IMAGE, DOWN, RIGHT, EVEN, BLOCK_M)
     for step in range(first + 1, last):
@@ -333,8 +361,8 @@ def add_parts(
     # 1. Numbers (BLOCK_I,) of each part, added BLOCK_P parts at a time.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     sums = tl.zeros((BLOCK_P, BLOCK_I), tl.float32)
-    for first in range(0, COUNT, BLOCK_P):
-        part = first + tl.arange(0, BLOCK_P)
+    for step in range((COUNT - 1) // BLOCK_P + 1):
+        part = step * BLOCK_P + tl.arange(0, BLOCK_P)
         some = (part < COUNT)[:, None] & (i < SIZE)[None, :]
         sums += tl.load(parts + part.to(tl.int64)[:, None] * SIZE + i[None, :], mask=some, other=0.0)
     total = tl.sum(sums, axis=0)

@@ -5,34 +5,44 @@ chosen so far. Candidates that the card cannot run are passed over.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.errors import BackendUnavailableError
+from refnet.errors import BackendUnavailableError, DeviceMemoryError
 from refnet_triton import _configs
 from refnet_triton._configs import Config, product
 
-CANDIDATES: dict[str, tuple[Config, ...]] = {
-    "multiply": (
-        product(128, 128, 32, 8, 3),
-        product(128, 128, 32, 8, 4),
-        product(128, 64, 32, 4, 4),
-        product(64, 128, 32, 4, 4),
-        product(64, 64, 32, 4, 3),
-        product(64, 64, 16, 4, 3),
-        product(128, 256, 32, 8, 3),
-        product(256, 128, 32, 8, 3),
-    ),
-    "correlate": (
-        product(32, 128, 128, 8, 1),
-        product(64, 128, 128, 8, 1),
-        product(32, 128, 64, 4, 1),
-        product(64, 64, 64, 4, 1),
-        product(32, 64, 128, 4, 1),
-        product(32, 64, 64, 4, 1),
-        product(16, 64, 64, 4, 1),
-    ),
+_CORRELATE = (
+    product(32, 128, 128, 8, 1),
+    product(32, 128, 64, 4, 1),
+    product(64, 64, 64, 4, 1),
+    product(32, 64, 128, 4, 1),
+    product(32, 64, 64, 4, 1),
+    product(16, 64, 64, 4, 1),
+)
+_LARGE = (product(64, 128, 128, 8, 1),)  # more than the registers of sm_80 hold
+_MULTIPLY = (
+    product(128, 128, 32, 8, 3),
+    product(128, 128, 32, 8, 4),
+    product(128, 64, 32, 4, 4),
+    product(64, 128, 32, 4, 4),
+    product(64, 64, 32, 4, 3),
+)
+_SMALL = (product(64, 64, 16, 4, 3),)  # the compiler spills registers of it on sm_100
+# AMD's chips have less shared memory, so that fewer steps run ahead, and twice the threads in a warp.
+_AMD = (
+    product(128, 128, 32, 4, 2),
+    product(128, 64, 32, 4, 2),
+    product(64, 128, 32, 4, 2),
+    product(64, 64, 32, 4, 2),
+    product(64, 64, 16, 4, 2),
+)
+CANDIDATES: Mapping[str, Mapping[str, tuple[Config, ...]]] = {
+    "sm_80": {"multiply": _MULTIPLY + _SMALL, "correlate": _CORRELATE},
+    "sm_90": {"multiply": _MULTIPLY + _SMALL, "correlate": _CORRELATE + _LARGE},
+    "sm_100": {"multiply": _MULTIPLY, "correlate": _CORRELATE + _LARGE},
+    "gfx942": {"multiply": _AMD, "correlate": _CORRELATE + _LARGE},
 }
 
 
@@ -51,20 +61,29 @@ def tune(
         One training step, waited for.
     seconds
         Measures a step; by default the shortest of five, after one that compiles.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The card can run no configuration of a kernel; ``DeviceMemoryError`` where it has no room for the step.
     """
     measure = seconds or _shortest
     table = _configs.find(architecture)
-    for kernel, candidates in CANDIDATES.items():
+    for kernel, candidates in CANDIDATES[_configs.kin(architecture)].items():
         name = f"{kernel}/{precision}"
         times = {}
         for config in dict.fromkeys((table.configs[name], *candidates)):
             _configs.use(architecture, replace(table, configs={**table.configs, name: config}))
             try:
                 times[config] = measure(step)
+            except DeviceMemoryError:
+                raise  # it is the step that does not fit, not the kernel
             except BackendUnavailableError as error:
                 say(f"{name} {config}: passed over ({error})")
             else:
                 say(f"{name} {config}: {times[config] * 1e3:.2f} ms a step")
+        if not times:
+            raise BackendUnavailableError(f"{architecture} can run no configuration of {name}; try another --precision")
         best = min(times, key=times.__getitem__)
         table = replace(table, configs={**table.configs, name: best})
     _configs.use(architecture, table)

@@ -9,6 +9,10 @@ given it. Of the machine code are read, and held to what a fast kernel must have
 4. loads of 16 bytes wherever neighbouring numbers lie so that one instruction can take four of them: all copies into
    shared memory, and more than half of the bytes of other loads. ``EXCUSES`` lists where they do not lie so.
 
+Of the kernels that arrays of more than 2^31 numbers need, one thing more (:mod:`._offsets`):
+
+5. no number overflows on its way to an address.
+
 It ends with exit code 1 where one does not hold. Nothing is run: this is no measurement.
 """
 
@@ -31,7 +35,7 @@ import numpy as np
 from refnet import nets
 from refnet.errors import end
 from refnet.fuse import fuse
-from refnet_triton import TritonBackend, _configs, _launch
+from refnet_triton import TritonBackend, _configs, _launch, _offsets
 from refnet_triton._launch import Launch
 from refnet_triton._offline import compiled, different, step_launches
 from refnet_triton._tune import CANDIDATES
@@ -39,6 +43,7 @@ from refnet_triton._tune import CANDIDATES
 # Bytes of shared memory that one program may have (CUDA's programming guide, table of compute capabilities; CDNA 3's
 # instruction set, local data share).
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+LANES = {"gfx942": 64}  # threads of a warp, where they are not 32
 WIDE = 16
 EXCUSES = {
     "maps": "reads maps as the network keeps them, rows of 55, 27, 13 or 6 pixels, which begin anywhere",
@@ -142,11 +147,11 @@ def audit(launch: Launch, architecture: str) -> Report:
         tensor=dict(found["tensor"]),
         copies=dict(found["copies"]),
         loads=dict(found["loads"]),
-        excuse=excuse(launch),
+        excuse=excuse(launch, architecture),
     )  # fmt: skip
 
 
-def excuse(launch: Launch) -> str:
+def excuse(launch: Launch, architecture: str) -> str:
     """Tell why a launch's loads may be narrow, or nothing."""
     name, constants = launch.kernel.__name__, launch.constants
     if name in {"lay", "lrn_forward", "lrn_backward", "maxpool_forward", "maxpool_backward"}:
@@ -157,7 +162,7 @@ def excuse(launch: Launch) -> str:
         return "one"
     each = 4 if "BLOCK_B" in constants else 1  # four random words a block
     numbers = each * prod(size for letter, size in constants.items() if letter.startswith("BLOCK_"))
-    if numbers < 4 * 32 * launch.config.warps:
+    if numbers < 4 * LANES.get(architecture, 32) * launch.config.warps:
         return "short"
     return "odd" if launch.arguments.get("SIZE", 0) % 16 else ""
 
@@ -172,7 +177,7 @@ def launches(architecture: str, *, every: bool = False) -> list[Launch]:
     for precision in precisions:
         for columns, batch in shapes:
             found += step_launches(fuse(net.plan(columns)), batch, architecture, precision)
-    for kernel, candidates in CANDIDATES.items() if every else ():
+    for kernel, candidates in CANDIDATES[architecture].items() if every else ():
         for config in candidates:
             tried = {**table.configs, f"{kernel}/tf32": config}
             _configs.use(architecture, replace(table, configs=tried))
@@ -302,12 +307,15 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(options.architectures) - set(SHARED):
         parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(SHARED)}")
     every: list[Report] = []
+    breaches: list[str] = []
     for architecture in options.architectures or SHARED:
         found = [audit(launch, architecture) for launch in launches(architecture, every=options.all)]
         every += found
+        large, overflows = _offsets.breaches(architecture)
+        breaches += [f"{report}: {breach}" for report in found for breach in report.breaches()] + overflows
         if not options.json:
             show(architecture, found)
-    breaches = [f"{report}: {breach}" for report in every for breach in report.breaches()]
+            print(f"{large} launches with arrays of up to and beyond 2^31 numbers: {len(overflows)} overflows\n")
     if options.json:
         print(json.dumps({"kernels": [asdict(report) for report in every], "breaches": breaches}))
         return bool(breaches)

@@ -43,8 +43,10 @@ def dropout_forward(
     SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
     """y = x where its word is at least the threshold, otherwise 0."""
+    # 1. The words (BLOCK_N, 4*BLOCK_B) of this program's samples and features, and where they stand.
     words, n, f = draw(k0, k1, step, layer, sample, first, SKIP, BLOCK_N, BLOCK_B)
     some = (n < N) & (f >= 0) & (f < F)
+    # 2. Keep or silence.
     numbers = tl.load(x + n * F + f, mask=some, other=0.0)
     tl.store(y + n * F + f, tl.where(words >= threshold.to(tl.uint32), numbers, 0.0), mask=some)
 
@@ -52,6 +54,8 @@ def dropout_forward(
 @triton.jit(do_not_specialize=["factor"])
 def dropout_expected(x, y, SIZE, factor, BLOCK_I: tl.constexpr):
     """y = factor * x."""
+    # 1. The numbers (BLOCK_I,) of this program.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     some = i < SIZE
+    # 2. Scale.
     tl.store(y + i, tl.load(x + i, mask=some, other=0.0) * factor, mask=some)

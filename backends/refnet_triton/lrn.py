@@ -10,6 +10,7 @@ import triton.language as tl
 
 from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
+from refnet_triton._product import wide
 
 Tensor = torch.Tensor
 
@@ -59,9 +60,9 @@ def power(scale, beta, ROOTS: tl.constexpr):
 @triton.jit
 def places(M, C: tl.constexpr, HW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
     """Give maps (BLOCK_C, 1), where their pixels stand (BLOCK_C, BLOCK_M), and which pixels exist (1, BLOCK_M)."""
-    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    m = wide(tl.program_id(0), M) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C))[:, None]
-    at = ((m // HW).to(tl.int64) * (C * HW) + m % HW)[None, :] + c * HW
+    at = ((m // HW).to(tl.int64) * (C * HW) + m % HW)[None, :] + c.to(tl.int64) * HW
     return c, at, (m < M)[None, :]
 
 

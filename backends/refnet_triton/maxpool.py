@@ -54,7 +54,7 @@ def maxpool_forward(
 ):  # fmt: skip
     """The largest pixel of each window and its position; the first of equals, and the first NaN before all."""
     # 1. Maps (BLOCK_M, 1) and the windows (1, BLOCK_I) in them.
-    m = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)[:, None]
+    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     i = (tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I))[None, :]
     some = (m < MAPS) & (i < P * Q)
     top, left = i // Q * STRIDE, i % Q * STRIDE
@@ -80,7 +80,7 @@ def maxpool_backward(
 ):  # fmt: skip
     """The sum of dy over the windows that a pixel won."""
     # 1. Maps (BLOCK_M, 1) and the pixels (1, BLOCK_I) in them.
-    m = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)[:, None]
+    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     pixel = (tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I))[None, :]
     some = (m < MAPS) & (pixel < H * W)
     i, j = pixel // W, pixel % W

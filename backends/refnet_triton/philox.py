@@ -69,5 +69,7 @@ def philox_bits(
     words, N, F, k0, k1, step, layer, sample, first, SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr
 ):
     """words[n,f] = the word of feature f of sample n."""
+    # 1. Words (BLOCK_N, 4*BLOCK_B), with samples (BLOCK_N, 1) and features (1, 4*BLOCK_B); the first SKIP are no one's.
     drawn, n, f = draw(k0, k1, step, layer, sample, first, SKIP, BLOCK_N, BLOCK_B)
+    # 2. Store those that exist.
     tl.store(words + n * F + f, drawn, mask=(n < N) & (f >= 0) & (f < F))

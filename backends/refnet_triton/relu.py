@@ -22,8 +22,10 @@ def backward(dy: Tensor, y: Tensor) -> Tensor:
 @triton.jit
 def relu_forward(x, y, SIZE, BLOCK_I: tl.constexpr):
     """y = 0 where x <= 0, otherwise x."""
+    # 1. The numbers (BLOCK_I,) of this program.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     some = i < SIZE
+    # 2. "Otherwise" lets a NaN through, which a maximum might not.
     numbers = tl.load(x + i, mask=some, other=0.0)
     tl.store(y + i, tl.where(numbers <= 0, 0.0, numbers), mask=some)
 
@@ -31,7 +33,9 @@ def relu_forward(x, y, SIZE, BLOCK_I: tl.constexpr):
 @triton.jit
 def relu_backward(dy, y, dx, SIZE, BLOCK_I: tl.constexpr):
     """dx = 0 where y <= 0, otherwise dy."""
+    # 1. The numbers (BLOCK_I,) of this program.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     some = i < SIZE
+    # 2. A NaN in y lets every dy through.
     up, out = tl.load(dy + i, mask=some, other=0.0), tl.load(y + i, mask=some, other=0.0)
     tl.store(dx + i, tl.where(out <= 0, 0.0, up), mask=some)

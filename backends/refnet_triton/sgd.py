@@ -51,12 +51,13 @@ def sgd_steps(w, v, g, lr, decays, momentum, SIZES: tl.constexpr, BLOCK_I: tl.co
     for p in tl.static_range(len(SIZES)):
         programs = (SIZES[p] + BLOCK_I - 1) // BLOCK_I
         if (program >= 0) & (program < programs):
-            # 2. It lies in this one: its numbers (BLOCK_I,) are updated.
+            # 2. It lies in this one: its numbers (BLOCK_I,).
             i = program.to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
             some = i < SIZES[p]
             weights = tl.load(w[p] + i, mask=some, other=0.0)
             velocity = momentum * tl.load(v[p] + i, mask=some, other=0.0)
             gradient = tl.load(g[p] + i, mask=some, other=0.0)
+            # 3. Both terms read the old weights.
             velocity = velocity - tl.load(decays[p]) * weights - tl.load(lr) * gradient
             tl.store(v[p] + i, velocity, mask=some)
             tl.store(w[p] + i, weights + velocity, mask=some)

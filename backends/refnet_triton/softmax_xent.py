@@ -58,23 +58,27 @@ def softmax_xent_forward(z, labels, losses, p, N, K: tl.constexpr, BLOCK_N: tl.c
 
 @triton.jit
 def mean(losses, loss, N, BLOCK_N: tl.constexpr):
-    """The mean of the losses, added in one order by one program."""
+    """loss = the mean of the losses, added in one order by one program."""
+    # 1. BLOCK_N losses at a time, each added to its place (BLOCK_N,).
     sums = tl.zeros((BLOCK_N,), tl.float32)
-    for first in range(0, N, BLOCK_N):
-        n = first + tl.arange(0, BLOCK_N)
+    for step in range((N - 1) // BLOCK_N + 1):
+        n = step * BLOCK_N + tl.arange(0, BLOCK_N)
         sums += tl.load(losses + n, mask=n < N, other=0.0)
+    # 2. The places together.
     tl.store(loss, tl.sum(sums, axis=0) / N)
 
 
 @triton.jit
 def softmax_xent_backward(p, labels, dz, N, K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     """dz = (p - [k = label]) / N."""
+    # 1. Rows (BLOCK_N,) and classes (BLOCK_K,).
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     at = n[:, None] * K + k[None, :]
     some = (n < N)[:, None] & (k < K)[None, :]
+    # 2. Take 1 from the truth (BLOCK_N, BLOCK_K).
     label = tl.load(labels + n, mask=n < N, other=0)
     truth = (k[None, :] == label[:, None]).to(tl.float32)
-    # A plain division is off by two units on a GPU; the chapter's is rounded.
+    # 3. The mean's N. A plain division is off by two units on a GPU; the chapter's is rounded.
     count = tl.zeros((BLOCK_N, BLOCK_K), tl.float32) + N
     tl.store(dz + at, tl.div_rn(tl.load(p + at, mask=some, other=0.0) - truth, count), mask=some)
