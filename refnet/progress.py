@@ -8,6 +8,7 @@ from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from refnet.printable import printable
@@ -54,7 +55,8 @@ class Live:
             MofNCompleteColumn(),
             _TimeLeft(),
         )
-        with Progress(*columns, TextColumn("{task.fields[remark]}"), console=self.console, transient=True) as bar:
+        last = TextColumn("{task.fields[remark]}", table_column=Column(ratio=1, no_wrap=True, overflow="crop"))
+        with Progress(*columns, last, console=self.console, transient=True, expand=True) as bar:
             task = bar.add_task(name, total=total, remark="", left=None)
 
             def advance(

@@ -174,7 +174,7 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
 
 def _detail(session: Session) -> str:
     latest = session.state.latest
-    return f"{session.curve}  error {latest.top1_error:.2%}" if latest else str(session.curve)
+    return f"error {latest.top1_error:.2%}  {session.curve}" if latest else str(session.curve)
 
 
 def _steps_left(session: Session, done: int) -> int:

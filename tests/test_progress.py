@@ -1,6 +1,7 @@
 """How work shows itself: a bar on a terminal, whole lines elsewhere, and every text as it is."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -144,6 +145,16 @@ def test_the_time_left_is_that_of_the_whole_where_it_is_told(live):
     with Plain(plain, every=0).task("epoch 1", 4) as advance:
         advance(1, remark="loss 2", left=3725)
     assert plain.getvalue() == "epoch 1: 1/4 loss 2  1:02:05 left\n"
+
+
+def test_in_a_narrow_terminal_the_remark_is_cut_and_nothing_else():
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=50, color_system=None, _environ={})
+    with Live(console).task("epoch 12", 41) as advance:
+        advance(27, remark="loss 1.4763  2562 images/s  error 20.00%  ███▇▇▆▄▄▃▃▁▁▁", left=3725)
+    assert "27/41 1:02:05 loss 1.4763" in stream.getvalue()
+    lines = re.split(r"[\r\n]|\x1b\[[^a-zA-Z]*[a-zA-Z]", stream.getvalue())
+    assert max(map(len, lines)) == 50
 
 
 def test_a_pace_is_that_of_the_parts_after_the_first_and_of_all_between_them(clock):

@@ -173,6 +173,23 @@ def test_long_curves_are_means_of_stretches():
     assert y[0] == np.arange(5).mean()
 
 
+def test_runs_in_one_picture_are_means_over_stretches_of_one_length():
+    short = history.History({name: np.arange(100.0) for name in history.STEP}, {})
+    assert len(short.smooth("loss")[0]) == 100
+    assert len(short.smooth("loss", beside=1000)[0]) == 24
+    assert len(short.speed(beside=1000)[1]) == 24
+    assert len(short.smooth("loss", beside=10**9)[0]) == 1
+    assert len(history.History({name: np.array([]) for name in history.STEP}, {}).smooth("loss", beside=5)[0]) == 0
+
+
+def test_the_learning_rate_falls_at_once():
+    steps = {"step": np.arange(1.0, 1001.0), "lr": np.repeat([0.1, 0.01, 0.001], [500, 499, 1])}
+    x, y = history.History(steps, {}).rate()
+    assert x.tolist() == [1, 500, 501, 999, 1000]
+    assert y.tolist() == [0.1, 0.1, 0.01, 0.01, 0.001]
+    assert history.History({"step": np.array([]), "lr": np.array([])}, {}).rate()[0].tolist() == []
+
+
 def test_a_curve_lies_between_its_ticks():
     line = curves.Line("a", np.array([0.0, 10.0]), np.array([0.0, 4.0]))
     points = re.search(r'points="([^"]+)"', curves.chart("t", [line], "x"))[1].split()

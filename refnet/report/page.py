@@ -83,14 +83,13 @@ def network_section(plan: Plan) -> str:
 def curves_section(history: History) -> str:
     """Draw how training went."""
     steps, loss = history.smooth("loss")
-    _, rate = history.smooth("lr")
     epochs = history.epochs
     validation = curves.Line("validation", epochs["step"], epochs["validation_loss"])
     errors = [curves.Line(f"top-{k}", epochs["epoch"], epochs[f"validation_top{k}_error"]) for k in (1, 5)]
     charts = (
         curves.chart("Loss", [curves.Line("training", steps, loss), validation], "steps"),
         curves.chart("Validation error", errors, "epochs", percent=True),
-        curves.chart("Learning rate", [curves.Line("rate", steps, rate)], "steps", log=True),
+        curves.chart("Learning rate", [curves.Line("rate", *history.rate())], "steps", log=True),
         curves.chart("Images per second", [curves.Line("images/s", *history.speed())], "steps"),
     )
     return _section("How training went", "", f'<div class="charts">{"".join(charts)}</div>')
