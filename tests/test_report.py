@@ -99,6 +99,7 @@ def test_a_run_without_a_checkpoint_has_a_page_that_says_so(run, report):
     shutil.rmtree(run / "checkpoints")
     text = report(run)
     assert "has no checkpoint" in text
+    assert "<title>digits on digits</title>" in text
     assert Balanced(text).headings == ["The network", "How training went", "Configuration", "Environment"]
 
 

@@ -44,6 +44,11 @@ def document(title: str, body: str) -> str:
     )
 
 
+def title(run: Run) -> str:
+    """Name a run by its network and its data, where they are known."""
+    return f"{run.net} on {run.data}" if run.data else run.net
+
+
 def heading(run: Run) -> str:
     """Say which run it is and how it ended."""
     tiles = []
@@ -56,9 +61,10 @@ def heading(run: Run) -> str:
     tiles.append(("epochs", f"{run.epoch} of {esc(run.config.get('epochs'))}"))
     if run.state:
         tiles.append(("time", _duration(run.state.seconds)))
+    on = f" <small>on {esc(run.data)}</small>" if run.data else ""
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
     return (
-        f'<header><p class="over">refnet report</p><h1>{esc(run.net)} <small>on {esc(run.data)}</small></h1>'
+        f'<header><p class="over">refnet report</p><h1>{esc(run.net)}{on}</h1>'
         f"<p>{esc(run.path)} · backend {esc(run.backend)} · {run.stands}</p>"
         f'<dl class="tiles">{shown}</dl></header>'
     )
