@@ -20,6 +20,7 @@ extensions = [
     "chapters",
     "drawn",
     "commands",
+    "github",
 ]
 exclude_patterns = ["_build", "_ext"]
 highlight_language = "none"  # what is no code, such as a formula, has no colours

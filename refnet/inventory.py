@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from refnet import checkpoint, generations, runs
+from refnet import checkpoint, generations, nets, runs
 from refnet.errors import CheckpointError, ConfigError
 from refnet.state import Facts, State
 
@@ -86,8 +86,8 @@ def inspect(path: Path) -> Run:
     last = _last(path / runs.METRICS)
     return Run(
         path=path,
-        net=str(config.get("net", "")),
-        data=str(config.get("data") or (facts.data.name if facts else "")),
+        net=(net := str(config.get("net", ""))),
+        data=str(config.get("data") or (facts.data.name if facts else _own_data(net))),
         backend=facts.backend if facts else str(config.get("backend", "")),
         config=config,
         stands=_stands(path),
@@ -97,6 +97,11 @@ def inspect(path: Path) -> Run:
         result=_json(path / runs.RESULT),
         checkpoints=saved,
     )
+
+
+def _own_data(net: str) -> str:
+    """Say what a network is trained on where nobody says otherwise; nothing where it is none of ours or has no such."""
+    return nets.get(net).data or "" if net in nets.NETS else ""
 
 
 def verify(path: Path) -> Saved:

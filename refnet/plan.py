@@ -36,8 +36,10 @@ class Layer:
         Side of a filter in pixels; 0 for a layer without filters.
     options
         The hyper-parameters of its op.
-    sigma, bias
-        The first weights are normal with mean 0 and this standard deviation, the first biases this constant.
+    sigma
+        The first weights are normal with mean 0 and this standard deviation.
+    bias
+        The first biases are this constant.
     columns
         "split": as many as the plan has; "one": the first column alone holds the layer (the paper's fc8).
     """
@@ -120,8 +122,10 @@ class Step:
         The layer's place in the network: its word in a Philox counter.
     inputs
         Names of the steps whose outputs it reads, or ``image``.
-    shapes, sources
-        Their shapes for one sample and the columns they live in, in the same order.
+    shapes
+        Their shapes for one sample, in the same order.
+    sources
+        The columns they live in, in the same order.
     shape
         Its output's shape for one sample.
     params
@@ -187,8 +191,10 @@ class Crossing:
         The layer that reads it.
     of
         The step that made it.
-    source, target
-        The columns. Activations travel from source to target, their gradients the other way.
+    source
+        The column that activations leave, and their gradients reach.
+    target
+        The column that activations reach.
     nbytes
         Bytes that travelled one way.
     """

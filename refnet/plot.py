@@ -92,18 +92,19 @@ def figure_to(output: Path) -> Iterator[Any]:
 def _curves(figure: Any, runs: Sequence[Path]) -> Size:
     """Draw loss, errors, rate and speed of several runs over one another."""
     axes = figure.subplots(2, 2)
-    for place, run in enumerate(runs):
-        went = history.read(run)
+    histories = [history.read(run) for run in runs]
+    longest = max(map(len, histories))
+    for place, (run, went) in enumerate(zip(runs, histories, strict=True)):
         style = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.4, "label": printable(run.resolve().name)}
         epochs = went.epochs
-        axes[0, 0].plot(*went.smooth("loss"), **style)
+        axes[0, 0].plot(*went.smooth("loss", longest), **style)
         axes[0, 0].plot(epochs["step"], epochs["validation_loss"], **style | {"label": None, "linestyle": "--"})
         axes[0, 1].plot(epochs["epoch"], 100 * epochs["validation_top1_error"], **style)
         axes[0, 1].plot(
             epochs["epoch"], 100 * epochs["validation_top5_error"], **style | {"label": None, "linestyle": "--"}
         )
-        axes[1, 0].plot(*went.smooth("lr"), **style)
-        axes[1, 1].plot(*went.speed(), **style)
+        axes[1, 0].plot(*went.rate(), **style)
+        axes[1, 1].plot(*went.speed(longest), **style)
     axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
     axes[1, 0].set_yscale("log")
     axes[1, 0].yaxis.set_major_formatter("{x:g}")
@@ -197,10 +198,12 @@ def _predictions(figure: Any, trained: Trained, show: Show, _: int) -> Size:
             axes[row, column].set_title(f"{title}: {printable(data.captions[truth])}")
             bars = axes[row + 1, column]
             bars.barh(
-                [printable(data.captions[k])[:18] for k in order],
+                range(len(order)),
                 100 * p[order],
                 color=[COLOURS[0] if k == truth else "#9aa2a9" for k in order],
+                tick_label=[printable(data.captions[k])[:18] for k in order],
             )
+            bars.grid(visible=False, axis="y")
             bars.set_xlim(0, 100)
             bars.set_xlabel("%")
     return 10, 7

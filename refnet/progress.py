@@ -3,10 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from datetime import timedelta
 from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from refnet.printable import printable
 
@@ -14,8 +17,13 @@ from refnet.printable import printable
 class Advance(Protocol):
     """Says how far a task is."""
 
-    def __call__(self, done: int, total: int | None = None, remark: str = "", detail: str = "") -> None:
-        """Give the parts done, of how many (if that was not known before), a remark, and what a terminal adds to it."""
+    def __call__(
+        self, done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
+    ) -> None:
+        """Give the parts done, of how many (if that was not known before), a remark, and what a terminal adds to it.
+
+        `left` is in seconds, for a task that is a part of something longer: the time until all of that is done.
+        """
 
 
 class Show(Protocol):
@@ -45,15 +53,29 @@ class Live:
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            _TimeLeft(),
         )
-        with Progress(*columns, TextColumn("{task.fields[remark]}"), console=self.console, transient=True) as bar:
-            task = bar.add_task(name, total=total, remark="")
+        last = TextColumn("{task.fields[remark]}", table_column=Column(ratio=1, no_wrap=True, overflow="crop"))
+        with Progress(*columns, last, console=self.console, transient=True, expand=True) as bar:
+            task = bar.add_task(name, total=total, remark="", left=None)
 
-            def advance(done: int, total: int | None = None, remark: str = "", detail: str = "") -> None:
-                bar.update(task, completed=done, total=total, remark=f"{remark}  {detail}".strip())
+            def advance(
+                done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
+            ) -> None:
+                bar.update(task, completed=done, total=total, remark=f"{remark}  {detail}".strip(), left=left)
 
             yield advance
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left of the whole, where the task tells it, and otherwise of the task."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Write it, or a dash while it is not known."""
+        left = task.fields["left"] if task.fields["left"] is not None else task.time_remaining
+        return Text("-:--:--" if left is None else clock(left))
 
 
 class Plain:
@@ -72,11 +94,18 @@ class Plain:
         """Print now and then how far the task is."""
         said = time.monotonic()
 
-        def advance(done: int, total: int | None = total, remark: str = "", detail: str = "") -> None:  # noqa: ARG001
+        def advance(
+            done: int,
+            total: int | None = total,
+            remark: str = "",
+            detail: str = "",  # noqa: ARG001 - for terminals
+            left: float | None = None,
+        ) -> None:
             nonlocal said
             if time.monotonic() - said >= self.every:
                 said = time.monotonic()
-                self.say(f"{name}: {done}/{total} {remark}".rstrip())
+                rest = "" if left is None else f"  {clock(left)} left"
+                self.say(f"{name}: {done}/{total} {remark}{rest}".rstrip())
 
         yield advance
 
@@ -90,7 +119,7 @@ class Quiet:
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
         """Ignore the task."""
-        yield lambda done, total=None, remark="", detail="": None  # noqa: ARG005
+        yield lambda done, total=None, remark="", detail="", left=None: None  # noqa: ARG005
 
 
 class Lasting:
@@ -114,15 +143,41 @@ class Lasting:
         with suppress(OSError):
             told = stack.enter_context(self._show.task(name, total))
 
-        def advance(done: int, total: int | None = None, remark: str = "", detail: str = "") -> None:
+        def advance(
+            done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
+        ) -> None:
             with suppress(OSError):
-                told(done, **({} if total is None else {"total": total}), remark=remark, detail=detail)
+                told(done, **({} if total is None else {"total": total}), remark=remark, detail=detail, left=left)
 
         try:
             yield advance
         finally:
             with suppress(OSError):
                 stack.close()
+
+
+class Pace:
+    """How long the rest of something takes, by how long its parts have taken since the first was done.
+
+    What takes time between parts counts (validating, saving), and what the first alone must do does not (compiling).
+    """
+
+    def __init__(self) -> None:
+        self._done, self._began = 0, 0.0
+
+    def left(self, parts: int) -> float | None:
+        """Note that a part is done and so many are to come, and give the seconds that they will take; None at first."""
+        now = time.monotonic()
+        self._done += 1
+        if self._done == 1:
+            self._began = now
+            return None
+        return parts * (now - self._began) / (self._done - 1)
+
+
+def clock(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds, with days where there are some."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def on(stream: TextIO | None) -> Live | Plain | Quiet:

@@ -22,7 +22,7 @@ from refnet.fuse import fuse
 from refnet.model import Model, begin, restore
 from refnet.nets import Net, get
 from refnet.plan import Plan
-from refnet.progress import Lasting, Show
+from refnet.progress import Lasting, Pace, Show
 from refnet.resume import Changes, Resume, changes, check_data, go_on, surroundings
 from refnet.runs import RunDirectory, repeatable
 from refnet.saver import Saver
@@ -50,6 +50,7 @@ class Session:
     facts: Facts
     began: float
     curve: Sparkline = field(default_factory=Sparkline)  # of the loss, for a terminal
+    pace: Pace = field(default_factory=Pace)  # of the steps
 
     def now(self) -> State:
         """Say where the run stands, with what is counted elsewhere."""

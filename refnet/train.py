@@ -149,7 +149,8 @@ def train_epoch(session: Session) -> None:
             loss = _step(session, batch, began)
             speed = len(batch.labels) / (time.monotonic() - began)
             session.curve.add(loss)
-            advance(done, remark=f"loss {loss:.4f}  {speed:.0f} images/s", detail=_detail(session))
+            left = session.pace.left(_steps_left(session, done))
+            advance(done, remark=f"loss {loss:.4f}  {speed:.0f} images/s", detail=_detail(session), left=left)
             if session.saver.due(session.state.step):
                 session.save()
             session.check()
@@ -181,7 +182,14 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
 
 def _detail(session: Session) -> str:
     latest = session.state.latest
-    return f"{session.curve}  error {latest.top1_error:.2%}" if latest else str(session.curve)
+    return f"error {latest.top1_error:.2%}  {session.curve}" if latest else str(session.curve)
+
+
+def _steps_left(session: Session, done: int) -> int:
+    """Count the steps until the run ends, so many of this epoch being done; a falling rate may end it earlier."""
+    config, state, batches = session.config, session.state, session.loader.batches()
+    steps = (config.epochs - state.epoch) * batches + batches - done
+    return steps if config.max_steps is None else min(steps, config.max_steps - state.step)
 
 
 def _has_more(state: State, config: Config) -> bool:

@@ -1,12 +1,13 @@
 """How work shows itself: a bar on a terminal, whole lines elsewhere, and every text as it is."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from refnet import progress
-from refnet.progress import Live, Plain, Quiet
+from refnet.progress import Live, Pace, Plain, Quiet
 
 
 class Terminal(io.StringIO):
@@ -130,6 +131,45 @@ def test_a_failing_task_gives_the_terminal_back(live):
     with pytest.raises(KeyboardInterrupt), show.task("epoch 1", 3):
         raise KeyboardInterrupt
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")  # the cursor is shown again
+
+
+# The time left
+
+
+def test_the_time_left_is_that_of_the_whole_where_it_is_told(live):
+    show, stream = live
+    with show.task("epoch 1", 4) as advance:
+        advance(1, left=3725)
+    assert "1:02:05" in stream.getvalue()
+    plain = io.StringIO()
+    with Plain(plain, every=0).task("epoch 1", 4) as advance:
+        advance(1, remark="loss 2", left=3725)
+    assert plain.getvalue() == "epoch 1: 1/4 loss 2  1:02:05 left\n"
+
+
+def test_in_a_narrow_terminal_the_remark_is_cut_and_nothing_else():
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=50, color_system=None, _environ={})
+    with Live(console).task("epoch 12", 41) as advance:
+        advance(27, remark="loss 1.4763  2562 images/s  error 20.00%  ███▇▇▆▄▄▃▃▁▁▁", left=3725)
+    assert "27/41 1:02:05 loss 1.4763" in stream.getvalue()
+    lines = re.split(r"[\r\n]|\x1b\[[^a-zA-Z]*[a-zA-Z]", stream.getvalue())
+    assert max(map(len, lines)) == 50
+
+
+def test_a_pace_is_that_of_the_parts_after_the_first_and_of_all_between_them(clock):
+    pace = Pace()
+    clock[0] += 60  # compiling
+    assert pace.left(9) is None
+    clock[0] += 2
+    assert pace.left(8) == 16
+    clock[0] += 6  # validating, too
+    assert pace.left(7) == 28
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(0, "0:00:00"), (59.6, "0:01:00"), (90_000, "1 day, 1:00:00")])
+def test_a_clock_has_hours_minutes_and_seconds(seconds, says):
+    assert progress.clock(seconds) == says
 
 
 # Nowhere

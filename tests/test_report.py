@@ -99,6 +99,7 @@ def test_a_run_without_a_checkpoint_has_a_page_that_says_so(run, report):
     shutil.rmtree(run / "checkpoints")
     text = report(run)
     assert "has no checkpoint" in text
+    assert "<title>digits on digits</title>" in text
     assert Balanced(text).headings == ["The network", "How training went", "Configuration", "Environment"]
 
 
@@ -171,6 +172,23 @@ def test_long_curves_are_means_of_stretches():
     assert len(x) == history.POINTS
     assert x.tolist() == y.tolist()
     assert y[0] == np.arange(5).mean()
+
+
+def test_runs_in_one_picture_are_means_over_stretches_of_one_length():
+    short = history.History({name: np.arange(100.0) for name in history.STEP}, {})
+    assert len(short.smooth("loss")[0]) == 100
+    assert len(short.smooth("loss", beside=1000)[0]) == 24
+    assert len(short.speed(beside=1000)[1]) == 24
+    assert len(short.smooth("loss", beside=10**9)[0]) == 1
+    assert len(history.History({name: np.array([]) for name in history.STEP}, {}).smooth("loss", beside=5)[0]) == 0
+
+
+def test_the_learning_rate_falls_at_once():
+    steps = {"step": np.arange(1.0, 1001.0), "lr": np.repeat([0.1, 0.01, 0.001], [500, 499, 1])}
+    x, y = history.History(steps, {}).rate()
+    assert x.tolist() == [1, 500, 501, 999, 1000]
+    assert y.tolist() == [0.1, 0.1, 0.01, 0.01, 0.001]
+    assert history.History({"step": np.array([]), "lr": np.array([])}, {}).rate()[0].tolist() == []
 
 
 def test_a_curve_lies_between_its_ticks():

@@ -16,6 +16,7 @@ from refnet.config import Config
 from refnet.data import fingerprint, loader, open_dataset
 from refnet.data.crops import Augmentation, centre
 from refnet.nets import get
+from refnet.progress import Pace
 from refnet.schedule import Rate, after_epoch
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
@@ -418,3 +419,13 @@ def test_validation_that_is_not_finite_ends_the_run(capsys, lr):
 def test_a_checked_run_says_the_step_too(capsys):
     assert main(["train", "--json", "--lr", "1e30", "--run-dir", "run", "--checked"]) == 5
     assert "step 2" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "lefts"),
+    [(["--images", 64, "--batch", 32, "--epochs", 2], [3, 2, 1, 0]), (["--max-steps", 3], [2, 1, 0])],
+)
+def test_the_time_left_is_the_runs_and_not_the_epochs(trained, monkeypatch, argv, lefts):
+    calls = spied(monkeypatch, Pace, "left")
+    trained("run", "--backend", "numpy", *argv)
+    assert [left for (_, left), _ in calls] == lefts

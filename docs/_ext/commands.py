@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ def write_page(app: Any) -> None:
         lines += _section(command, "-")
         for nested in _nested(command):
             lines += _section(nested, "~")
-    codes = (parser.epilog or "").splitlines()
-    lines += ["Exit codes", "----------", "", "::", "", *(f"   {line.strip()}" for line in codes[1:]), ""]
+    codes = textwrap.dedent((parser.epilog or "").partition("\n")[2])
+    lines += ["Exit codes", "----------", "", "::", "", textwrap.indent(codes, "   "), ""]
     page = Path(app.srcdir) / "commands.rst"
     text = "\n".join(lines)
     if not page.exists() or page.read_text() != text:
@@ -53,7 +55,7 @@ def _group(group: argparse._ArgumentGroup) -> list[str]:
     actions = [action for action in group._group_actions if not isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
     lines: list[str] = []
     if group.description and actions:
-        lines += [" ".join(group.description.split()), ""]
+        lines += [_escaped(" ".join(group.description.split())), ""]
     for action in actions:
         if isinstance(action, argparse._HelpAction):  # noqa: SLF001
             continue
@@ -74,7 +76,8 @@ def _help(action: argparse.Action) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("*", "\\*").replace("`", "\\`").replace("_", "\\_")
+    """Take the meaning from what reStructuredText would follow, and set flags as such."""
+    return re.sub(r"(?<!\S)(--[\w-]*\w)", r"``\1``", re.sub(r"([\\*`_])", r"\\\1", text))
 
 
 def _nested(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:

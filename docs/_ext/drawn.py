@@ -1,4 +1,8 @@
-"""Draw the figures at every build, and put them into pages: ``drawn`` shows one, ``gallery`` those of all chapters."""
+"""Draw the figures at every build, and put them into pages.
+
+The directive ``drawn`` shows one. In Markdown a picture of ``docs/figures/`` does, which GitHub shows as it is; and the
+comment ``<!-- gallery -->`` becomes the figures of all chapters.
+"""
 
 import inspect
 import re
@@ -8,9 +12,13 @@ from typing import Any
 
 import figures
 from docutils import nodes
+from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 from refnet.ops import OPS
+
+COMMITTED = re.compile(r"figures/(\w+)\.svg$")
+GALLERY = "<!-- gallery -->"
 
 
 def write_figures(app: Any) -> None:
@@ -32,23 +40,36 @@ class Drawn(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Make the nodes."""
         (name,) = self.arguments
-        caption = figures.caption(name)
-        return [nodes.figure("", *_images(name, caption), nodes.caption("", caption), classes=["drawn", name])]
+        caption = nodes.caption("", figures.caption(name))
+        return [nodes.figure("", *_images(name, figures.summary(name)), caption, classes=["drawn", name])]
 
 
-class Gallery(SphinxDirective):
+class InMarkdown(SphinxTransform):
+    """Give committed figures the colours of the page's light, and the gallery its place."""
+
+    default_priority = 260  # once pictures have their captions
+
+    def apply(self, **_: Any) -> None:
+        """Look at every picture and comment."""
+        for image in list(self.document.findall(nodes.image)):
+            if found := COMMITTED.search(image["uri"]):
+                image.parent["classes"] += ["drawn", found[1]]
+                image.parent.replace(image, _images(found[1], image["alt"]))
+        for raw in list(self.document.findall(nodes.raw)):
+            if raw.astext().strip() == GALLERY:
+                raw.replace_self(_gallery(self.app.builder, self.env.docname))
+
+
+def _gallery(builder: Any, docname: str) -> nodes.container:
     """Show every chapter's figure, small, as a link to its page."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the nodes."""
-        cards = nodes.container(classes=["gallery"])
-        for op in OPS:
-            sentence = (inspect.getdoc(import_module(f"refnet.ops.{op}")) or "").partition("\n\n")[0]
-            words = re.sub(r":mod:`refnet\.ops\.(\w+)`", r"\1", " ".join(sentence.split()))
-            page = self.env.app.builder.get_relative_uri(self.env.docname, f"ops/{op}")
-            inside = (*_images(op, op), nodes.strong("", op), nodes.inline("", words))
-            cards += nodes.paragraph("", "", nodes.reference("", "", *inside, internal=True, refuri=page))
-        return [cards]
+    cards = nodes.container(classes=["gallery"])
+    for op in OPS:
+        sentence = (inspect.getdoc(import_module(f"refnet.ops.{op}")) or "").partition("\n\n")[0]
+        words = re.sub(r":mod:`refnet\.ops\.(\w+)`", r"\1", " ".join(sentence.split()))
+        page = builder.get_relative_uri(docname, f"ops/{op}")
+        inside = (*_images(op, ""), nodes.strong("", op), nodes.inline("", words))
+        cards += nodes.paragraph("", "", nodes.reference("", "", *inside, internal=True, refuri=page))
+    return cards
 
 
 def _images(name: str, words: str) -> list[nodes.image]:
@@ -62,5 +83,5 @@ def setup(app: Any) -> dict[str, Any]:
     """Be a Sphinx extension."""
     app.connect("builder-inited", write_figures)
     app.add_directive("drawn", Drawn)
-    app.add_directive("gallery", Gallery)
+    app.add_transform(InMarkdown)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

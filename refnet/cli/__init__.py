@@ -38,13 +38,13 @@ COMMANDS = {
 
 EXIT_CODES = """\
 exit codes:
-  0  done
-  1  a backend disagrees with the textbook (compare), or whoever read the output has gone
-  2  usage or configuration: a flag, key, network or run directory
-  3  data: an image, a label, a folder
-  4  checkpoint: a file of saved parameters
-  5  numeric: NaN or infinity where a finite number belongs
-  6  backend unavailable
+    0  done
+    1  a backend disagrees with the textbook (compare), or whoever read the output has gone
+    2  usage or configuration: a flag, key, network or run directory
+    3  data: an image, a label, a folder
+    4  checkpoint: a file of saved parameters
+    5  numeric: NaN or infinity where a finite number belongs
+    6  backend unavailable
   129  interrupted by SIGHUP, the end of a terminal's session
   130  interrupted by Ctrl-C
   143  interrupted by SIGTERM"""

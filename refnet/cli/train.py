@@ -72,7 +72,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
         "What to try next:",
         f"  refnet summary {settings.net}",
         f"  refnet train {same} --columns {3 - settings.columns} --seed 1",
-        "  refnet train --net paper --data FOLDER    (your photographs, FOLDER/CLASS/*.jpg)",
+        "  refnet train --net paper --data FOLDER  (photographs, FOLDER/CLASS/*.jpg)",
     ]
 
 

@@ -27,15 +27,33 @@ class History:
     steps: Mapping[str, Figures]
     epochs: Mapping[str, Figures]
 
-    def smooth(self, name: str) -> tuple[Figures, Figures]:
-        """Give steps and the means of a figure of theirs over `POINTS` stretches at most."""
-        return _means(self.steps["step"]), _means(self.steps[name])
+    def __len__(self) -> int:
+        """Count the steps."""
+        return len(self.steps["step"])
 
-    def speed(self) -> tuple[Figures, Figures]:
-        """Give steps and images/s over `POINTS` stretches at most."""
-        return _means(self.steps["step"]), _means(self.steps["images"]) / np.maximum(
-            _means(self.steps["seconds"]), 1e-9
-        )
+    def smooth(self, name: str, beside: int = 0) -> tuple[Figures, Figures]:
+        """Give steps and the means of a figure of theirs over `POINTS` stretches at most.
+
+        Stretches are as long as those of a run of `beside` steps, if that is longer: noise then looks the same.
+        """
+        return self._means("step", beside), self._means(name, beside)
+
+    def speed(self, beside: int = 0) -> tuple[Figures, Figures]:
+        """Give steps and images/s over the same stretches as `smooth`."""
+        seconds = np.maximum(self._means("seconds", beside), 1e-9)
+        return self._means("step", beside), self._means("images", beside) / seconds
+
+    def rate(self) -> tuple[Figures, Figures]:
+        """Give steps and learning rates at the corners of its curve: before and after each change."""
+        steps, rates = self.steps["step"], self.steps["lr"]
+        ends = np.flatnonzero(np.diff(rates))
+        corners = np.unique([0, *ends, *ends + 1, len(steps) - 1]) if len(steps) else np.array([], np.int64)
+        return steps[corners], rates[corners]
+
+    def _means(self, name: str, beside: int) -> Figures:
+        figures = self.steps[name]
+        stretches = -(-POINTS * len(figures) // max(len(figures), beside, POINTS)) if len(figures) else 0
+        return np.array([part.mean() for part in np.array_split(figures, stretches)]) if stretches else figures
 
 
 def read(run: Path) -> History:
@@ -87,8 +105,3 @@ def _columns(lines: Iterable[dict[str, Any]], kind: str, names: tuple[str, ...])
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and -1e300 < value < 1e300  # not NaN, and not so large that a sum is infinite
-
-
-def _means(figures: Figures) -> Figures:
-    parts = np.array_split(figures, min(len(figures), POINTS)) if len(figures) else []
-    return np.array([part.mean() for part in parts])

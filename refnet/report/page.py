@@ -44,6 +44,11 @@ def document(title: str, body: str) -> str:
     )
 
 
+def title(run: Run) -> str:
+    """Name a run by its network and its data, where they are known."""
+    return f"{run.net} on {run.data}" if run.data else run.net
+
+
 def heading(run: Run) -> str:
     """Say which run it is and how it ended."""
     tiles = []
@@ -56,9 +61,10 @@ def heading(run: Run) -> str:
     tiles.append(("epochs", f"{run.epoch} of {esc(run.config.get('epochs'))}"))
     if run.state:
         tiles.append(("time", _duration(run.state.seconds)))
+    on = f" <small>on {esc(run.data)}</small>" if run.data else ""
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
     return (
-        f'<header><p class="over">refnet report</p><h1>{esc(run.net)} <small>on {esc(run.data)}</small></h1>'
+        f'<header><p class="over">refnet report</p><h1>{esc(run.net)}{on}</h1>'
         f"<p>{esc(run.path)} · backend {esc(run.backend)} · {run.stands}</p>"
         f'<dl class="tiles">{shown}</dl></header>'
     )
@@ -83,14 +89,13 @@ def network_section(plan: Plan) -> str:
 def curves_section(history: History) -> str:
     """Draw how training went."""
     steps, loss = history.smooth("loss")
-    _, rate = history.smooth("lr")
     epochs = history.epochs
     validation = curves.Line("validation", epochs["step"], epochs["validation_loss"])
     errors = [curves.Line(f"top-{k}", epochs["epoch"], epochs[f"validation_top{k}_error"]) for k in (1, 5)]
     charts = (
         curves.chart("Loss", [curves.Line("training", steps, loss), validation], "steps"),
         curves.chart("Validation error", errors, "epochs", percent=True),
-        curves.chart("Learning rate", [curves.Line("rate", steps, rate)], "steps", log=True),
+        curves.chart("Learning rate", [curves.Line("rate", *history.rate())], "steps", log=True),
         curves.chart("Images per second", [curves.Line("images/s", *history.speed())], "steps"),
     )
     return _section("How training went", "", f'<div class="charts">{"".join(charts)}</div>')

@@ -47,7 +47,7 @@ def report(path: Path, show: Show, backend: str = "auto") -> str:
     parts.append(page.table_section("Configuration", run.config))
     if environment := _environment(path) or facts:
         parts.append(page.table_section("Environment", environment))
-    return page.document(f"{run.net} on {run.data}", "".join(parts))
+    return page.document(page.title(run), "".join(parts))
 
 
 def _of_images(trained: Trained, show: Show, went: str) -> Iterator[str]:

@@ -1,0 +1,75 @@
+"""Make what Sphinx needs from what GitHub shows: pages are plain Markdown, and read well in both.
+
+A link to a chapter's file leads to the chapter's page, one to ``refnet/cli`` to the command-line reference. The lists
+of links under "Contents" become the menus. A picture with a line in italics below it is a figure with a caption.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.transforms import SphinxTransform
+
+from refnet.ops import OPS
+
+PAGES = (
+    (r"(?:\.\./)+refnet/ops/(\w+)\.py", r"/ops/\1.rst"),
+    (r"(?:\.\./)+refnet/cli", r"/commands.rst"),
+    (r"\.\./CONTRIBUTING\.md", r"/contributing.md"),
+    (r"\.\./CHANGELOG\.md", r"/changelog.md"),
+)
+INCLUDED = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
+CONTENTS = re.compile(r"^## Contents\n(.*)\Z", re.MULTILINE | re.DOTALL)
+LIST = re.compile(r"(?:^\*\*(?P<caption>.+)\*\*\n\n)?(?P<items>(?:^- \[.*\n)+)", re.MULTILINE)
+LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|rst)\)")
+
+
+def write_included(app: Any) -> None:
+    """Write the pages that only hold a file of the repository's root."""
+    for page, file in INCLUDED.items():
+        (Path(app.srcdir) / f"{page}.md").write_text(f"```{{include}} ../{file}\n```\n")
+
+
+def rewrite(_app: Any, page: str, source: list[str]) -> None:
+    """Turn links to files into links to pages, and lists of pages into menus."""
+    (text,) = source
+    for path, target in PAGES:
+        text = re.sub(rf"\]\({path}(#[\w-]+)?\)", lambda m, t=target: f"]({m.expand(t)}{m[m.re.groups] or ''})", text)
+    if found := CONTENTS.search(text):
+        text += "".join(_menu(each["caption"], LINK.findall(each["items"])) for each in LIST.finditer(found[1]))
+    if page == "ops/index":
+        text += _menu(None, list(OPS))
+    source[0] = text
+
+
+def _menu(caption: str | None, pages: list[str]) -> str:
+    options = [":hidden:", ":maxdepth: 1", *([f":caption: {caption}"] if caption else [])]
+    return "\n".join(["\n```{toctree}", *options, "", *pages, "```", ""])
+
+
+class Captions(SphinxTransform):
+    """Make a figure of a picture and the line in italics below it."""
+
+    default_priority = 200  # before Sphinx gives figures their numbers
+
+    def apply(self, **_: Any) -> None:
+        """Look at every paragraph that holds a picture and nothing else."""
+        pictures = [each for each in self.document.findall(nodes.paragraph) if _only(each, nodes.image)]
+        for picture in pictures:
+            below = picture.next_node(descend=False, siblings=True)
+            if isinstance(below, nodes.paragraph) and _only(below, nodes.emphasis):
+                below.parent.remove(below)
+                picture.replace_self(nodes.figure("", picture[0], nodes.caption("", "", *below[0].children)))
+
+
+def _only(paragraph: nodes.paragraph, kind: type[nodes.Node]) -> bool:
+    return len(paragraph) == 1 and isinstance(paragraph[0], kind)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Be a Sphinx extension."""
+    app.connect("builder-inited", write_included)
+    app.connect("source-read", rewrite)
+    app.add_transform(Captions)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
