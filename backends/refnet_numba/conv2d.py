@@ -51,9 +51,7 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, stride: int, pad: int, ce
     _memory.require(x, w, b)
     ((shape,)) = forward_shapes(x.shape, w.shape, b.shape, stride=stride, pad=pad, ceil=ceil)
     y = _memory.empty(shape)
-    _, C, R, S = w.shape
-    panels, finite = _panels(w)
-    _convolve(x, x, False, panels, b, C, R, S, stride, pad, pad, finite, rectify, y, numba.get_num_threads())
+    _convolve(x, x, False, w, b, stride, pad, pad, rectify, y)
     return y
 
 
@@ -68,19 +66,34 @@ def rectified_backward(
     dw, db = _memory.empty(w.shape), _memory.empty((K,))
     parts = min(N, PARTS)
     sums, bias_sums = _memory.empty((parts, R * S * C, _padded(K))), np.empty((parts, K))
-    _sum_weight_gradients(dy, y, rectified, x, R, S, stride, pad, sums, bias_sums, workers)
+    everywhere, inside = (_stretches(S, pad, dy.shape[3], x.shape[3], stride, 1, skip)[0] for skip in (False, True))
+    _sum_weight_gradients(dy, y, rectified, x, R, S, stride, pad, everywhere, inside, sums, bias_sums, workers)
     _add_parts(sums, bias_sums, dw, db)
     if not need_dx:
         return None, dw, db
     dx = _memory.empty(x.shape)
-    panels, finite = _panels(np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)))
+    turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
     if stride > 1:
         dy = _spread(dy, stride)
         y = _spread(y, stride) if rectified else dy
     zeros = np.zeros(C, np.float32)
     top, left = R - 1 - pad, S - 1 - pad
-    _convolve(dy, y, rectified, panels, zeros, K, R, S, 1, top, left, finite, False, dx, workers)
+    _convolve(dy, y, rectified, turned, zeros, 1, top, left, False, dx)
     return dx, dw, db
+
+
+def _convolve(
+    x: Floats, gate: Floats, gated: bool, w: Floats, b: Floats, stride: int, top: int, left: int, rectify: bool,
+    y: Floats,
+) -> None:  # fmt: skip
+    """Convolve x, with `top` rows and `left` columns of zeros ahead of it."""
+    panels, finite = _panels(w)
+    _, C, R, S = w.shape
+    Q = y.shape[3]
+    stretches = _stretches(S, left, Q, x.shape[3], stride, (Q + ROWS - 1) // ROWS, finite)
+    _convolve_images(
+        x, gate, gated, panels, b, C, R, S, stride, top, left, finite, stretches, rectify, y, numba.get_num_threads()
+    )
 
 
 def _spread(dy: Floats, stride: int) -> Floats:
@@ -145,28 +158,24 @@ def _inside(first: int, count: int, stop: int, stride: int) -> tuple[int, int]:
 
 
 @serial
-def _within(taps: int, before: int, count: int, size: int, stride: int, skip: bool) -> Ints:
-    """Say for each tap of a window, along one side of it, from which to before which window it lies in the image.
+def _stretches(taps: int, before: int, count: int, size: int, stride: int, blocks: int, skip: bool) -> Ints:
+    """Cut a row of a window into stretches, each of which lies in the image for the same of the windows in a row.
 
-    `count` windows, `stride` apart, begin `before` numbers ahead of an image of `size`. Unless `skip`, all of them.
+    `count` windows, `stride` apart, begin `before` numbers ahead of an image of `size`; they are taken in `blocks`. Of
+    each block and stretch: the first tap and the one behind it, the first window and the one behind it. Entries that
+    are left over are zero. Unless `skip`, all taps count as inside.
     """
-    within = np.empty((taps, 2), np.int64)
-    for tap in range(taps):
-        within[tap] = _inside(tap - before, count, size, stride) if skip else (0, count)
-    return within
-
-
-@serial
-def _alike(s: int, columns: Ints, q0: int, q1: int) -> tuple[int, int, int]:
-    """Find columns of the window, from s on, that lie in the image for the same of the pixels in [q0, q1).
-
-    Returns the column before which they end, and those pixels, from which to before which.
-    """
-    q, stop = max(q0, columns[s, 0]), min(q1, columns[s, 1])
-    s += 1
-    while s < len(columns) and q == max(q0, columns[s, 0]) and stop == min(q1, columns[s, 1]):
-        s += 1
-    return s, q, stop
+    found = np.zeros((blocks, taps, 4), np.int64)
+    for block in range(blocks):
+        last = -1
+        for tap in range(taps):
+            first, after = _inside(tap - before, count, size, stride) if skip else (0, count)
+            start, stop = max(first, block * count // blocks), min(after, (block + 1) * count // blocks)
+            if last < 0 or found[block, last, 2] != start or found[block, last, 3] != stop:
+                last += 1
+                found[block, last, 0], found[block, last, 2], found[block, last, 3] = tap, start, stop
+            found[block, last, 1] = tap + 1
+    return found
 
 
 @serial
@@ -185,9 +194,9 @@ def _share_out(P: int, K: int, R: int, stride: int, row: int, N: int, workers: i
 
 
 @kernel
-def _convolve(
+def _convolve_images(
     x: Floats, gate: Floats, gated: bool, w: Floats, b: Floats, C: int, R: int, S: int, stride: int, top: int,
-    left: int, skip: bool, rectify: bool, y: Floats, workers: int,
+    left: int, skip: bool, stretches: Ints, rectify: bool, y: Floats, workers: int,
 ) -> None:  # fmt: skip
     """Convolve images, whose pixels may be gated, with filters that are laid out in panels."""
     N, K, P, Q = y.shape
@@ -199,8 +208,6 @@ def _convolve(
     panels = (K + WIDTH - 1) // WIDTH
     most = (P + bands - 1) // bands
     maps = evenly(K, P * Q)
-    blocks = (Q + ROWS - 1) // ROWS
-    columns = _within(S, left, Q, x.shape[3], stride, skip)
     for worker in prange(workers):
         laid = np.empty(((most - 1) * stride + R) * width * C, np.float32)
         sums = np.empty(most * Q * pitch, np.float32)
@@ -215,14 +222,15 @@ def _convolve(
                 lanes = vectors * LANES
                 for p in range(p1 - p0):
                     r0, r1 = _inside((p0 + p) * stride - top, R, x.shape[2], 1) if skip else (0, R)
-                    for block in range(blocks):
-                        s1 = 0
-                        while s1 < S:
-                            s0 = s1
-                            s1, q, stop = _alike(s0, columns, block * Q // blocks, (block + 1) * Q // blocks)
+                    for block in range(len(stretches)):
+                        for stretch in range(S):
+                            s0, s1 = stretches[block, stretch, 0], stretches[block, stretch, 1]
+                            q, stop = stretches[block, stretch, 2], stretches[block, stretch, 3]
+                            if q >= stop:
+                                continue
                             run = (s1 - s0) * C
                             together, pieces = max(1, DEPTH // run), (run + DEPTH - 1) // DEPTH
-                            for r in range(r0, r1 if q < stop else r0, together):
+                            for r in range(r0, r1, together):
                                 for piece in range(pieces):
                                     start, end = s0 * C + piece * run // pieces, s0 * C + (piece + 1) * run // pieces
                                     tile(
@@ -242,8 +250,8 @@ def _convolve(
 
 @kernel
 def _sum_weight_gradients(
-    dy: Floats, gate: Floats, gated: bool, x: Floats, R: int, S: int, stride: int, pad: int, sums: Floats,
-    bias_sums: npt.NDArray[np.float64], workers: int,
+    dy: Floats, gate: Floats, gated: bool, x: Floats, R: int, S: int, stride: int, pad: int,
+    everywhere: Ints, inside: Ints, sums: Floats, bias_sums: npt.NDArray[np.float64], workers: int,
 ) -> None:  # fmt: skip
     """Add each part's products of windows and dy, (r,s,c) by filters, and its dy; filters are shared out if need be."""
     N, K, P, Q = dy.shape
@@ -271,16 +279,16 @@ def _sum_weight_gradients(
                     for k in range(K):
                         bias_sums[part, k] += row_sums[k]
                         skip = skip and np.isfinite(row_sums[k])
-                lines = _within(R, pad, P, x.shape[2], stride, skip)
-                columns, s1 = _within(S, pad, Q, x.shape[3], stride, skip), 0
-                while s1 < S:
-                    s0 = s1
-                    s1, q, stop = _alike(s0, columns, 0, Q)
+                stretches = inside if skip else everywhere
+                for stretch in range(S):
+                    s0, s1 = stretches[stretch, 0], stretches[stretch, 1]
+                    q, stop = stretches[stretch, 2], stretches[stretch, 3]
                     run = (s1 - s0) * C
                     blocks = (run + ROWS - 1) // ROWS if q < stop else 0
                     for start in range(0, P, most):
                         for r in range(R):
-                            p, after = max(start, lines[r, 0]), min(start + most, lines[r, 1])
+                            up, down = _inside(r - pad, P, x.shape[2], stride) if skip else (0, P)
+                            p, after = max(start, up), min(start + most, down)
                             for block in range(blocks if p < after else 0):
                                 i, end = s0 * C + block * run // blocks, s0 * C + (block + 1) * run // blocks
                                 for k in range(0, pitch, WIDTH):
