@@ -2,6 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Any
+
+from docutils import nodes
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -38,3 +41,15 @@ autodoc_typehints = "none"  # the signatures are read in the source; here the te
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def set_dashes(_app: Any, document: nodes.document) -> None:
+    """Set the dash between a parameter and what it is; the rest of smartquotes would change what people type."""
+    for text in list(document.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
+
+
+def setup(app: Any) -> None:
+    """Be an extension, too."""
+    app.connect("doctree-read", set_dashes)
