@@ -25,10 +25,10 @@ _LARGE = (product(64, 128, 128, 8, 1),)  # more than the registers of sm_80 hold
 _MULTIPLY = (
     product(128, 128, 32, 8, 3),
     product(128, 128, 32, 8, 4),
-    product(128, 64, 32, 4, 4),
     product(64, 128, 32, 4, 4),
     product(64, 64, 32, 4, 3),
 )
+_TALL = (product(128, 64, 32, 4, 4),)  # the compiler spills registers of it on sm_90
 _SMALL = (product(64, 64, 16, 4, 3),)  # the compiler spills registers of it on sm_100
 # AMD's chips have less shared memory, so that fewer steps run ahead, and twice the threads in a warp.
 _AMD = (
@@ -39,9 +39,9 @@ _AMD = (
     product(64, 64, 16, 4, 2),
 )
 CANDIDATES: Mapping[str, Mapping[str, tuple[Config, ...]]] = {
-    "sm_80": {"multiply": _MULTIPLY + _SMALL, "correlate": _CORRELATE},
+    "sm_80": {"multiply": _MULTIPLY + _TALL + _SMALL, "correlate": _CORRELATE},
     "sm_90": {"multiply": _MULTIPLY + _SMALL, "correlate": _CORRELATE + _LARGE},
-    "sm_100": {"multiply": _MULTIPLY, "correlate": _CORRELATE + _LARGE},
+    "sm_100": {"multiply": _MULTIPLY + _TALL, "correlate": _CORRELATE + _LARGE},
     "gfx942": {"multiply": _AMD, "correlate": _CORRELATE + _LARGE},
 }
 

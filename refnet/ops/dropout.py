@@ -10,9 +10,9 @@ With a random 32-bit word u for each unit (chapter :mod:`refnet.ops.philox`)::
 
     keep   = u >= floor(drop * 2^32)
     y      = x where keep, otherwise 0              (training)
-    y      = (1 - drop) * x                         (``expected``, at test time)
+    y      = (1 - drop) * x                         (expected, at test time)
 
-The second line is the mean of the first over all masks: E[y] = P(keep) x.
+The last line is the mean of the one above it over all masks: E[y] = P(keep) x.
 
 Backward
 --------

@@ -24,7 +24,7 @@ that meets a NaN in y: a broken number stays visible instead of turning into a h
 
 Kept for backward
 -----------------
-y.
+y alone.
 """
 
 import numpy as np

@@ -33,7 +33,7 @@ are refused at the door (``forward_values``), never read.
 
 Kept for backward
 -----------------
-p.
+p alone.
 """
 
 from typing import Any

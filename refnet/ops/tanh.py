@@ -23,7 +23,7 @@ Decisions
 
 Kept for backward
 -----------------
-y.
+y alone.
 """
 
 import numpy as np

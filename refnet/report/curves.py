@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 28
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 28
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,7 +150,7 @@ def predictions_section(seen: Seen, images: Mapping[int, Pixels], classes: tuple
     for title, places in zip(("Best", "Worst"), best_and_worst(seen, EXAMPLES), strict=True):
         cards = "".join(_prediction(seen, int(place), images, classes) for place in places)
         parts.append(f'<h3>{title}</h3><div class="cards">{cards}</div>')
-    words = "The test images whose truth is the most and the least probable to the network."
+    words = "The test images whose truth is the most and the least probable to the network. In colour: the truth."
     return _section("Predictions", words, "".join(parts))
 
 
