@@ -95,7 +95,7 @@ def test_help_lists_commands_and_exit_codes(refnet_):
     for command in COMMANDS:
         assert f"\n    {command}" in out
     for number, word in CODES.items():
-        assert f"\n  {number}  {word}" in out
+        assert f"\n  {number:>3}  {word}" in out
 
 
 def test_every_error_has_a_documented_exit_code():
