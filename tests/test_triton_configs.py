@@ -59,7 +59,7 @@ def test_tuning_keeps_the_fastest_of_each_kernel(tables, monkeypatch):
     def seconds(step):
         step()
         configs = _configs.find("sm_90").configs
-        if configs["multiply/tf32"] == tried["multiply"][5]:
+        if configs["multiply/tf32"] == tried["multiply"][-1]:
             raise BackendUnavailableError("too large")
         return 1 - 0.1 * sum(configs[f"{kernel}/tf32"] == config for kernel, config in fastest.items())
 
