@@ -84,9 +84,10 @@ def inspect(path: Path) -> Run:
     saved = tuple(map(_saved, generations.listed(path)))
     facts = next((each.facts for each in saved if each.facts), None)
     last = _last(path / runs.METRICS)
+    net = str(config.get("net", ""))
     return Run(
         path=path,
-        net=(net := str(config.get("net", ""))),
+        net=net,
         data=str(config.get("data") or (facts.data.name if facts else _own_data(net))),
         backend=facts.backend if facts else str(config.get("backend", "")),
         config=config,

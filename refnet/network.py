@@ -38,8 +38,7 @@ class Tape:
 
 def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]:
     """Bring images to column 0, and from there to where the other columns read them."""
-    there = backend.asarray(images)
-    return [backend.move(there, column) for column in range(plan.columns)]
+    return _spread(plan, backend.asarray(images), backend)
 
 
 def place_bytes(
@@ -53,7 +52,11 @@ def crop(plan: Plan, images: Array, mean: Array, draws: "Draws", backend: Backen
     """Make what each column reads, as `place_bytes` does, of bytes and a mean image that lie in column 0 already."""
     there = [backend.asarray(array) for array in draws]
     crops = backend.augment.forward(images, mean, *there, size=plan.input_shape[1:])
-    return [backend.move(crops, column) for column in range(plan.columns)]
+    return _spread(plan, crops, backend)
+
+
+def _spread(plan: Plan, images: Array, backend: Backend) -> list[Array]:
+    return [backend.move(images, column) for column in range(plan.columns)]
 
 
 def place_params(plan: Plan, host: Mapping[str, npt.NDArray[Any]], backend: Backend) -> dict[str, Array]:

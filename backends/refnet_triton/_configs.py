@@ -227,10 +227,12 @@ def kin(architecture: str) -> str:
     BackendUnavailableError
         There is none.
     """
+    if architecture in TABLES:
+        return architecture
     older = [name for name in TABLES if name.startswith("sm_") and architecture.startswith("sm_") and
              int(name[3:]) <= int(architecture[3:])]  # fmt: skip
-    if architecture in TABLES or older:
-        return architecture if architecture in TABLES else max(older, key=lambda name: int(name[3:]))
+    if older:
+        return max(older, key=lambda name: int(name[3:]))
     raise BackendUnavailableError(
         f"backend triton has no kernel configurations for {architecture}, only for {', '.join(TABLES)}; "
         "take --backend auto"
