@@ -13,16 +13,18 @@ import json
 import torch
 from torch.nn import functional
 
-from refnet import backend as backends
-from refnet import environment, nets, network
+from refnet import nets
+from refnet.backend import interface as backends
 from refnet.bench.timing import in_rounds
 from refnet.bench.torch_peer import LAYOUTS, Peer
 from refnet.config import Config
 from refnet.errors import end
-from refnet.fuse import fuse
-from refnet.initial import initialise
-from refnet.model import begin
-from refnet.walk import images_of, labels_of
+from refnet.machine import environment
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.initial import initialise
+from refnet.network.walk import images_of, labels_of
+from refnet.training.step import begin
 
 GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 
@@ -31,7 +33,7 @@ def ours(net, batch, backend, *, graph):
     """A step of refnet, as a function that ends with the step."""
     plan = fuse(net.plan(2))
     forward, backward = begin(plan, Config(net=net.name, graph=graph), backend).halves
-    images, labels = network.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
+    images, labels = passes.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
 
     def step():
         loss, kept = forward(images, labels, 1)

@@ -8,13 +8,14 @@ from statistics import median
 import numpy as np
 import pytest
 
-from refnet import checkpoint, environment, generations
-from refnet.checkpoint import Checkpoint, expected_shapes
 from refnet.config import Config
-from refnet.metrics import Metrics
-from refnet.saver import Saver
-from refnet.schedule import Rate
-from refnet.state import DataFacts, Facts, State
+from refnet.machine import environment
+from refnet.runs import checkpoint, generations
+from refnet.runs.checkpoint import Checkpoint, expected_shapes
+from refnet.runs.metrics import Metrics
+from refnet.runs.saver import Saver
+from refnet.runs.state import DataFacts, Facts, State
+from refnet.training.schedule import Rate
 
 ROUNDS = 5
 

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import nets, network
-from refnet.backend import load
+from refnet import nets
+from refnet.backend.interface import load
 from refnet.data import open_dataset, opened, prepare, read_source
 from refnet.data.crops import Augmentation
+from refnet.data.decode import FORMATS
 from refnet.data.loader import Loader, batches
 from refnet.data.opened import PictureSplit
 from refnet.data.parallel import Reading
-from refnet.data.picture import FORMATS
-from refnet.environment import cpus
-from refnet.progress import Quiet
+from refnet.machine.environment import cpus
+from refnet.network import passes
+from refnet.terminal.progress import Quiet
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 TIMES = 8  # each photograph is there so often: 480 files
@@ -104,7 +105,7 @@ def test_prepared_to_augmented(benchmark, prepared):
     def work():
         images = prepared.train.images(indices)
         draws = augmentation.draw(indices, shape=prepared.image_shape, colours=prepared.colours, seed=0, epoch=1)
-        network.place_bytes(PLAN, images, prepared.mean, draws, backend)
+        passes.place_bytes(PLAN, images, prepared.mean, draws, backend)
 
     benchmark.pedantic(work, rounds=20, iterations=1, warmup_rounds=3)
     record(benchmark, len(indices), "prepared to augmented, batch 128, one core")
@@ -118,7 +119,7 @@ def test_loader_of_prepared(benchmark, prepared):
 
     def work():
         for batch in loader.epoch(1):
-            network.place_bytes(PLAN, batch.images, prepared.mean, batch.draws, backend)
+            passes.place_bytes(PLAN, batch.images, prepared.mean, batch.draws, backend)
 
     benchmark.pedantic(work, rounds=10, iterations=1, warmup_rounds=2)
     record(benchmark, len(prepared.train), f"prepared to augmented through the loader, {len(cpus())} cores")

@@ -7,11 +7,12 @@ The table groups backends by layer and direction. FLOPs, bytes and rates are in 
 import numpy as np
 import pytest
 
-from refnet import environment, nets
-from refnet.backend import load
+from refnet import nets
+from refnet.backend.interface import load
 from refnet.bench.ops import BackendLayers, amounts
-from refnet.fuse import fuse
-from refnet.walk import walk
+from refnet.machine import environment
+from refnet.network.fuse import fuse
+from refnet.network.walk import walk
 
 PLAN = fuse(nets.get("paper").plan(2))
 LAYERS = [step.name for step in PLAN.steps if step.column == 0 and step.layer.op != "gather"]

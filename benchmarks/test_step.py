@@ -5,8 +5,8 @@
 
 import pytest
 
-from refnet import environment
 from refnet.bench.contender import LAYOUTS, PEERS, Spec, contender
+from refnet.machine import environment
 
 
 def time_training(benchmark, spec):

@@ -25,7 +25,7 @@ import tomli_w
 
 from refnet.errors import ConfigError
 from refnet.nets.variants import VARIANTS
-from refnet.printable import printable
+from refnet.terminal.printable import printable
 
 _PREFIX = "REFNET_"
 # What people bring from other trainers and spelling alone would not lead to the right key.

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from refnet import backend as backends
-from refnet import nets, network
+from refnet import nets
+from refnet.backend import interface as backends
 from refnet.config import Config
-from refnet.fuse import fuse
-from refnet.model import begin, train_step
-from refnet.plan import crossings
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.plan import crossings
+from refnet.training.step import begin, train_step
 
 COUNT = torch.cuda.device_count()
 PLACES = [("cuda:0",), ("cuda:0", "cuda:1")][: max(1, COUNT)]  # without any, loading the backend says what is missing
@@ -26,7 +27,7 @@ def trained(devices, *, graph=False, steps=20, batch=16):
     for step in range(1, steps + 1):
         count = batch if step < steps else batch // 2
         images, labels = rng.integers(-8, 9, (count, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, count)
-        losses.append(train_step(model, network.place(plan, images, backend), labels, 0.02 / step, step))
+        losses.append(train_step(model, passes.place(plan, images, backend), labels, 0.02 / step, step))
     return losses, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
 
 
@@ -48,8 +49,8 @@ def test_what_crosses(devices, exchange):
     backend = backends.load("triton", columns=2, devices=devices, exchange=exchange)
     plan = nets.get("digits").plan(2)
     model = begin(plan, Config(net="digits"), backend)
-    images = network.place(plan, np.ones((3, 1, 8, 8), np.float32), backend)
-    tape = network.forward(plan, model.params, images, backend, record=False)
+    images = passes.place(plan, np.ones((3, 1, 8, 8), np.float32), backend)
+    tape = passes.forward(plan, model.params, images, backend, record=False)
     assert tape.crossings == crossings(plan, 3, itemsize=backend.exchange_itemsize)
     assert np.isfinite(backend.to_numpy(tape.output)).all()
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from threadpoolctl import threadpool_limits
 
-from refnet.checkpoint import Checkpoint, expected_shapes
 from refnet.config import Config
-from refnet.schedule import Rate
-from refnet.state import DataFacts, Facts, State, Validated
+from refnet.runs.checkpoint import Checkpoint, expected_shapes
+from refnet.runs.state import DataFacts, Facts, State, Validated
+from refnet.training.schedule import Rate
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 

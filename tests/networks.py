@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refnet import backend as backends
-from refnet import nets, network, ops
-from refnet.initial import initialise
-from refnet.layers import Draw
-from refnet.reference import NumpyBackend
+from refnet import nets, ops
+from refnet.backend import interface as backends
+from refnet.backend.reference import NumpyBackend
+from refnet.network import passes
+from refnet.network.initial import initialise
+from refnet.network.layers import Draw
 
 NAMES = ("numpy", "loopback")
 SEED, STEP = 11, 3
@@ -42,13 +43,13 @@ class Outcome:
     recorded: int = 0
 
 
-def passes(plan, host, images, labels, backend, draw=None):
-    params = network.place_params(plan, host, backend)
-    tape = network.forward(plan, params, network.place(plan, images, backend), backend, draw=draw)
+def forward_and_backward(plan, host, images, labels, backend, draw=None):
+    params = passes.place_params(plan, host, backend)
+    tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, draw=draw)
     recorded = len(tape.steps)
     truth = backend.asarray(labels)
     loss, p = backend.softmax_xent.forward(tape.output, truth)
-    gradients = network.backward(tape, backend.softmax_xent.backward(p, truth))
+    gradients = passes.backward(tape, backend.softmax_xent.backward(p, truth))
     host_of = backend.to_numpy
     return Outcome(
         host_of(tape.output), host_of(loss), {k: host_of(g) for k, g in gradients.items()}, tape.crossings, recorded
@@ -127,15 +128,15 @@ def sgd(params, velocities, gradients, backend):
 
 def train(plan, host, images, labels, backend, *, count, seed=SEED, only=None, per_step=None):
     """Take SGD steps with dropout on; returns losses and the parameters. `only` holds gradients to a mask."""
-    params = network.place_params(plan, host, backend)
-    velocities = network.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
+    params = passes.place_params(plan, host, backend)
+    velocities = passes.place_params(plan, {name: np.zeros_like(a) for name, a in host.items()}, backend)
     truth = backend.asarray(labels)
     losses = []
     for step in range(count):
-        placed = network.place(plan, images, backend)
-        tape = network.forward(plan, params, placed, backend, draw=Draw(seed, step))
+        placed = passes.place(plan, images, backend)
+        tape = passes.forward(plan, params, placed, backend, draw=Draw(seed, step))
         loss, p = backend.softmax_xent.forward(tape.output, truth)
-        gradients = network.backward(tape, backend.softmax_xent.backward(p, truth))
+        gradients = passes.backward(tape, backend.softmax_xent.backward(p, truth))
         if only:
             gradients = {name: gradient * only[name] for name, gradient in gradients.items()}
         losses.append(backend.to_numpy(loss).copy())
@@ -159,16 +160,16 @@ def dot(a, b):
 
 def forward_of(plan, params, x, name, draw=None):
     loaded = backends.load(name, columns=plan.columns)
-    placed = network.place_params(plan, params, loaded)
-    return loaded.to_numpy(network.forward(plan, placed, network.place(plan, x, loaded), loaded, draw=draw).output)
+    placed = passes.place_params(plan, params, loaded)
+    return loaded.to_numpy(passes.forward(plan, placed, passes.place(plan, x, loaded), loaded, draw=draw).output)
 
 
 def backward_of(plan, params, x, dy, name, draw=None):
     loaded = backends.load(name, columns=plan.columns)
-    placed = network.place_params(plan, params, loaded)
-    tape = network.forward(plan, placed, network.place(plan, x, loaded), loaded, draw=draw)
+    placed = passes.place_params(plan, params, loaded)
+    tape = passes.forward(plan, placed, passes.place(plan, x, loaded), loaded, draw=draw)
     # Nothing says which column the last step lives in but the step.
-    gradients = network.backward(tape, loaded.asarray(dy, plan.steps[-1].column))
+    gradients = passes.backward(tape, loaded.asarray(dy, plan.steps[-1].column))
     return {key: loaded.to_numpy(gradient) for key, gradient in gradients.items()}
 
 

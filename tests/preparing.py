@@ -5,7 +5,7 @@ from PIL import Image
 
 from refnet.data import open_dataset, prepare, read_source
 from refnet.data.parallel import Reading
-from refnet.progress import Quiet
+from refnet.terminal.progress import Quiet
 
 SIZE = 12
 IMAGE = SIZE * SIZE * 3

@@ -9,8 +9,8 @@ from math import prod
 import numpy as np
 import pytest
 
-from refnet import nets, network
-from refnet.backend import load
+from refnet import nets
+from refnet.backend.interface import load
 from refnet.bench import figures, machine, report, saved, step, timing
 from refnet.bench.contender import Spec, contender, forget_peak, peak_bytes
 from refnet.bench.machine import Peak, differences
@@ -18,10 +18,11 @@ from refnet.bench.ops import DATA, WEIGHT, BackendLayers, Row, has_halves, time_
 from refnet.bench.step import Entry
 from refnet.bench.timing import Timing, in_rounds, timed
 from refnet.errors import BackendUnavailableError, ConfigError
-from refnet.fuse import fuse
-from refnet.initial import initialise
-from refnet.progress import Quiet
-from refnet.walk import DRAW, Tapped, images_of, walk
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.initial import initialise
+from refnet.network.walk import DRAW, Tapped, images_of, walk
+from refnet.terminal.progress import Quiet
 
 DIGITS = nets.get("digits")
 PLAN = DIGITS.plan(2)
@@ -123,8 +124,8 @@ class TestWalk:
         backend = load("numpy", columns=2)
         visits = {visit.step.name: visit for visit in walk(plan, backend, 3)}
         assert list(visits) == [step.name for step in plan.steps]
-        params = network.place_params(plan, initialise(plan, 0), backend)
-        tape = network.forward(plan, params, network.place(plan, images_of(plan, 3), backend), backend, draw=DRAW)
+        params = passes.place_params(plan, initialise(plan, 0), backend)
+        tape = passes.forward(plan, params, passes.place(plan, images_of(plan, 3), backend), backend, draw=DRAW)
         last = visits[plan.steps[-1].name]
         np.testing.assert_array_equal(last.run(backend)()[0], tape.output)
         for visit in visits.values():
@@ -245,7 +246,7 @@ class TestContenders:
 
     def test_a_layer_that_the_peer_lacks(self):
         from refnet.bench.torch_peer import Peer
-        from refnet.plan import Layer
+        from refnet.network.plan import Layer
 
         net = replace(DIGITS, layers=(replace(DIGITS.layers[0], op="conv9d"), *DIGITS.layers[1:]))
         plan = replace(
@@ -343,7 +344,7 @@ import os, sys
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "refnet.train":
+        if name == "refnet.training.loop":
             print("from a library", flush=True)
             os.write(1, b"from its C part")
 

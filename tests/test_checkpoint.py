@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from refnet import checkpoint
-from refnet.checkpoint import expected_shapes
 from refnet.errors import CheckpointError
+from refnet.runs import checkpoint
+from refnet.runs.checkpoint import expected_shapes
 
 
 @pytest.fixture(scope="module")

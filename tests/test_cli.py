@@ -12,7 +12,7 @@ import refnet
 from refnet import cli
 from refnet.cli import COMMANDS, EXIT_CODES, main
 from refnet.errors import DataError, RefnetError
-from refnet.metrics import Metrics
+from refnet.runs.metrics import Metrics
 
 ERRORS = {2: "usage", 3: "data", 4: "checkpoint", 5: "numeric", 6: "backend"}
 CODES = {0: "done", **ERRORS, 129: "interrupted", 130: "interrupted", 143: "interrupted"}
@@ -227,7 +227,7 @@ def test_a_setting_that_is_not_allowed(fails, argv, expected):
     [([], 2, "net paper has no data of its own"), (["--data", "none"], 3, "none does not")],
 )
 def test_data_is_looked_for_before_the_long_work(fails, monkeypatch, data, code, expected):
-    monkeypatch.setattr("refnet.session.begin", raising(AssertionError("too early")))
+    monkeypatch.setattr("refnet.training.session.begin", raising(AssertionError("too early")))
     found, err = fails("train", "--net", "paper", *data)
     assert found == code
     assert expected in err
@@ -327,7 +327,7 @@ def test_a_file_called_runs(fails):
 
 
 def test_out_of_memory(refnet_, monkeypatch):
-    monkeypatch.setattr("refnet.train.train_step", raising(MemoryError("Unable to allocate 3 TiB")))
+    monkeypatch.setattr("refnet.training.loop.train_step", raising(MemoryError("Unable to allocate 3 TiB")))
     code, _, err = refnet_("train", "--json", "--batch", "99999999")
     assert code == 2
     assert err.splitlines()[-1] == "refnet: out of memory (Unable to allocate 3 TiB); a smaller --batch needs less"
@@ -359,7 +359,7 @@ def test_an_interrupt_while_starting(refnet_, monkeypatch):
 
 
 def test_a_disk_that_fills_up(refnet_, monkeypatch):
-    monkeypatch.setattr("refnet.metrics.os.write", raising(OSError(28, "No space left on device")))
+    monkeypatch.setattr("refnet.runs.metrics.os.write", raising(OSError(28, "No space left on device")))
     code, _, err = refnet_("train", "--json", "--run-dir", "run", "--max-steps", "2")
     assert code == 4
     assert "No space left on device" in err.splitlines()[-1]

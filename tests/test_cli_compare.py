@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refnet import backend as registry
-from refnet import compare
+from refnet.backend import interface as registry
+from refnet.backend.reference import NumpyBackend
 from refnet.cli import compare as command
 from refnet.cli import main
 from refnet.ops import conv2d_relu, dropout, lrn, sgd, softmax_xent
-from refnet.reference import NumpyBackend
+from refnet.testing import compare
 from refnet.testing.cases import CASES, case_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,10 +11,10 @@ import numba
 import pytest
 from refnet_numba import doctor as numbas
 
-from refnet import backend as registry
-from refnet import doctor, environment
+from refnet.backend import interface as registry
 from refnet.cli import main
-from refnet.environment import THREAD_LIMITS, note, physical_cores, throttles
+from refnet.machine import doctor, environment
+from refnet.machine.environment import THREAD_LIMITS, note, physical_cores, throttles
 
 SETTINGS = (*THREAD_LIMITS, *environment.BLAS_CHOICES, *numbas.SLOW, "NUMBA_NUM_THREADS")
 CORES = len(environment.cpus())
@@ -306,5 +306,5 @@ class TestWarmup:
         def interrupt(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("refnet.warmup.train_step", interrupt)
+        monkeypatch.setattr("refnet.training.warmup.train_step", interrupt)
         assert refnet_("warmup", "--net", "digits") == (130, "", "refnet: interrupted\n")

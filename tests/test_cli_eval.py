@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import generations, neighbours
-from refnet.checkpoint import Checkpoint
 from refnet.cli import main
-from refnet.data import digits
-from refnet.trained import open_trained
+from refnet.data.readers import digits
+from refnet.evaluation import neighbours
+from refnet.evaluation.trained import open_trained
+from refnet.runs import generations
+from refnet.runs.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refnet.data import describe, open_dataset, read_source
-from refnet.data.cifar import CLASSES, RECORD, TEST, TRAIN
+from refnet.data.readers.cifar import CLASSES, RECORD, TEST, TRAIN
 from refnet.errors import DataError
 
 EACH = 40  # records in a file
@@ -71,7 +71,7 @@ def test_the_folder_that_the_archive_makes(root, tmp_path):
 def test_another_form_is_made_as_from_a_file(root, size, channels):
     from PIL import Image
 
-    from refnet.data.picture import read
+    from refnet.data.decode import read
 
     source = read_source(str(root))
     Image.fromarray(source.test.pixels[7]).save(root / "a.png")

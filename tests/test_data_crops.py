@@ -7,7 +7,7 @@ from refnet.data.crops import Augmentation, _words, centre
 from refnet.data.dataset import Colours
 from refnet.errors import ConfigError
 from refnet.ops import augment, philox
-from refnet.random import Purpose, normal
+from refnet.randomness import Purpose, normal
 
 N, H, W, C = 40, 7, 9, 3
 SIZE = (5, 6)

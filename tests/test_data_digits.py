@@ -8,7 +8,7 @@ import pytest
 
 from refnet.data import check_fits, describe, open_dataset
 from refnet.data.dataset import ArraySplit
-from refnet.data.digits import split
+from refnet.data.readers.digits import split
 from refnet.errors import DataError
 
 

@@ -17,7 +17,7 @@ from refnet.cli import main
 from refnet.data import fetch as fetching
 from refnet.data.fetch import SETS, File, cache, extract, fetch
 from refnet.errors import ConfigError, DataError
-from refnet.progress import Quiet
+from refnet.terminal.progress import Quiet
 
 
 def tgz(entries):

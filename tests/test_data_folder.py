@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from refnet.data import describe, open_dataset, opened, statistics
+from refnet.data.decode import read
 from refnet.data.parallel import Reading
-from refnet.data.picture import read
 from refnet.errors import DataError
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refnet.data import open_dataset, prepare, read_source
-from refnet.data.cifar import RECORD, TEST, TRAIN
+from refnet.data.archive import members
+from refnet.data.decode import fault, read
 from refnet.data.fetch import extract
 from refnet.data.parallel import Reading
-from refnet.data.picture import fault, read
-from refnet.data.section import members
+from refnet.data.readers.cifar import RECORD, TEST, TRAIN
 from refnet.errors import DataError
-from refnet.progress import Quiet
+from refnet.terminal.progress import Quiet
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

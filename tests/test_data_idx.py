@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refnet.data import open_dataset, read_source
-from refnet.data.idx import CLOTHES
+from refnet.data.readers.idx import CLOTHES
 from refnet.errors import DataError
 
 SHAPE = (5, 4)  # rows and columns
@@ -144,7 +144,7 @@ def test_a_label_that_nothing_has(root):
 
 
 def test_fashion_mnist_is_known_by_its_labels(root, monkeypatch):
-    from refnet.data import idx as reader
+    from refnet.data.readers import idx as reader
 
     _, labels = contents("train")
     monkeypatch.setattr(reader, "FASHION", hashlib.sha256(labels.astype(np.uint8).tobytes()).hexdigest())

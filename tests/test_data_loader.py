@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from refnet.cli import main
-from refnet.data import open_dataset, picture
+from refnet.data import decode, open_dataset
 from refnet.data.crops import Augmentation
 from refnet.data.dataset import ArraySplit, Split
 from refnet.data.loader import AHEAD, Loader, batches
@@ -273,11 +273,9 @@ def test_results_are_in_order_whatever_takes_long():
 
 @pytest.mark.usefixtures("cwd")
 def test_a_training_ends_with_the_path_that_hangs(monkeypatch, capsys):
-    read, released = picture.read, threading.Event()
+    read, released = decode.read, threading.Event()
     victim = min(PHOTOS.glob("*/*")).name
-    monkeypatch.setattr(
-        picture, "read", lambda place, *form: released.wait() if victim in place else read(place, *form)
-    )
+    monkeypatch.setattr(decode, "read", lambda place, *form: released.wait() if victim in place else read(place, *form))
     code = main(["train", "--json", "--data", str(PHOTOS), "--read-timeout", "2"])
     released.set()
     assert code == 3

@@ -5,7 +5,7 @@ import pytest
 
 from refnet.data.order import epoch_order, permutation
 from refnet.ops import philox
-from refnet.random import Purpose
+from refnet.randomness import Purpose
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 1000])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.data.picture import fault, read
+from refnet.data.decode import fault, read
 from refnet.errors import DataError
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"

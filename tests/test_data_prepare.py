@@ -19,7 +19,7 @@ from PIL import Image
 from preparing import COUNTS, IMAGE, SIZE, contents, everything, opened, run, tree
 
 from refnet.cli import main
-from refnet.data import picture, prepare, read_source, statistics
+from refnet.data import decode, prepare, read_source, statistics
 from refnet.errors import ConfigError, DataError
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
@@ -83,7 +83,7 @@ def test_photographs(tmp_path):
     run(PHOTOS, tmp_path / "made", size=256)
     made = opened(tmp_path / "made", 256)
     for index, path in enumerate(read_source(str(PHOTOS)).train.paths):
-        assert np.array_equal(made.train.images(np.array([index]))[0], picture.read(path, 256, 3))
+        assert np.array_equal(made.train.images(np.array([index]))[0], decode.read(path, 256, 3))
     deviations = made.colours.deviations
     assert 10 < deviations[0] < deviations[1] < 60  # over ImageNet they are 20, 37 and 122
     assert 80 < deviations[2] < 140
@@ -188,13 +188,13 @@ def test_a_shard_of_which_nothing_can_be_read(tmp_path, monkeypatch):
     made = opened(tmp_path / "made")
     assert not (tmp_path / "made" / "train-00001.npy").exists()
     assert len(made.train) == 250
-    assert np.array_equal(made.train.images(np.array([2]))[0], picture.read(str(source / "train/a/004.png"), SIZE, 3))
+    assert np.array_equal(made.train.images(np.array([2]))[0], decode.read(str(source / "train/a/004.png"), SIZE, 3))
 
 
 def test_a_read_that_hangs(source, tmp_path, monkeypatch):
-    read, released = picture.read, threading.Event()
+    read, released = decode.read, threading.Event()
     monkeypatch.setattr(
-        picture, "read", lambda place, *form: released.wait() if "a/013.png" in place else read(place, *form)
+        decode, "read", lambda place, *form: released.wait() if "a/013.png" in place else read(place, *form)
     )
     with pytest.raises(DataError, match=r"a/013\.png cannot be read: it takes longer than 2 s"):
         run(source, tmp_path / "made", timeout=2)
@@ -208,20 +208,20 @@ def test_a_read_that_hangs(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("after", [1, 40, 119])
 def test_going_on_after_a_break(source, tmp_path, monkeypatch, after):
     run(source, tmp_path / "whole")
-    read, count = picture.read, iter(range(10**6))
+    read, count = decode.read, iter(range(10**6))
 
     def breaking(*arguments):
         if next(count) == after:
             raise OSError(28, "No space left on device")
         return read(*arguments)
 
-    monkeypatch.setattr(picture, "read", breaking)
+    monkeypatch.setattr(decode, "read", breaking)
     with pytest.raises(
         ConfigError, match=r"made cannot be written: No space left on device; .*the same command goes on"
     ):
         run(source, tmp_path / "made", threads=1)
     shards = {path: path.stat().st_ino for path in (tmp_path / "made").glob("*-0*.npy")}
-    monkeypatch.setattr(picture, "read", read)
+    monkeypatch.setattr(decode, "read", read)
     summary = run(source, tmp_path / "made")
     assert summary.shards_kept == len(shards)
     assert all(path.stat().st_ino == inode for path, inode in shards.items())

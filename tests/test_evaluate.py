@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet import network
 from refnet.data.dataset import ArraySplit
 from refnet.errors import NumericError
-from refnet.evaluate import Score, score, top_k_error
-from refnet.plan import linear, split
+from refnet.evaluation.score import Score, score, top_k_error
+from refnet.network import passes
+from refnet.network.plan import linear, split
 
 CLASSES = 7
 
@@ -83,7 +83,7 @@ def net():
 
 def scored(net, images, mean, backend, **options):
     plan, host = net
-    return score(plan, network.place_params(plan, host, backend), images, mean, backend, **options)
+    return score(plan, passes.place_params(plan, host, backend), images, mean, backend, **options)
 
 
 def by_hand(net, images, mean):

@@ -7,18 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet import backend as backends
-from refnet import evaluation, generations, network
-from refnet.checkpoint import Checkpoint
-from refnet.data import Reading, digits
+from refnet.backend import interface as backends
+from refnet.data import Reading
 from refnet.data.crops import centre, ten
 from refnet.data.dataset import ArraySplit
+from refnet.data.readers import digits
 from refnet.errors import CheckpointError, ConfigError, NumericError
-from refnet.evaluate import score
-from refnet.evaluation import PROTOCOLS, Tally, blend, evaluate, likeliest, look, search
+from refnet.evaluation import protocol
+from refnet.evaluation.protocol import PROTOCOLS, Tally, blend, evaluate, likeliest, look, search
+from refnet.evaluation.score import score
+from refnet.evaluation.trained import Trained, check_data, check_members, open_trained
 from refnet.nets.net import Net
-from refnet.plan import linear, relu
-from refnet.trained import Trained, check_data, check_members, open_trained
+from refnet.network import passes
+from refnet.network.plan import linear, relu
+from refnet.runs import generations
+from refnet.runs.checkpoint import Checkpoint
 
 SIDE, CROP, CLASSES = 4, (2, 3), 3
 READING = Reading(threads=1)
@@ -42,7 +45,7 @@ def trained_of(checkpoint_of):
         facts = checkpoint_of().facts
         data = replace(facts.data, image_shape=(SIDE, SIDE, 2))
         facts = replace(facts, classes=("a", "b", "c"), data=data)
-        placed = network.place_params(plan, params, backend)
+        placed = passes.place_params(plan, params, backend)
         return Trained(where, facts, net, plan, placed, backend.asarray(mean), backend)
 
     return make
@@ -312,4 +315,4 @@ def test_an_output_without_a_class_has_a_name(trained_of):
 
 
 def test_protocols_are_the_first_views():
-    assert evaluation.PROTOCOLS == {"centre": 1, "ten": 10}
+    assert protocol.PROTOCOLS == {"centre": 1, "ten": 10}

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet import checkpoint, files, generations
+from refnet import files
+from refnet.runs import checkpoint, generations
 
 TRAIN = [sys.executable, "-m", "refnet", "train"]
 MB = 1 << 20

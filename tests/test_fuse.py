@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from refnet import network
 from refnet.errors import ShapeError
-from refnet.fuse import fuse
-from refnet.initial import initialise
-from refnet.layers import Draw
 from refnet.nets import get
-from refnet.plan import conv, linear, relu, split, tanh
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.initial import initialise
+from refnet.network.layers import Draw
+from refnet.network.plan import conv, linear, relu, split, tanh
 
 CONV = conv("conv", 4, 3, sigma=1, bias=0)
 
@@ -53,7 +53,7 @@ def test_a_split_last_layer_is_refused_fused_too(backend):
     plan = fuse(split((CONV, relu("relu"), linear("fc", 2, sigma=1, bias=0), relu("end")), 2, (3, 5, 6)))
     images = [np.zeros((1, 3, 5, 6), np.float32)] * 2
     with pytest.raises(ShapeError, match="fc, is split"):
-        network.forward(plan, initialise(plan, 0), images, backend)
+        passes.forward(plan, initialise(plan, 0), images, backend)
 
 
 @pytest.mark.parametrize("columns", [1, 2])
@@ -65,10 +65,10 @@ def test_fusing_changes_no_bit(two_columns, columns):
     labels = backend.asarray(rng.integers(0, net.outputs, 5))
     found = []
     for plan in (net.plan(columns), fuse(net.plan(columns))):
-        params = network.place_params(plan, initialise(plan, 3), backend)
-        tape = network.forward(plan, params, network.place(plan, images, backend), backend, draw=Draw(0, 1))
+        params = passes.place_params(plan, initialise(plan, 3), backend)
+        tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, draw=Draw(0, 1))
         loss, p = backend.softmax_xent.forward(tape.output, labels)
-        gradients = network.backward(tape, backend.softmax_xent.backward(p, labels))
+        gradients = passes.backward(tape, backend.softmax_xent.backward(p, labels))
         found.append({"loss": loss, **gradients})
     plain, fused = ({name: backend.to_numpy(a) for name, a in each.items()} for each in found)
     assert plain.keys() == fused.keys()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from refnet import generations, runs
 from refnet.cli import main
 from refnet.config import Config, to_toml
+from refnet.runs import directory, generations
 
 HOSTILE = "\x1b]0;owned\x07[red]<b>x\u202ey"
 
@@ -79,7 +79,7 @@ def test_runs_json(copy, refnet_):
 
 
 def test_a_run_in_training(copy, refnet_):
-    with runs.RunDirectory.reopen(copy / "b-stopped"):
+    with directory.RunDirectory.reopen(copy / "b-stopped"):
         assert " training " in refnet_("runs")[1]
         assert "b-stopped, training" in refnet_("show", copy / "b-stopped")[1]
 

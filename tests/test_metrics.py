@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.metrics import Metrics, truncate
+from refnet.runs.metrics import Metrics, truncate
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_full_disk_costs_no_line(path):
 
 def test_a_write_that_takes_only_a_part_is_gone_on_with(path, monkeypatch):
     write = os.write
-    monkeypatch.setattr("refnet.metrics.os.write", lambda file, content: write(file, content[:5]))
+    monkeypatch.setattr("refnet.runs.metrics.os.write", lambda file, content: write(file, content[:5]))
     with Metrics(path) as metrics:
         metrics.log("step", step=1)
         metrics.log("step", step=2)

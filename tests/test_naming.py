@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import checkpoint, generations
 from refnet.cli import main
 from refnet.data import read_source
 from refnet.data.naming import FILES, captions, names, read_words
 from refnet.errors import DataError
+from refnet.runs import checkpoint, generations
 
 CLASSES = ("n01440764", "n02012849", "n03126707")
 WORDS = ("tench, Tinca tinca", "crane", "crane")

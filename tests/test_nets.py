@@ -9,9 +9,9 @@ import pytest
 
 from refnet import nets
 from refnet.errors import ConfigError
-from refnet.initial import initialise
+from refnet.network.initial import initialise
+from refnet.network.plan import IMAGE, Plan, crossings, split
 from refnet.ops import dropout, lrn
-from refnet.plan import IMAGE, Plan, crossings, split
 
 # spec.md, section 1: the layer, its output over both columns, its parameters, its forward MMAC for an image.
 TABLE = {

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from networks import SEED, ZERO, BackwardsOrder, assert_losses_agree, each_backend, sgd, some_params, train
 
-from refnet import backend as backends
-from refnet import nets, network
+from refnet import nets
+from refnet.backend import interface as backends
+from refnet.backend.reference import NumpyBackend
 from refnet.errors import ShapeError
-from refnet.initial import initialise
-from refnet.plan import conv, linear, split
-from refnet.reference import NumpyBackend
+from refnet.network import passes
+from refnet.network.initial import initialise
+from refnet.network.plan import conv, linear, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # most arrays here are small
 
@@ -30,15 +31,15 @@ class TestDoor:
     )
     def test_parameters_are_named(self, example, name, door, key, shape, said):
         loaded = backends.load(name, columns=2)
-        images = network.place(example.plan, example.images, loaded)
+        images = passes.place(example.plan, example.images, loaded)
         host = dict(example.host)
         host.pop(key, None)
         if shape is not None:
             host[key] = np.zeros(shape)
         params = {each: loaded.asarray(a) for each, a in host.items()}
         enter = {
-            "place_params": lambda: network.place_params(example.plan, host, loaded),
-            "forward": lambda: network.forward(example.plan, params, images, loaded),
+            "place_params": lambda: passes.place_params(example.plan, host, loaded),
+            "forward": lambda: passes.forward(example.plan, params, images, loaded),
         }
         with pytest.raises(ShapeError, match=said) as caught:
             enter[door]()
@@ -59,22 +60,22 @@ class TestDoor:
     )
     def test_images_are_named(self, example, name, shapes, said):
         loaded = backends.load(name, columns=2)
-        params = network.place_params(example.plan, example.host, loaded)
+        params = passes.place_params(example.plan, example.host, loaded)
         images = [loaded.asarray(np.zeros(shape), min(column, 1)) for column, shape in enumerate(shapes)]
         with pytest.raises(ShapeError, match=said):
-            network.forward(example.plan, params, images, loaded)
+            passes.forward(example.plan, params, images, loaded)
 
     def test_columns_that_got_different_batches(self, example, name):
         loaded = backends.load(name, columns=2)
-        params = network.place_params(example.plan, example.host, loaded)
+        params = passes.place_params(example.plan, example.host, loaded)
         images = [loaded.asarray(np.zeros((5 + column, 1, 8, 8)), column) for column in (0, 1)]
         with pytest.raises(ShapeError, match="column 1"):
-            network.forward(example.plan, params, images, loaded)
+            passes.forward(example.plan, params, images, loaded)
 
     def test_what_is_placed_is_a_copy_in_its_column(self, example, name):
         loaded = backends.load(name, columns=2)
-        params = network.place_params(example.plan, example.host, loaded)
-        images = network.place(example.plan, example.images, loaded)
+        params = passes.place_params(example.plan, example.host, loaded)
+        images = passes.place(example.plan, example.images, loaded)
         assert len(images) == 2
         if name == "loopback":
             assert [a._column for a in images] == [0, 1]
@@ -128,28 +129,28 @@ class TestMisuse:
     def loaded(self, layers, columns=2, backend_columns=2):
         plan = split(layers, columns, (2, 5, 5))
         backend = backends.load("loopback", columns=backend_columns)
-        params = network.place_params(plan, some_params(plan), backend)
-        return plan, params, network.place(plan, np.zeros((3, 2, 5, 5)), backend), backend
+        params = passes.place_params(plan, some_params(plan), backend)
+        return plan, params, passes.place(plan, np.zeros((3, 2, 5, 5)), backend), backend
 
     def test_a_last_layer_that_is_split(self):
         layers = (conv("a", 4, 3, **ZERO), linear("z", 4, reads="own", **ZERO))
         with pytest.raises(ShapeError, match="the last layer, z, is split; it must be in one column"):
-            network.forward(*self.loaded(layers))
+            passes.forward(*self.loaded(layers))
 
     def test_a_backend_of_fewer_columns(self):
         layers = (conv("a", 4, 3, **ZERO), linear("z", 4, columns="one", **ZERO))
         with pytest.raises(ShapeError, match="the network has 2 columns, backend loopback was loaded for 1"):
-            network.forward(*self.loaded(layers, backend_columns=1))
+            passes.forward(*self.loaded(layers, backend_columns=1))
 
     @pytest.mark.parametrize("record", [True, False])
     def test_a_tape_that_is_empty(self, record):
         plan, params, images, backend = self.loaded((linear("z", 4, columns="one", **ZERO),))
-        tape = network.forward(plan, params, images, backend, record=record)
+        tape = passes.forward(plan, params, images, backend, record=record)
         dy = backend.asarray(np.ones((3, 4)))
         if record:
-            network.backward(tape, dy)
+            passes.backward(tape, dy)
         with pytest.raises(ValueError, match="the tape is empty"):
-            network.backward(tape, dy)
+            passes.backward(tape, dy)
 
     def test_a_network_of_nothing(self):
         with pytest.raises(ShapeError, match="at least one layer"):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from networks import LABELS, assert_close, each_backend, longest_sum, train
 
-from refnet import backend as backends
-from refnet.plan import split
-from refnet.reference import NumpyBackend
+from refnet.backend import interface as backends
+from refnet.backend.reference import NumpyBackend
+from refnet.network.plan import split
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # most arrays here are small
 

@@ -13,17 +13,18 @@ from networks import (
     backward_of,
     dot,
     each_backend,
+    forward_and_backward,
     forward_of,
-    passes,
     some_params,
     whole_numbers,
 )
 
-from refnet import backend as backends
-from refnet import network, ops
-from refnet.layers import LAYERS, Draw, Run
-from refnet.plan import conv, dropout, linear, maxpool, relu, split
-from refnet.random import Purpose
+from refnet import ops
+from refnet.backend import interface as backends
+from refnet.network import passes
+from refnet.network.layers import LAYERS, Draw, Run
+from refnet.network.plan import conv, dropout, linear, maxpool, relu, split
+from refnet.randomness import Purpose
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # most arrays here are small
 
@@ -158,7 +159,7 @@ class TestDropout:
 
         def part(rows, sample):
             images, labels = example.images[rows], example.labels[rows]
-            return passes(example.plan, example.host, images, labels, loaded, Draw(SEED, STEP, sample))
+            return forward_and_backward(example.plan, example.host, images, labels, loaded, Draw(SEED, STEP, sample))
 
         whole, first, second = part(slice(None), 0), part(slice(cut), 0), part(slice(cut, None), cut)
         assert_close(np.vstack([first.logits, second.logits]), whole.logits, example.tolerance)
@@ -230,9 +231,9 @@ class TestDropout:
         loaded = backends.load(name, columns=2)
 
         def logits(draw):
-            placed = network.place_params(example.plan, example.host, loaded)
-            images = network.place(example.plan, example.images, loaded)
-            return loaded.to_numpy(network.forward(example.plan, placed, images, loaded, draw=draw).output).tobytes()
+            placed = passes.place_params(example.plan, example.host, loaded)
+            images = passes.place(example.plan, example.images, loaded)
+            return loaded.to_numpy(passes.forward(example.plan, placed, images, loaded, draw=draw).output).tobytes()
 
         draws = [Draw(0, 0), Draw(0, 1), Draw(1, 0), Draw(0, 0, 1), None]
         assert len({logits(draw) for draw in draws}) == len(draws)

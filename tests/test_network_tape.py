@@ -3,10 +3,10 @@
 import pytest
 from networks import LABELS, SEED, STEP, ZERO, Watch, each_backend, some_params, whole_numbers
 
-from refnet import backend as backends
-from refnet import network
-from refnet.layers import Draw
-from refnet.plan import conv, crossings, dropout, linear, maxpool, split
+from refnet.backend import interface as backends
+from refnet.network import passes
+from refnet.network.layers import Draw
+from refnet.network.plan import conv, crossings, dropout, linear, maxpool, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # most arrays here are small
 
@@ -16,9 +16,9 @@ class TestTape:
     def forward(self, example, name, watch=None, **options):
         loaded = backends.load(name, columns=2)
         watch = Watch(loaded) if watch is None else watch(loaded)
-        params = network.place_params(example.plan, example.host, loaded)
-        images = network.place(example.plan, example.images, loaded)
-        return watch, params, network.forward(example.plan, params, images, watch, **options)
+        params = passes.place_params(example.plan, example.host, loaded)
+        images = passes.place(example.plan, example.images, loaded)
+        return watch, params, passes.forward(example.plan, params, images, watch, **options)
 
     def test_without_a_record_only_the_output_lives(self, example, name):
         """And while it runs, no more than what is still to be read: each column's latest and a gather."""
@@ -76,7 +76,7 @@ class TestTape:
 
         watch.alive_forward = alive_forward
         dy = watch.asarray(whole_numbers(tape.output.shape, 1))
-        network.backward(tape, dy)
+        passes.backward(tape, dy)
         assert tape.steps == []
         assert tape.output is output()
         assert [what.removesuffix(".backward") for what, _ in ran] == [
@@ -100,7 +100,7 @@ class TestTape:
                 most.append(sum(call.results[0]() is not None for call in given))
 
         watch, _, tape = self.forward(example, name, watching, draw=Draw(SEED, STEP))
-        gradients = network.backward(tape, watch.asarray(whole_numbers(tape.output.shape, 1)))
+        gradients = passes.backward(tape, watch.asarray(whole_numbers(tape.output.shape, 1)))
         assert len(most) == sum(step.layer.op != "gather" for step in example.plan.steps)
         assert max(most) <= 4
         alive = [result() for call in watch.calls for result in call.results]
@@ -113,16 +113,16 @@ class TestTape:
         layers = (conv("a", 4, 3, **ZERO), maxpool("p"), conv("c", 4, 1, **ZERO), dropout("d"))
         plan = split((*layers, linear("z", 3, columns="one", **ZERO)), 2, (1, 8, 8))
         watch = Watch(loaded)
-        params = network.place_params(plan, some_params(plan), loaded)
-        images = network.place(plan, whole_numbers((2, 1, 8, 8), 1), loaded)
-        tape = network.forward(plan, params, images, watch, draw=Draw(SEED, STEP))
+        params = passes.place_params(plan, some_params(plan), loaded)
+        images = passes.place(plan, whole_numbers((2, 1, 8, 8), 1), loaded)
+        tape = passes.forward(plan, params, images, watch, draw=Draw(SEED, STEP))
         assert tape.steps != []
         sums = [call for call in watch.calls if call.what == "conv2d.forward"]
         assert [call.results[0]() is None for call in sums] == [True] * 4
 
     def test_every_parameter_gets_a_gradient_of_its_shape(self, example, name):
         _, params, tape = self.forward(example, name)
-        gradients = network.backward(tape, backends.load(name).asarray(whole_numbers(tape.output.shape, 1)))
+        gradients = passes.backward(tape, backends.load(name).asarray(whole_numbers(tape.output.shape, 1)))
         assert {key: gradient.shape for key, gradient in gradients.items()} == example.plan.param_shapes()
         assert {key: gradient.dtype for key, gradient in gradients.items()} == {k: a.dtype for k, a in params.items()}
         if name == "loopback":
@@ -130,10 +130,10 @@ class TestTape:
 
     def test_neither_pass_changes_parameters_or_images(self, example, name):
         loaded = backends.load(name, columns=2)
-        params = network.place_params(example.plan, example.host, loaded)
-        images = network.place(example.plan, example.images, loaded)
-        tape = network.forward(example.plan, params, images, loaded, draw=Draw(SEED, STEP))
-        network.backward(tape, loaded.asarray(whole_numbers(tape.output.shape, 1)))
+        params = passes.place_params(example.plan, example.host, loaded)
+        images = passes.place(example.plan, example.images, loaded)
+        tape = passes.forward(example.plan, params, images, loaded, draw=Draw(SEED, STEP))
+        passes.backward(tape, loaded.asarray(whole_numbers(tape.output.shape, 1)))
         for key, a in params.items():
             assert loaded.to_numpy(a).tobytes() == example.host[key].tobytes()
         for a in images:
@@ -147,6 +147,6 @@ class TestTape:
     def test_the_pixels_get_no_gradient(self, example, name):
         """The first layer's data gradient, as large as the batch of images, is never computed."""
         watch, _, tape = self.forward(example, name)
-        network.backward(tape, watch.asarray(whole_numbers(tape.output.shape, 1)))
+        passes.backward(tape, watch.asarray(whole_numbers(tape.output.shape, 1)))
         gave = [len(call.results) for call in watch.calls if call.what == "conv2d.backward"]
         assert gave == [3] * 6 + [2] * 2

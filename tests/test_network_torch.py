@@ -13,19 +13,20 @@ from networks import (
     assert_close,
     assert_same,
     each_backend,
+    forward_and_backward,
     in_float64,
-    passes,
     pixels,
 )
 from torch.nn import functional
 
-from refnet import backend as backends
-from refnet import nets, network, ops
-from refnet.layers import LAYERS, Draw, Run
+from refnet import nets, ops
+from refnet.backend import interface as backends
+from refnet.backend.reference import NumpyBackend
+from refnet.network import passes
+from refnet.network.layers import LAYERS, Draw, Run
+from refnet.network.plan import crossings
 from refnet.ops import philox
-from refnet.plan import crossings
-from refnet.random import Purpose
-from refnet.reference import NumpyBackend
+from refnet.randomness import Purpose
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # most arrays here are small
 
@@ -173,15 +174,15 @@ class TestAgainstTorch:
     @pytest.mark.parametrize("draw", [Draw(SEED, STEP), None], ids=["training", "test"])
     def test_digits(self, example, name, draw):
         loaded = backends.load(name, columns=2)
-        found = passes(example.plan, example.host, example.images, example.labels, loaded, draw)
+        found = forward_and_backward(example.plan, example.host, example.images, example.labels, loaded, draw)
         assert_same(found, in_torch(example.net, example.host, example.images, example.labels, draw), example.tolerance)
 
     def test_the_example_makes_every_part_bite(self, example):
         """LRN divides by more than a rounding, dropout silences about half, and the classes differ."""
         loaded = backends.load("numpy", columns=2)
         watch = Watch(loaded)
-        images = network.place(example.plan, example.images, loaded)
-        tape = network.forward(example.plan, example.host, images, watch, draw=Draw(SEED, STEP))
+        images = passes.place(example.plan, example.images, loaded)
+        tape = passes.forward(example.plan, example.host, images, watch, draw=Draw(SEED, STEP))
         scales = [call.results[1]() for call in watch.calls if call.what == "lrn.forward"]
         assert len(scales) == 4
         assert all(scale.max() > 2.5 for scale in scales)
@@ -191,7 +192,9 @@ class TestAgainstTorch:
     def test_the_comparison_can_fail(self, example, mistake):
         wrong = {"draw": Draw(SEED, STEP), "labels": LABELS, "host": dict} | WRONG[mistake]
         host = wrong.pop("host")(example.host)
-        found = passes(example.plan, example.host, example.images, LABELS, NumpyBackend(2), Draw(SEED, STEP))
+        found = forward_and_backward(
+            example.plan, example.host, example.images, LABELS, NumpyBackend(2), Draw(SEED, STEP)
+        )
         expected = in_torch(example.net, host, example.images, **wrong)
         with pytest.raises(AssertionError, match="off by"):
             assert_same(found, expected, example.tolerance)
@@ -199,7 +202,7 @@ class TestAgainstTorch:
     @pytest.mark.parametrize("name", ["conv1@1.w", "conv1@0.b", "conv3@0.w", "conv4@1.w", "fc5@0.w", "fc6@0.b"])
     def test_one_wrong_gradient_is_seen(self, example, name):
         draw = Draw(SEED, STEP)
-        found = passes(example.plan, example.host, example.images, example.labels, NumpyBackend(2), draw)
+        found = forward_and_backward(example.plan, example.host, example.images, example.labels, NumpyBackend(2), draw)
         expected = in_torch(example.net, example.host, example.images, example.labels, draw)
         worst = np.abs(found.gradients[name]).argmax()
         found.gradients[name].flat[worst] *= 1 + 1e-9
@@ -225,7 +228,9 @@ def paper():
 
 @pytest.fixture(scope="module")
 def paper_in_float64(paper):
-    return passes(paper.plan, in_float64(paper.host), paper.images, paper.labels, NumpyBackend(2), Draw(SEED, STEP))
+    return forward_and_backward(
+        paper.plan, in_float64(paper.host), paper.images, paper.labels, NumpyBackend(2), Draw(SEED, STEP)
+    )
 
 
 class TestPaper:
@@ -236,7 +241,7 @@ class TestPaper:
     def test_in_float32(self, paper, paper_in_float64):
         """Logits within 1e-4 of the largest, and what crossed is the spec's table, to the byte."""
         images = np.float32(paper.images)
-        found = passes(paper.plan, paper.host, images, paper.labels, NumpyBackend(2), Draw(SEED, STEP))
+        found = forward_and_backward(paper.plan, paper.host, images, paper.labels, NumpyBackend(2), Draw(SEED, STEP))
         assert found.logits.dtype == np.float32
         assert_close(found.logits, paper_in_float64.logits, 1e-4)
         for name, gradient in paper_in_float64.gradients.items():

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refnet import generations, model, network, session
-from refnet.backend import load
+from refnet.backend.interface import load
 from refnet.cli import main
 from refnet.config import Config
 from refnet.data import open_dataset
 from refnet.data.crops import centre
 from refnet.errors import NumericError
-from refnet.model import train_step
 from refnet.nets import get
+from refnet.network import passes
+from refnet.runs import generations
+from refnet.training import session, step
+from refnet.training.step import train_step
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
@@ -24,9 +26,9 @@ pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 def begun():
     """Give a model of the digits net, and a batch."""
     net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
-    begun = model.begin(net.plan(2), Config(), load("numpy", columns=2))
+    begun = step.begin(net.plan(2), Config(), load("numpy", columns=2))
     draws = centre(8, digits.image_shape, net.crop)
-    images = network.place_bytes(begun.plan, digits.train.images(np.arange(8)), digits.mean, draws, begun.backend)
+    images = passes.place_bytes(begun.plan, digits.train.images(np.arange(8)), digits.mean, draws, begun.backend)
     return begun, images, digits.train.labels[:8]
 
 
@@ -54,7 +56,7 @@ def poisoned(monkeypatch, steps, where):
             return real(begun, images, *args)
         if where == "images":
             return real(begun, [np.full_like(each, np.nan) for each in images], *args)
-        backward = model.network.backward
+        backward = step.network.backward
 
         def spoiled(*given):
             gradients = backward(*given)
@@ -62,16 +64,16 @@ def poisoned(monkeypatch, steps, where):
             return gradients
 
         with monkeypatch.context() as patch:
-            patch.setattr(model.network, "backward", spoiled)
+            patch.setattr(step.network, "backward", spoiled)
             return real(begun, images, *args)
 
-    monkeypatch.setattr("refnet.train.train_step", step)
+    monkeypatch.setattr("refnet.training.loop.train_step", step)
 
 
 def session_step():
-    from refnet import train
+    from refnet.training import loop
 
-    return train.train_step
+    return loop.train_step
 
 
 # Where it began
@@ -90,7 +92,7 @@ def test_a_parameter_is_named(begun, name, value):
 @pytest.mark.parametrize("layer", ["conv1@0", "norm2@1", "pool4@0", "fc5.gather@1", "drop5@1"])
 def test_a_layer_is_named(begun, monkeypatch, layer):
     net, images, labels = begun
-    layers = dict(model.network.LAYERS)
+    layers = dict(step.network.LAYERS)
 
     def broken(op):
         def run(step, *args):
@@ -102,7 +104,7 @@ def test_a_layer_is_named(begun, monkeypatch, layer):
 
         return run
 
-    monkeypatch.setattr(model.network, "LAYERS", {op: broken(op) for op in layers})
+    monkeypatch.setattr(step.network, "LAYERS", {op: broken(op) for op in layers})
     with np.errstate(all="ignore"), pytest.raises(NumericError) as caught:
         train_step(net, images, labels, 0.01, 1)
     assert f"layer {layer} is the first whose output is not finite" in str(caught.value)
@@ -120,7 +122,7 @@ def test_a_gradient_is_named_the_first_on_the_way_back(begun, monkeypatch, layer
     """From the layer whose gradient is spoiled, NaN goes on to all before it; the last of the network is the first."""
     net, images, labels = begun
     before = {name: a.copy() for name, a in net.params.items()}
-    layers = dict(model.network.LAYERS)
+    layers = dict(step.network.LAYERS)
 
     def broken(op):
         def run(step, *args):
@@ -131,7 +133,7 @@ def test_a_gradient_is_named_the_first_on_the_way_back(begun, monkeypatch, layer
 
         return run
 
-    monkeypatch.setattr(model.network, "LAYERS", {op: broken(op) for op in layers})
+    monkeypatch.setattr(step.network, "LAYERS", {op: broken(op) for op in layers})
     with np.errstate(all="ignore"), pytest.raises(NumericError, match=f"the gradient of {layer}.b is not finite"):
         train_step(net, images, labels, 0.01, 1)
     assert all(np.array_equal(a, before[name]) for name, a in net.params.items())
@@ -221,8 +223,8 @@ def test_a_run_survives_a_disk_that_is_full_for_a_while(refnet_, monkeypatch):
         steps[0] += 1
         return real(*args)
 
-    monkeypatch.setattr("refnet.train.train_step", step)
-    monkeypatch.setattr("refnet.metrics.os.write", refuse)
+    monkeypatch.setattr("refnet.training.loop.train_step", step)
+    monkeypatch.setattr("refnet.runs.metrics.os.write", refuse)
     code, err = refnet_("--run-dir", "run", "--checkpoint-steps", 2, "--max-steps", 9)
     assert code == 0
     assert err.count("warning: run: the metrics cannot be written: No space left on device; training goes on") == 2
@@ -244,8 +246,8 @@ def test_a_disk_that_stays_full_ends_the_run_at_the_third_failure(refnet_, monke
         steps[0] += 1
         return real(*args)
 
-    monkeypatch.setattr("refnet.train.train_step", step)
-    monkeypatch.setattr("refnet.metrics.os.write", refuse)
+    monkeypatch.setattr("refnet.training.loop.train_step", step)
+    monkeypatch.setattr("refnet.runs.metrics.os.write", refuse)
     code, err = refnet_("--run-dir", "run", "--checkpoint-steps", 2, "--max-steps", 19)
     assert code == 4
     assert "No space left on device (3 times in a row)" in err.splitlines()[-1]

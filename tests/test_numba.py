@@ -10,11 +10,12 @@ from refnet_numba import _jit, _layout, _memory, _microkernel
 from refnet_numba._microkernel import LANES, ROWS, VECTORS
 from threadpoolctl import threadpool_limits
 
-from refnet import backend as backends
-from refnet import nets, network, ops
+from refnet import nets, ops
+from refnet.backend import interface as backends
+from refnet.backend.reference import NumpyBackend
 from refnet.errors import BackendUnavailableError, ConfigError, RefnetError, ShapeError
-from refnet.initial import initialise
-from refnet.reference import NumpyBackend
+from refnet.network import passes
+from refnet.network.initial import initialise
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(_jit.__file__).parent
@@ -397,8 +398,8 @@ def some_params(plan):
 
 def logits(name, plan, host, images):
     backend = backends.load(name, columns=plan.columns)
-    params = network.place_params(plan, host, backend)
-    tape = network.forward(plan, params, network.place(plan, images, backend), backend, record=False)
+    params = passes.place_params(plan, host, backend)
+    tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, record=False)
     return backend.to_numpy(tape.output)
 
 

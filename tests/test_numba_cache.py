@@ -359,8 +359,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 import json, sys
 events = []
 sys.addaudithook(lambda event, _: events.append(event) if event.startswith(("os.fork", "os.posix_spawn")) else None)
-import refnet.backend
-loaded = refnet.backend.load("numba")
+import refnet.backend.interface
+loaded = refnet.backend.interface.load("numba")
 from numba.core.dispatcher import Dispatcher
 modules = [module for name, module in sys.modules.items() if name.startswith("refnet_numba")]
 dispatchers = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refnet.errors import ConfigError, ShapeError
-from refnet.plan import IMAGE, Crossing, conv, crossings, dropout, linear, lrn, maxpool, relu, split, tanh
+from refnet.network.plan import IMAGE, Crossing, conv, crossings, dropout, linear, lrn, maxpool, relu, split, tanh
 
 ZERO = {"sigma": 0.0, "bias": 0.0}
 NET = (

@@ -9,9 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from refnet.cli import main
-from refnet.plot import KINDS
-from refnet.progress import Live, Plain
-from refnet.sparkline import WIDTH, Sparkline
+from refnet.pictures.plot import KINDS
+from refnet.terminal.progress import Live, Plain
+from refnet.terminal.sparkline import WIDTH, Sparkline
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_without_matplotlib_the_extra_is_named(trained, capsys, lacks):
 
 
 def test_event_files_hold_the_metrics(trained):
-    from refnet.report import history
+    from refnet.runs import history
 
     told = list(events(trained))
     loss = [value for tag, step, value in told if tag == "loss/training"]

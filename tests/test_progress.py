@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from refnet import progress
-from refnet.progress import Live, Pace, Plain, Quiet
+from refnet.terminal import progress
+from refnet.terminal.progress import Live, Pace, Plain, Quiet
 
 
 class Terminal(io.StringIO):
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("refnet.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("refnet.terminal.progress.time.monotonic", lambda: now[0])
     return now
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.printable import printable
-from refnet.record import decode, encode
-from refnet.schedule import Rate
-from refnet.state import State, Validated
+from refnet.runs.record import decode, encode
+from refnet.runs.state import State, Validated
+from refnet.terminal.printable import printable
+from refnet.training.schedule import Rate
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**62)

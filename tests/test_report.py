@@ -8,15 +8,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from refnet import generations, nets
+from refnet import nets
 from refnet.cli import main
 from refnet.data import fingerprint
-from refnet.data.digits import open_digits
-from refnet.progress import Quiet
-from refnet.report import curves, drawing, history, kernels
-from refnet.report import seen as looking
-from refnet.report.page import esc
-from refnet.trained import open_data, open_trained
+from refnet.data.readers.digits import open_digits
+from refnet.evaluation import seen as looking
+from refnet.evaluation.trained import open_data, open_trained
+from refnet.pictures import curves, drawing, kernels
+from refnet.pictures.page import esc
+from refnet.runs import generations, history
+from refnet.terminal.progress import Quiet
 
 SECTIONS = [
     "The network",

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from refnet import nets, signals
+from refnet import nets
 from refnet.cli import main
-from refnet.initial import initialise
+from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
 from refnet.reproduce.claims import CHANCE, CLAIMS, epochs_to
 from refnet.reproduce.experiment import USUAL, Settings, configure, net_for
 from refnet.reproduce.verdict import MOST, T, compare, explain
+from refnet.terminal import signals
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import checkpoint, generations, resume, session
 from refnet.cli import main
 from refnet.config import Config
 from refnet.data import fingerprint, open_dataset
 from refnet.errors import ConfigError
-from refnet.metrics import Metrics
+from refnet.runs import checkpoint, generations, resume
+from refnet.runs.metrics import Metrics
+from refnet.training import session
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
@@ -330,7 +331,7 @@ def test_the_flag_for_changed_data_needs_a_run(refnet_):
 
 
 def test_two_trainers(refnet_, stopped, pictures):
-    from refnet.runs import RunDirectory
+    from refnet.runs.directory import RunDirectory
 
     stopped(4, *recipe(pictures), "--run-dir", "run")
     with RunDirectory.reopen(Path("run")):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import refnet
-from refnet import config, runs
+from refnet import config
 from refnet.config import Config
 from refnet.errors import ConfigError
-from refnet.runs import RunDirectory
+from refnet.runs import directory
+from refnet.runs.directory import RunDirectory
 
 FILES = [".lock", "checkpoints", "config.toml", "environment.json", "metrics.jsonl"]
 
@@ -94,7 +95,7 @@ def test_a_run_gets_a_fresh_folder_by_net_and_time():
 
 
 def test_runs_in_the_same_second_do_not_meet(monkeypatch):
-    monkeypatch.setattr("refnet.runs.time.strftime", lambda _: "20120930-120000")
+    monkeypatch.setattr("refnet.runs.directory.time.strftime", lambda _: "20120930-120000")
     paths = [str(created()) for _ in range(11)]
     base = "runs/digits-20120930-120000"
     assert paths == [base, *(f"{base}-{i}" for i in range(2, 12))]
@@ -111,7 +112,7 @@ def test_runs_at_the_same_instant_do_not_meet(monkeypatch):
         make(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", late)
-    monkeypatch.setattr("refnet.runs.time.strftime", lambda _: "20120930-120000")
+    monkeypatch.setattr("refnet.runs.directory.time.strftime", lambda _: "20120930-120000")
     assert str(created()) == "runs/digits-20120930-120000-2"
 
 
@@ -177,7 +178,7 @@ def test_a_file_in_the_place_of_runs():
 def test_a_folder_without_permission(monkeypatch):
     """Root may write anywhere, so that the answer of the system is replaced."""
     Path("locked").mkdir()
-    monkeypatch.setattr(runs.os, "access", lambda path, _: Path(path).name != "locked")
+    monkeypatch.setattr(directory.os, "access", lambda path, _: Path(path).name != "locked")
     assert "locked cannot be written to; choose another directory" in refused(RunDirectory.check, "locked/run")
 
 
@@ -188,7 +189,7 @@ def test_a_full_disk_is_told(monkeypatch, call):
 
     Path("new").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(runs.os, call, full)
+        patch.setattr(directory.os, call, full)
         with pytest.raises(ConfigError, match="--run-dir new cannot be written: No space left on device"):
             RunDirectory.create(Config(run_dir="new"))
     assert not Path("new").exists()
@@ -226,12 +227,12 @@ def test_a_folder_that_cannot_be_listed_keeps_its_files(monkeypatch):
 
 def test_two_trainers_do_not_meet():
     with RunDirectory.create(Config()) as run:
-        assert runs.is_training(run.path)
+        assert directory.is_training(run.path)
         with pytest.raises(ConfigError, match="is in use: another process trains there; wait for it, or stop it"):
             RunDirectory.reopen(run.path)
-    assert not runs.is_training(run.path)
+    assert not directory.is_training(run.path)
     with RunDirectory.reopen(run.path):
-        assert runs.is_training(run.path)
+        assert directory.is_training(run.path)
 
 
 def test_a_glance_does_not_keep_a_trainer_out():
@@ -272,11 +273,11 @@ def test_a_run_that_cannot_be_written_is_told(monkeypatch):
 
     path = created()
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_locked", denied)
+        patch.setattr(directory, "_locked", denied)
         with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
             RunDirectory.reopen(path)
     with RunDirectory.reopen(path) as run:
-        monkeypatch.setattr(runs, "truncate", denied)
+        monkeypatch.setattr(directory, "truncate", denied)
         with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
             run.rewind(Config(), 0)
 

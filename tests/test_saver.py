@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refnet import checkpoint, generations
 from refnet.errors import CheckpointError, NumericError
-from refnet.metrics import Metrics
-from refnet.saver import Saver
+from refnet.runs import checkpoint, generations
+from refnet.runs.metrics import Metrics
+from refnet.runs.saver import Saver
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_without_so_much_memory_none_is_taken(saver, checkpoint_of, monkeypatch)
         raise MemoryError
 
     whole = checkpoint_of(1)
-    monkeypatch.setattr("refnet.saver.np.full", none)
+    monkeypatch.setattr("refnet.runs.saver.np.full", none)
     saver.reserve(whole.params, whole.velocities)
     assert not saver._buffers
 
@@ -122,9 +122,9 @@ def test_it_writes_in_a_thread_and_one_at_a_time(saver, save, run, monkeypatch):
 def test_when_it_is_due(saver, monkeypatch):
     assert [step for step in range(1, 12) if saver.due(step)] == [5, 10]
     now = time.monotonic()
-    monkeypatch.setattr("refnet.saver.time.monotonic", lambda: now + 29 * 60)
+    monkeypatch.setattr("refnet.runs.saver.time.monotonic", lambda: now + 29 * 60)
     assert not saver.due(1)
-    monkeypatch.setattr("refnet.saver.time.monotonic", lambda: now + 31 * 60)
+    monkeypatch.setattr("refnet.runs.saver.time.monotonic", lambda: now + 31 * 60)
     assert saver.due(1)
 
 

@@ -10,8 +10,8 @@ import pytest
 from refnet import nets
 from refnet.cli import main
 from refnet.errors import ShapeError
-from refnet.plan import crossings
-from refnet.summary import summarise
+from refnet.nets.summary import summarise
+from refnet.network.plan import crossings
 
 # The printed table of `paper`: reads, in, out, parameters, MMAC, what crosses.
 PRINTED = {

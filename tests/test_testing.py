@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.backend import arrays_in
+from refnet.backend.interface import arrays_in
+from refnet.backend.reference import NumpyBackend
 from refnet.ops import OPS, relu
-from refnet.reference import NumpyBackend
 from refnet.testing import agreement, bounds, strategies
 from refnet.testing.bounds import EPS, TINY, U
 from refnet.testing.call import LAYOUTS, Call, Values, laid_out

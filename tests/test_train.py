@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refnet import generations, initial, model, network, session
-from refnet.backend import load
+from refnet.backend.interface import load
 from refnet.cli import main
 from refnet.config import Config
 from refnet.data import fingerprint, loader, open_dataset
 from refnet.data.crops import Augmentation, centre
 from refnet.nets import get
-from refnet.progress import Pace
-from refnet.schedule import Rate, after_epoch
+from refnet.network import initial, passes
+from refnet.runs import generations
+from refnet.terminal.progress import Pace
+from refnet.training import session, step
+from refnet.training.schedule import Rate, after_epoch
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 SYNSETS = sorted(path.name for path in PHOTOS.iterdir())
@@ -252,7 +254,7 @@ def test_another_seed_gives_other_bits(trained):
 
 
 def test_all_that_is_random_is_keyed_by_the_seed_and_where_it_is_used(trained, photos, monkeypatch):
-    initials, draws = (spied(monkeypatch, model, name) for name in ("initialise", "Draw"))
+    initials, draws = (spied(monkeypatch, step, name) for name in ("initialise", "Draw"))
     orders, crops = spied(monkeypatch, loader, "epoch_order"), spied(monkeypatch, Augmentation, "draw")
     trained("run", "--data", photos, "--batch", 5, "--epochs", 2, "--seed", 9)
     assert [seed for (_, seed), _ in initials] == [9]
@@ -295,13 +297,13 @@ def test_weights_decay_and_biases_do_not():
     after = {}
     for weight_decay in (decay, 0.0):
         config = Config(weight_decay=weight_decay, momentum=0.0)
-        begun = model.begin(net.plan(2), config, load("numpy", columns=2))
+        begun = step.begin(net.plan(2), config, load("numpy", columns=2))
         for name, param in begun.params.items():
             if name.endswith(".b"):
                 param[...] = 1
         before = {name: param.copy() for name, param in begun.params.items()}
-        images = network.place_bytes(begun.plan, pixels, digits.mean, draws, begun.backend)
-        model.train_step(begun, images, digits.train.labels[:8], lr, 1)
+        images = passes.place_bytes(begun.plan, pixels, digits.mean, draws, begun.backend)
+        step.train_step(begun, images, digits.train.labels[:8], lr, 1)
         after[weight_decay] = begun.params
     for name, start in before.items():
         difference = after[decay][name] - after[0.0][name]

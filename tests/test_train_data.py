@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import session
 from refnet.cli import main
 from refnet.data import open_dataset
 from refnet.data.dataset import ArraySplit, Dataset
+from refnet.training import session
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 SYNSETS = sorted(path.name for path in PHOTOS.iterdir())

@@ -18,17 +18,19 @@ from threadpoolctl import threadpool_limits
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.errors import OutOfResources
 
-from refnet import backend as backends
-from refnet import nets, network, ops, session
+from refnet import nets, ops
+from refnet.backend import interface as backends
+from refnet.backend.reference import NumpyBackend
 from refnet.cli import main
 from refnet.config import Config as TrainConfig
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
-from refnet.fuse import fuse
-from refnet.initial import initialise
-from refnet.layers import Draw
-from refnet.model import begin, train_step
-from refnet.plan import crossings
-from refnet.reference import NumpyBackend
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.initial import initialise
+from refnet.network.layers import Draw
+from refnet.network.plan import crossings
+from refnet.training import session
+from refnet.training.step import begin, train_step
 
 SEED = 11
 RNG = np.random.default_rng(0)
@@ -174,7 +176,7 @@ def losses(backend, steps, *, columns=2, batch=16):
     model = begin(plan, TrainConfig(net="digits", seed=SEED, columns=columns), backend)
     rng = np.random.default_rng(1)
     images, labels = rng.integers(-8, 9, (batch, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, batch)
-    placed = network.place(plan, images, backend)
+    placed = passes.place(plan, images, backend)
     return np.array([train_step(model, placed, labels, 0.02, step) for step in range(1, steps + 1)])
 
 
@@ -195,8 +197,8 @@ def moved(monkeypatch, **options):
     """Bytes that `move` carried in each direction in the forward and in the backward pass, and what was recorded."""
     backend = backends.load("triton", columns=2, **options)
     plan, batch = nets.get("digits").plan(2), 3
-    params = network.place_params(plan, initialise(plan, SEED), backend)
-    images = network.place(plan, normal(batch, 1, 8, 8), backend)
+    params = passes.place_params(plan, initialise(plan, SEED), backend)
+    images = passes.place(plan, normal(batch, 1, 8, 8), backend)
     carried, move = [], backend.move
     size = backend.exchange_itemsize
 
@@ -205,10 +207,10 @@ def moved(monkeypatch, **options):
         return move(a, column)
 
     monkeypatch.setattr(backend, "move", counting)
-    tape = network.forward(plan, params, images, backend, draw=Draw(SEED, 1))
+    tape = passes.forward(plan, params, images, backend, draw=Draw(SEED, 1))
     forward = list(carried)
     carried.clear()
-    network.backward(tape, backend.asarray(normal(batch, 10)))
+    passes.backward(tape, backend.asarray(normal(batch, 10)))
     return plan, batch, forward, list(carried), tape.crossings
 
 
@@ -368,7 +370,7 @@ def stepped(batches, *, graph):
     backend = backends.load("triton", columns=2)
     model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", seed=SEED, graph=graph), backend)
     found = [
-        train_step(model, network.place(model.plan, images, backend), labels, 0.02 / step, step)
+        train_step(model, passes.place(model.plan, images, backend), labels, 0.02 / step, step)
         for step, (images, labels) in enumerate(batches, start=1)
     ]
     return found, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
@@ -571,7 +573,7 @@ def test_memory_that_runs_out_while_a_step_is_recorded(monkeypatch, error, where
     monkeypatch.setattr(torch.cuda, "graph", recording)
     backend = backends.load("triton", columns=2)
     model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", graph=True), backend)
-    batch = network.place(model.plan, normal(4, 1, 8, 8), backend), np.zeros(4, np.int64)
+    batch = passes.place(model.plan, normal(4, 1, 8, 8), backend), np.zeros(4, np.int64)
     train_step(model, *batch, 0.01, 1)
     if where == "within":
         monkeypatch.setattr(_memory, "empty", failing(error))

@@ -9,11 +9,12 @@ import refnet_triton
 import torch
 from refnet_triton import _devices
 
-from refnet import backend as backends
-from refnet import nets, train
+from refnet import nets
+from refnet.backend import interface as backends
 from refnet.cli import main
 from refnet.config import Config
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
+from refnet.training import loop
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +139,7 @@ def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
     def refuse(*_):
         raise DeviceMemoryError("cuda:0", 10**9)
 
-    monkeypatch.setattr(train, "train_step", refuse)
+    monkeypatch.setattr(loop, "train_step", refuse)
     assert main(["train", "--backend", "numpy", "--batch", "1000", "--run-dir", str(tmp_path / "run")]) == 6
     assert "cuda:0 is out of its memory of 1.0 GB; --batch 500 would fit" in capsys.readouterr().err
 
@@ -146,10 +147,10 @@ def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
 def test_the_batch_that_fits_grows_with_the_memory():
     plan = nets.get("paper").plan(2)
     config = Config(net="paper", batch=4096, devices=("cuda:0",))
-    fits = [train.batch_that_fits(plan, total * 10**9, config) for total in (0, 4, 16, 80)]
+    fits = [loop.batch_that_fits(plan, total * 10**9, config) for total in (0, 4, 16, 80)]
     assert fits[0] == 0
     assert fits == sorted(set(fits))
     two = Config(net="paper", batch=4096, devices=("cuda:0", "cuda:1"))
-    assert train.batch_that_fits(plan, 4 * 10**9, two) > fits[1]
-    assert train.batch_that_fits(plan, None, config) < config.batch
-    assert train.batch_that_fits(plan, 10**15, config) == config.batch // 2
+    assert loop.batch_that_fits(plan, 4 * 10**9, two) > fits[1]
+    assert loop.batch_that_fits(plan, None, config) < config.batch
+    assert loop.batch_that_fits(plan, 10**15, config) == config.batch // 2

@@ -11,9 +11,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from refnet.backend import require_cpu
-from refnet.environment import physical_cores
+from refnet.backend.interface import require_cpu
 from refnet.errors import ConfigError
+from refnet.machine.environment import physical_cores
 from refnet_numba import (
     _memory,
     augment,

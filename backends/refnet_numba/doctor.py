@@ -8,7 +8,7 @@ from typing import Any
 import llvmlite.binding
 import numba
 
-from refnet.environment import Throttle, physical_cores
+from refnet.machine.environment import Throttle, physical_cores
 from refnet_numba import _jit, _microkernel
 
 # What settings cost that Numba reads; those that are not here change nothing that a run would notice.

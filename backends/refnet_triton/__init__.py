@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from refnet.backend import METHODS
+from refnet.backend.interface import METHODS
 from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.ops import OPS
 

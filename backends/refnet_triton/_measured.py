@@ -8,15 +8,15 @@ one repetition to the next, so a small op may come below the time in which memor
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from refnet import network
 from refnet.config import Config
-from refnet.initial import initialise
-from refnet.model import update
-from refnet.plan import Plan
-from refnet.walk import DRAW, Called, Tapped, images_of, labels_of
+from refnet.network import passes
+from refnet.network.initial import initialise
+from refnet.network.plan import Plan
+from refnet.network.walk import DRAW, Called, Tapped, images_of, labels_of
+from refnet.training.step import update
 
 if TYPE_CHECKING:
-    from refnet.backend import Backend
+    from refnet.backend.interface import Backend
 
 Seconds = Callable[[Callable[[], object]], float]
 
@@ -35,12 +35,12 @@ def measure(
     """
     timed = _Timed(backend, name, seconds or _seconds)
     host = initialise(plan, seed=0)
-    params, velocities = (network.place_params(plan, host, backend) for _ in range(2))
+    params, velocities = (passes.place_params(plan, host, backend) for _ in range(2))
     labels = backend.asarray(labels_of(plan, batch))
-    images = network.place(plan, images_of(plan, batch), backend)
-    tape = network.forward(plan, params, images, cast("Backend", timed), draw=DRAW)
+    images = passes.place(plan, images_of(plan, batch), backend)
+    tape = passes.forward(plan, params, images, cast("Backend", timed), draw=DRAW)
     _, p = timed.softmax_xent.forward(tape.output, labels)
-    gradients = network.backward(tape, timed.softmax_xent.backward(p, labels))
+    gradients = passes.backward(tape, timed.softmax_xent.backward(p, labels))
     update(plan, params, velocities, gradients, cast("Backend", timed), 1e-6, Config(weight_decay=5e-4))
     return timed.found
 

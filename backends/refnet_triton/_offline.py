@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from refnet import network
 from refnet.config import Config
-from refnet.layers import Draw
-from refnet.model import update
-from refnet.plan import Plan
+from refnet.network import passes
+from refnet.network.layers import Draw
+from refnet.network.plan import Plan
+from refnet.training.step import update
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 
@@ -31,9 +31,9 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
     )
     images = [backend.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
     labels = backend.asarray(np.zeros(batch, np.int64))
-    tape = network.forward(plan, params, images, backend, draw=Draw(0, 1))
+    tape = passes.forward(plan, params, images, backend, draw=Draw(0, 1))
     _, p = backend.softmax_xent.forward(tape.output, labels)
-    gradients = network.backward(tape, backend.softmax_xent.backward(p, labels))
+    gradients = passes.backward(tape, backend.softmax_xent.backward(p, labels))
     config = Config()
     update(plan, params, velocities, gradients, backend, config.lr, config)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from refnet import nets
-from refnet.fuse import fuse
+from refnet.network.fuse import fuse
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 from refnet_triton._offline import different, lowered, step_launches

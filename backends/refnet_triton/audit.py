@@ -34,7 +34,7 @@ import numpy as np
 
 from refnet import nets
 from refnet.errors import end
-from refnet.fuse import fuse
+from refnet.network.fuse import fuse
 from refnet_triton import TritonBackend, _configs, _launch, _offsets
 from refnet_triton._launch import Launch
 from refnet_triton._offline import compiled, different, step_launches

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from refnet import nets
-from refnet.backend import arrays_in
+from refnet.backend.interface import arrays_in
 from refnet.errors import end
-from refnet.fuse import fuse
-from refnet.plan import Plan
-from refnet.walk import Called, Tapped
+from refnet.network.fuse import fuse
+from refnet.network.plan import Plan
+from refnet.network.walk import Called, Tapped
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 from refnet_triton._measured import measure

@@ -79,11 +79,11 @@ class BackendNet:
         # Imported here, since a peer's process has no use for them and its memory is counted.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
-        from refnet.backend import load  # noqa: PLC0415
+        from refnet.backend.interface import load  # noqa: PLC0415
         from refnet.config import Config  # noqa: PLC0415
-        from refnet.fuse import fuse  # noqa: PLC0415
-        from refnet.model import begin  # noqa: PLC0415
-        from refnet.walk import RATES, images_of, labels_of  # noqa: PLC0415
+        from refnet.network.fuse import fuse  # noqa: PLC0415
+        from refnet.network.walk import RATES, images_of, labels_of  # noqa: PLC0415
+        from refnet.training.step import begin  # noqa: PLC0415
 
         self._plan = fuse(get(spec.net).plan(spec.columns))
         self._backend = load(spec.contender, columns=spec.columns, threads=spec.threads)
@@ -94,19 +94,19 @@ class BackendNet:
 
     def train(self) -> None:
         """Take a training step."""
-        from refnet import network  # noqa: PLC0415
-        from refnet.model import train_step  # noqa: PLC0415
+        from refnet.network import passes  # noqa: PLC0415
+        from refnet.training.step import train_step  # noqa: PLC0415
 
-        images = network.place(self._plan, self._images, self._backend)
+        images = passes.place(self._plan, self._images, self._backend)
         train_step(self._model, images, self._labels, self._config.lr, 1)
         self._backend.synchronize()
 
     def forward(self) -> Any:
         """Compute the scores of a test pass."""
-        from refnet import network  # noqa: PLC0415
+        from refnet.network import passes  # noqa: PLC0415
 
-        images = network.place(self._plan, self._images, self._backend)
-        tape = network.forward(self._plan, self._model.params, images, self._backend, record=False)
+        images = passes.place(self._plan, self._images, self._backend)
+        tape = passes.forward(self._plan, self._model.params, images, self._backend, record=False)
         return self._backend.to_numpy(tape.output)
 
 

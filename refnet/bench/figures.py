@@ -9,7 +9,7 @@ from refnet.bench.contender import PEERS
 from refnet.bench.machine import Peak
 from refnet.bench.ops import Row
 from refnet.bench.step import Entry
-from refnet.plan import IMAGE, Plan
+from refnet.network.plan import IMAGE, Plan
 
 BASELINE = "numpy"  # what the others are so many times faster than, layer by layer
 PASSES = ("training", "forward")

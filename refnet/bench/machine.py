@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from refnet import environment
 from refnet.bench.timing import timed
-from refnet.environment import BLAS_CHOICES, THREAD_LIMITS
+from refnet.machine import environment
+from refnet.machine.environment import BLAS_CHOICES, THREAD_LIMITS
 
 SIDE = 2048  # of the square matrices: 17 GFLOP
 COPIED = 1 << 28  # bytes, more than any cache holds

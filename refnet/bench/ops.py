@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet import ops
-from refnet.backend import Backend, nbytes
+from refnet.backend.interface import Backend, nbytes
 from refnet.bench.timing import Timing, Work, in_rounds
-from refnet.plan import IMAGE, Plan, Step
-from refnet.progress import Show
-from refnet.walk import RATES, Tapped, Visit, labels_of, walk
+from refnet.network.plan import IMAGE, Plan, Step
+from refnet.network.walk import RATES, Tapped, Visit, labels_of, walk
+from refnet.terminal.progress import Show
 
 Host = npt.NDArray[Any]
 Amounts = Mapping[str, tuple[int, int]]  # operations and bytes by direction

@@ -16,7 +16,7 @@ from typing import Any
 from refnet.bench.contender import LAYOUTS, PEERS, Spec
 from refnet.bench.timing import Timing
 from refnet.errors import BackendUnavailableError, ConfigError
-from refnet.progress import Advance, Show
+from refnet.terminal.progress import Advance, Show
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from refnet.bench.timing import Work
 from refnet.errors import BackendUnavailableError
-from refnet.initial import initialise
 from refnet.nets import Net
+from refnet.network.initial import initialise
+from refnet.network.plan import IMAGE, Plan
+from refnet.network.walk import RATES, Visit, images_of, labels_of
 from refnet.ops._rules import overhang
-from refnet.plan import IMAGE, Plan
-from refnet.walk import RATES, Visit, images_of, labels_of
 
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 

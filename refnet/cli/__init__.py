@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from refnet import __version__
 from refnet.errors import ConfigError, RefnetError
-from refnet.printable import printable
-from refnet.signals import Interrupted
+from refnet.terminal.printable import printable
+from refnet.terminal.signals import Interrupted
 
 # In the order in which one meets them.
 COMMANDS = {

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from refnet.backend import available
+from refnet.backend.interface import available
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,16 +11,17 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from refnet import environment, progress
-from refnet.backend import Backend, load
+from refnet.backend.interface import Backend, load
 from refnet.bench import figures, machine, report, saved, step
 from refnet.bench.contender import LAYOUTS, PEERS
 from refnet.bench.ops import BackendLayers, Layers, Row, time_ops
 from refnet.cli import names, numbers, within
 from refnet.errors import BackendUnavailableError, ConfigError
-from refnet.fuse import fuse
+from refnet.machine import environment
 from refnet.nets import NETS, get
-from refnet.plan import Plan
+from refnet.network.fuse import fuse
+from refnet.network.plan import Plan
+from refnet.terminal import progress
 
 WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 BACKENDS = ("numba", "numpy")

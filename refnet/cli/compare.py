@@ -11,14 +11,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from refnet import progress
-from refnet.backend import load
+from refnet.backend.interface import load
 from refnet.cli import names, within
 from refnet.errors import ConfigError
 from refnet.nets import NETS, get
+from refnet.terminal import progress
 
 if TYPE_CHECKING:
-    from refnet.compare import Row
+    from refnet.testing.compare import Row
 
 WIDTH = 120
 BREACH = 1  # the exit code
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     backends = [load(name, columns=columns) for name in names("--backends", arguments.backends)]
     if not find_spec("hypothesis"):
         raise ConfigError("refnet compare draws with hypothesis, which is not installed; pip install 'refnet[testing]'")
-    from refnet.compare import compare_layers, compare_ops  # noqa: PLC0415 - they need hypothesis
+    from refnet.testing.compare import compare_layers, compare_ops  # noqa: PLC0415 - they need hypothesis
 
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     rows = compare_ops(backends, arguments.examples, show)

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refnet import data, progress
+from refnet import data
 from refnet.cli import within
 from refnet.data import fetch, prepared
-from refnet.data.folder import list_names
 from refnet.data.parallel import Reading
 from refnet.data.prepare import prepare
 from refnet.data.prepared import BAD
+from refnet.data.readers.folder import list_names
 from refnet.errors import ConfigError, DataError
-from refnet.printable import printable
+from refnet.terminal import progress
+from refnet.terminal.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

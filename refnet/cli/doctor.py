@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from refnet.doctor import Examination, examine
+from refnet.machine.doctor import Examination, examine
 
 # The vector instructions that convolution's micro-kernels are chosen by, and some that say how old a processor is.
 TELLING = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")

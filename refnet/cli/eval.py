@@ -9,13 +9,14 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from refnet import evaluation, progress
-from refnet.cli import using
+from refnet.cli import _common
 from refnet.data import Dataset
 from refnet.errors import ConfigError
-from refnet.evaluation import PROTOCOLS, Evaluation, Tally
-from refnet.printable import printable
-from refnet.trained import Trained, check_members
+from refnet.evaluation import protocol
+from refnet.evaluation.protocol import PROTOCOLS, Evaluation, Tally
+from refnet.evaluation.trained import Trained, check_members
+from refnet.terminal import progress
+from refnet.terminal.printable import printable
 
 WORST = 10  # classes and confusions that are printed
 WORDS = {"centre": "centre crop", "ten": "ten crops"}
@@ -23,8 +24,8 @@ WORDS = {"centre": "centre crop", "ten": "ten crops"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    using.add_network(parser, several=True)
-    using.add_images(parser)
+    _common.add_network(parser, several=True)
+    _common.add_images(parser)
     parser.add_argument(
         "--crops", choices=(*PROTOCOLS, "both"), default="both", help="the centre crop, the paper's ten, or both"
     )
@@ -47,20 +48,20 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError("--weights search is for several networks; give --checkpoint more than once")
         _refuse_same_images(arguments)
     with ExitStack() as stack:
-        members = [stack.enter_context(using.network(arguments, where)) for where in arguments.checkpoint]
+        members = [stack.enter_context(_common.network(arguments, where)) for where in arguments.checkpoint]
         check_members(members)
-        dataset = using.dataset(arguments, members[0], show)
-        split = using.split(arguments, dataset)
-        batch, reading = arguments.batch, using.reading(arguments)
+        dataset = _common.dataset(arguments, members[0], show)
+        split = _common.split(arguments, dataset)
+        batch, reading = arguments.batch, _common.reading(arguments)
         weights = None
         if arguments.weights == "search":
             _refuse_same_images(arguments, dataset)
             with show.task("searching weights", len(dataset.validation)) as advance:
-                weights = evaluation.search(
+                weights = protocol.search(
                     members, dataset.validation, protocols=protocols, batch=batch, reading=reading, advance=advance
                 )
         with show.task("evaluating", len(split)) as advance:
-            found = evaluation.evaluate(
+            found = protocol.evaluate(
                 members, split, protocols=protocols, weights=weights, batch=batch, reading=reading, advance=advance
             )
     seconds = time.monotonic() - began

@@ -6,28 +6,29 @@ import sys
 
 import numpy as np
 
-from refnet import files, progress
-from refnet.cli import using
-from refnet.printable import printable
+from refnet import files
+from refnet.cli import _common
+from refnet.terminal import progress
+from refnet.terminal.printable import printable
 
 LABELS = "-labels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    using.add_network(parser)
-    using.add_images(parser)
-    using.add_output(parser, "features.npy", "where to write; the labels go to FILE-labels.npy beside it")
+    _common.add_network(parser)
+    _common.add_images(parser)
+    _common.add_output(parser, "features.npy", "where to write; the labels go to FILE-labels.npy beside it")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write features, float32 (n,K), and labels, int64 (n,), in the order of the split."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
-    path = using.output(arguments, ".npy")
+    path = _common.output(arguments, ".npy")
     labels = path.with_name(f"{path.stem}{LABELS}.npy")
-    using.refuse_existing(path, labels)
-    with using.network(arguments, arguments.checkpoint) as trained:
-        dataset, split, found = using.features(arguments, trained, show)
+    _common.refuse_existing(path, labels)
+    with _common.network(arguments, arguments.checkpoint) as trained:
+        dataset, split, found = _common.features(arguments, trained, show)
     for where, array in ((labels, split.labels), (path, found)):
         with files.replacing(where) as file:
             np.save(file, array, allow_pickle=False)

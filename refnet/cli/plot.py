@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from refnet import progress
-from refnet.cli import using
-from refnet.plot import KINDS, plot
-from refnet.printable import printable
+from refnet.cli import _common
+from refnet.pictures.plot import KINDS, plot
+from refnet.terminal import progress
+from refnet.terminal.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw, and say where the picture is."""
     output = arguments.output or Path(f"{arguments.kind}.png")
-    using.refuse_unwritable(output)
+    _common.refuse_unwritable(output)
     show = progress.on(sys.stderr)
     plot(arguments.kind, arguments.runs, output, show, backend=arguments.backend, image=arguments.image)
     print(printable(output))

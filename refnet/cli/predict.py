@@ -10,12 +10,12 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from refnet.cli import using
+from refnet.cli import _common
 from refnet.data.dataset import Pixels
 from refnet.errors import DataError
-from refnet.evaluation import PROTOCOLS, look
-from refnet.printable import printable
-from refnet.trained import Trained
+from refnet.evaluation.protocol import PROTOCOLS, look
+from refnet.evaluation.trained import Trained
+from refnet.terminal.printable import printable
 
 PLACES = 5
 BAR = 30  # characters of a probability of 1
@@ -26,7 +26,7 @@ LARGEST = 1 << 28  # bytes that are taken from standard input
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files; - is standard input")
-    using.add_network(parser)
+    _common.add_network(parser)
     parser.add_argument(
         "--crops", choices=tuple(PROTOCOLS), default="ten", help="the centre crop, or the mean of ten (the default)"
     )
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
     described: list[dict[str, Any]] = []
     code = 0
-    with using.network(arguments, arguments.checkpoint) as trained:
+    with _common.network(arguments, arguments.checkpoint) as trained:
         for path in arguments.images:
             try:
                 pixels = read(trained, path)

@@ -4,10 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from refnet import files, progress
-from refnet.cli import using
-from refnet.printable import printable
-from refnet.report.write import report
+from refnet import files
+from refnet.cli import _common
+from refnet.pictures.write import report
+from refnet.terminal import progress
+from refnet.terminal.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the page, which loads nothing when it is opened, and say where it is."""
     where = arguments.output or arguments.run / "report.html"
     if arguments.output or arguments.run.is_dir():
-        using.refuse_unwritable(where)
+        _common.refuse_unwritable(where)
     page = report(arguments.run, progress.on(sys.stderr), arguments.backend)
     files.replace(where, page.encode())
     print(printable(where))

@@ -12,17 +12,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from refnet import nets, progress
-from refnet.backend import load
+from refnet import nets
+from refnet.backend.interface import load
 from refnet.cli import within
-from refnet.plot import check_output
-from refnet.progress import Show
+from refnet.pictures.plot import check_output
 from refnet.reproduce import claims
 from refnet.reproduce.claims import CLAIMS, Claim, Outcome
 from refnet.reproduce.experiment import IMAGES, SCORED, USUAL, Settings, net_for, perform
 from refnet.reproduce.picture import draw
 from refnet.reproduce.verdict import MOST, Comparison, compare, explain
-from refnet.signals import Interrupted
+from refnet.terminal import progress
+from refnet.terminal.progress import Show
+from refnet.terminal.signals import Interrupted
 
 WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refnet import inventory
 from refnet.errors import ConfigError
-from refnet.inventory import Run
-from refnet.printable import printable
-from refnet.runs import DEFAULT
+from refnet.runs import inventory
+from refnet.runs.directory import DEFAULT
+from refnet.runs.inventory import Run
+from refnet.terminal.printable import printable
 
 WIDTH = 120  # of a table that does not go to a terminal
 

@@ -9,12 +9,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from refnet import checkpoint, inventory
-from refnet.checkpoint import plan_of
 from refnet.data.naming import names
-from refnet.inventory import Run, Saved
-from refnet.printable import printable
-from refnet.state import Facts, State
+from refnet.runs import checkpoint, inventory
+from refnet.runs.checkpoint import plan_of
+from refnet.runs.inventory import Run, Saved
+from refnet.runs.state import Facts, State
+from refnet.terminal.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from refnet import files, neighbours, progress
-from refnet.cli import using, within
+from refnet import files
+from refnet.cli import _common, within
 from refnet.data import Dataset, Split
-from refnet.neighbours import Neighbours
-from refnet.printable import printable
+from refnet.evaluation import neighbours
+from refnet.evaluation.neighbours import Neighbours
+from refnet.terminal import progress
+from refnet.terminal.printable import printable
 
 COUNT = 6  # the paper's figure has as many
 
@@ -18,23 +20,23 @@ COUNT = 6  # the paper's figure has as many
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, each a row of the picture")
-    using.add_network(parser)
-    using.add_images(parser)
+    _common.add_network(parser)
+    _common.add_images(parser)
     parser.add_argument(
         "--count", type=int, default=COUNT, help=f"how many like it (default: {COUNT}, as in the paper)"
     )
-    using.add_output(parser, "similar.png", "where to write the picture")
+    _common.add_output(parser, "similar.png", "where to write the picture")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Find the nearest in the last hidden layer by Euclidean distance, list them and draw them."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     within("--count", arguments.count, 1, 100)
-    path = using.output(arguments, ".png")
-    using.refuse_existing(path)
-    with using.network(arguments, arguments.checkpoint) as trained:
+    path = _common.output(arguments, ".png")
+    _common.refuse_existing(path)
+    with _common.network(arguments, arguments.checkpoint) as trained:
         images = [trained.read(image) for image in arguments.images]
-        dataset, split, among = using.features(arguments, trained, show)
+        dataset, split, among = _common.features(arguments, trained, show)
         points = [neighbours.of_images(trained, pixels[None])[0] for pixels in images]
     found = [neighbours.nearest(point, among, arguments.count) for point in points]
     picture = neighbours.picture(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from refnet.cli import within
 from refnet.nets import NETS, get
-from refnet.summary import Summary, reads_in_words, summarise
+from refnet.nets.summary import Summary, reads_in_words, summarise
 
 WIDTH = 120  # of a table that does not go to a terminal
 

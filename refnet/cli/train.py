@@ -7,11 +7,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from refnet import config, environment, progress, runs, tensorboard
+from refnet import config
 from refnet.errors import ConfigError
+from refnet.machine import environment
 from refnet.nets import NETS
-from refnet.resume import Resume
-from refnet.train import Result, train
+from refnet.runs import directory, tensorboard
+from refnet.runs.resume import Resume
+from refnet.terminal import progress
+from refnet.training.loop import Result, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, flag, None):
                 raise ConfigError(f"--{flag.replace('_', '-')} cannot be given with --resume: the run has its own")
         resume = Resume(arguments.resume, frozenset(flags), arguments.changed_data)
-        file = runs.configuration(arguments.resume)
+        file = directory.configuration(arguments.resume)
     elif arguments.changed_data:
         raise ConfigError("--changed-data is for a run that is continued; give it with --resume")
     resolved = config.resolve(

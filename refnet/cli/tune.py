@@ -6,13 +6,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from refnet import nets, network, progress
-from refnet.backend import load
+from refnet import nets
+from refnet.backend.interface import load
 from refnet.cli import within
 from refnet.config import Config
 from refnet.errors import ConfigError
-from refnet.fuse import fuse
-from refnet.model import begin, train_step
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.terminal import progress
+from refnet.training.step import begin, train_step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = begin(fuse(net.plan(2)), config, backend)
     rng = np.random.default_rng(0)
     drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
-    images = network.place(model.plan, drawn, backend)
+    images = passes.place(model.plan, drawn, backend)
     labels = rng.integers(0, net.outputs, arguments.batch)
     # At a rate of zero the parameters stay as they are, however many steps are timed.
     path = backend.tune(lambda: cast("None", train_step(model, images, labels, 0.0, 1)), show.say)

@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 
-from refnet import progress
 from refnet.cli import names
 from refnet.nets import NETS, get
-from refnet.warmup import Warmth, warm_up
+from refnet.terminal import progress
+from refnet.training.warmup import Warmth, warm_up
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

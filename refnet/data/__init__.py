@@ -1,24 +1,24 @@
 """Data sets: one function opens what a user names, whatever kind it is.
 
 :mod:`~refnet.data.dataset` says what the trainer asks of data. Readers list what lies on disk:
-:mod:`~refnet.data.folder` (images by class), :mod:`~refnet.data.ilsvrc`, :mod:`~refnet.data.cifar`,
-:mod:`~refnet.data.idx`; :mod:`~refnet.data.prepared` is the form that refnet makes itself, once, to train from.
+:mod:`refnet.data.readers`; :mod:`~refnet.data.prepared` is the form that refnet makes itself, once, to train from.
 :mod:`~refnet.data.loader` reads ahead of the trainer; :mod:`~refnet.data.order` and :mod:`~refnet.data.crops` draw
 what differs from epoch to epoch.
 """
 
 from pathlib import Path
 
-from refnet.data import cifar, digits, idx, ilsvrc, prepared
+from refnet.data import prepared
 from refnet.data.dataset import Dataset, Progress, Split, check_fits, describe, few
 from refnet.data.fingerprint import fingerprint
-from refnet.data.folder import list_names, read_folder
 from refnet.data.opened import open_source
 from refnet.data.parallel import Reading
+from refnet.data.readers import cifar, digits, idx, ilsvrc
+from refnet.data.readers.folder import list_names, read_folder
 from refnet.data.source import Source
 from refnet.errors import DataError
-from refnet.printable import printable
-from refnet.progress import Show
+from refnet.terminal.printable import printable
+from refnet.terminal.progress import Show
 
 __all__ = [
     "Dataset",

@@ -37,7 +37,7 @@ import numpy.typing as npt
 from refnet.data.dataset import Colours, Indices, Shape
 from refnet.errors import ConfigError
 from refnet.ops import philox
-from refnet.random import Purpose, gaussian
+from refnet.randomness import Purpose, gaussian
 
 Size = tuple[int, int]  # (h,w)
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from refnet.data import naming
 from refnet.data.order import permutation
 from refnet.errors import DataError
-from refnet.printable import printable
-from refnet.random import Purpose
+from refnet.randomness import Purpose
+from refnet.terminal.printable import printable
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.integer]

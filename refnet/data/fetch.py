@@ -29,8 +29,8 @@ from urllib.parse import urlsplit
 
 from refnet import __version__
 from refnet.errors import ConfigError, DataError
-from refnet.printable import printable, reason
-from refnet.progress import Advance, Show
+from refnet.terminal.printable import printable, reason
+from refnet.terminal.progress import Advance, Show
 
 BLOCK = 1 << 18
 TIMEOUT = 60.0  # seconds without a byte

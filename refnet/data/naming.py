@@ -8,7 +8,7 @@ serves as such.
 from collections.abc import Sequence
 from pathlib import Path
 
-from refnet.data.section import read_bytes
+from refnet.data.archive import read_bytes
 
 FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")  # Caffe's, Kaggle's, ImageNet's own
 LARGEST = 1 << 26  # bytes; ImageNet's own, of 82,000 classes, has 3 million

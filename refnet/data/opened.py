@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refnet.data import picture
+from refnet.data import decode
 from refnet.data.dataset import Dataset, Indices, Labels, Pixels, Progress, Shape, Split
 from refnet.data.parallel import Reading, in_order
 from refnet.data.source import Pictures, Source
 from refnet.data.statistics import statistics
 from refnet.errors import DataError
-from refnet.printable import printable
+from refnet.terminal.printable import printable
 
 KEEP = 1 << 30  # bytes of decoded pictures up to which a split stays in memory
 AHEAD = 256  # headers looked at ahead
@@ -95,7 +95,7 @@ def open_source(
 
 def check_channels(where: str, channels: int) -> None:
     """Raise ``DataError`` unless pictures can have so many channels."""
-    if channels not in picture.MODES:
+    if channels not in decode.MODES:
         raise DataError(f"{printable(where)}: images have 1 (gray) or 3 (RGB) channels, the net asks for {channels}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.ops import philox
-from refnet.random import Purpose
+from refnet.randomness import Purpose
 
 
 def permutation(n: int, *, key: philox.Key, counter: philox.Counter) -> npt.NDArray[np.int64]:

@@ -12,8 +12,8 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
-from refnet.environment import cpus
 from refnet.errors import DataError
+from refnet.machine.environment import cpus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -42,8 +42,8 @@ from refnet.data.source import Pictures, Source
 from refnet.data.statistics import Sums
 from refnet.errors import ConfigError, DataError
 from refnet.files import remove_orphans, replace
-from refnet.printable import printable
-from refnet.progress import Show
+from refnet.terminal.printable import printable
+from refnet.terminal.progress import Show
 
 SHARD = 1 << 29  # bytes of a shard, at most: 2,730 images of 256x256, so that ImageNet is less than 500 files
 PIECE = 32  # pictures that a thread takes at a time

@@ -28,10 +28,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from refnet.data.archive import open_file, read_bytes
 from refnet.data.dataset import Colours, Dataset, Indices, Pixels, Shape, Split
-from refnet.data.section import open_file, read_bytes
 from refnet.errors import DataError
-from refnet.printable import printable, reason
+from refnet.terminal.printable import printable, reason
 
 META, BAD = "meta.json", "bad_files.txt"
 UNFINISHED = "unfinished"  # a directory in it, for as long as it is being written

@@ -1,7 +1,7 @@
 """What a reader finds: labelled pictures of any size, before anybody has said what a net reads.
 
-:mod:`~refnet.data.folder`, :mod:`~refnet.data.ilsvrc`, :mod:`~refnet.data.cifar` and :mod:`~refnet.data.idx` each
-return a `Source`; it is opened to train on (:mod:`refnet.data.opened`) or prepared (:mod:`refnet.data.prepare`).
+Each reader in :mod:`refnet.data.readers` returns a `Source`; it is opened to train on (:mod:`refnet.data.opened`) or
+prepared (:mod:`refnet.data.prepare`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from refnet.data import picture
+from refnet.data import decode
+from refnet.data.archive import Member, Place
 from refnet.data.dataset import Indices, Labels, Pixels
 from refnet.data.order import permutation
-from refnet.data.section import Member, Place
 from refnet.errors import DataError
-from refnet.printable import printable
-from refnet.random import Purpose
+from refnet.randomness import Purpose
+from refnet.terminal.printable import printable
 
 
 class Pictures(Protocol):
@@ -62,11 +62,11 @@ class FilePictures:
 
     def fault(self, index: int) -> str | None:
         """See `Pictures.fault`."""
-        return picture.fault(self.paths[index])
+        return decode.fault(self.paths[index])
 
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """See `Pictures.image`."""
-        return picture.read(self.paths[index], size, channels)
+        return decode.read(self.paths[index], size, channels)
 
     def token(self, index: int) -> str:
         """See `Pictures.token`: the file's name, size and time of change."""
@@ -107,7 +107,7 @@ class ArrayPictures:
         pixels: Pixels = self.pixels[index]
         if pixels.shape == (size, size, channels):
             return pixels
-        return picture.fit(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
+        return decode.fit(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
 
     def token(self, index: int) -> str:
         """See `Pictures.token`."""

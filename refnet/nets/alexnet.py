@@ -1,7 +1,7 @@
 """The paper's network, and the one-GPU network that the paper compares it with."""
 
 from refnet.nets.net import Net
-from refnet.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
+from refnet.network.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
 
 # Paper, section 5. The paper lowers the rate by hand when the validation error stops improving.
 RECIPE = {

@@ -1,7 +1,7 @@
 """AlexNet's ingredients at the size of small pictures: for CIFAR-10 (32x32, colour) and Fashion-MNIST (28x28, gray)."""
 
 from refnet.nets.net import Net
-from refnet.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
+from refnet.network.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
 
 RECIPE = {
     "batch": 128,

@@ -1,7 +1,7 @@
 """A small AlexNet for 8x8 digits, with every ingredient of the paper, that trains in seconds."""
 
 from refnet.nets.net import Net
-from refnet.plan import conv, dropout, linear, lrn, maxpool, relu
+from refnet.network.plan import conv, dropout, linear, lrn, maxpool, relu
 
 RECIPE = {
     "batch": 32,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.plan import Layer, Plan, apart, split
+from refnet.network.plan import Layer, Plan, apart, split
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from refnet.plan import Layer
+from refnet.network.plan import Layer
 
 Layers = tuple[Layer, ...]
 

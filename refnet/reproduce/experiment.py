@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refnet import nets, runs
+from refnet import nets
 from refnet.config import Config, to_toml
-from refnet.data import Dataset, describe, idx, open_showing, prepared
-from refnet.data.folder import list_names
+from refnet.data import Dataset, describe, open_showing, prepared
+from refnet.data.readers import idx
+from refnet.data.readers.folder import list_names
 from refnet.errors import ConfigError, DataError, NumericError
-from refnet.printable import printable
-from refnet.progress import Advance, Show
-from refnet.report import history
 from refnet.reproduce.claims import TARGET, Arm, Claim, Outcome, epochs_to
-from refnet.resume import Resume
-from refnet.train import train
+from refnet.runs import directory, history
+from refnet.runs.resume import Resume
+from refnet.terminal.printable import printable
+from refnet.terminal.progress import Advance, Show
+from refnet.training.loop import train
 
 USUAL: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}  # epochs
 IMAGES: Mapping[str, int | None] = {"digits": None, "fashion": 5000, "cifar": 5000}  # that are trained on
@@ -93,11 +94,11 @@ def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
     Raises
     ------
     ConfigError, DataError, BackendUnavailableError
-        As :func:`refnet.train.train`; and where the folder holds runs with other settings.
+        As :func:`refnet.training.loop.train`; and where the folder holds runs with other settings.
     NumericError
         A run did not stay finite, at any of the learning rates if there are several.
     Interrupted
-        As :func:`refnet.train.train`.
+        As :func:`refnet.training.loop.train`.
     """
     dataset = _open(settings, show)
     pilots = len(claim.rates) * len(claim.arms)
@@ -139,9 +140,9 @@ def _best_rate(
 def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
     """Train, unless that is done, and read how it went."""
     path = Path(str(config.run_dir))
-    if (path / runs.CONFIG).exists():
+    if (path / directory.CONFIG).exists():
         _require_same(path, config)
-        if not (path / runs.RESULT).exists():
+        if not (path / directory.RESULT).exists():
             train(config, show, Resume(path), dataset=dataset)
     else:
         train(config, show, dataset=dataset)
@@ -151,23 +152,25 @@ def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
 def read(arm: Arm, path: Path, config: Config) -> Outcome:
     """Read a finished run. Raises ``ConfigError`` for one that is damaged."""
     try:
-        result = json.loads((path / runs.RESULT).read_text())
+        result = json.loads((path / directory.RESULT).read_text())
         test_error = float(result["test_top1_error"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path / runs.RESULT} cannot be read ({error}); remove {path} to train it again") from error
+        raise ConfigError(
+            f"{path / directory.RESULT} cannot be read ({error}); remove {path} to train it again"
+        ) from error
     epochs = history.read_scored(path)
     if len(epochs["epoch"]) != config.epochs:
-        raise ConfigError(f"{path / runs.METRICS} lacks epochs; remove {path} to train it again")
+        raise ConfigError(f"{path / directory.METRICS} lacks epochs; remove {path} to train it again")
     training, validation = (tuple(epochs[f"{which}_top1_error"].tolist()) for which in ("scored_train", "validation"))
     return Outcome(arm.name, config.seed, config.lr, training, validation, test_error)
 
 
 def _require_same(path: Path, config: Config) -> None:
     try:
-        before = tomllib.loads((path / runs.CONFIG).read_text())
+        before = tomllib.loads((path / directory.CONFIG).read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path / runs.CONFIG} cannot be read; remove {path} to train it again") from error
-    now = tomllib.loads(to_toml(runs.repeatable(config)))
+        raise ConfigError(f"{path / directory.CONFIG} cannot be read; remove {path} to train it again") from error
+    now = tomllib.loads(to_toml(directory.repeatable(config)))
     differing = [printable(name) for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if differing:
         raise ConfigError(

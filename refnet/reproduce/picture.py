@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from refnet.plot import COLOURS, figure_to
+from refnet.pictures.plot import COLOURS, figure_to
 from refnet.reproduce.claims import Claim, Measure, Outcome
 from refnet.reproduce.verdict import compare
 
@@ -15,7 +15,7 @@ PAIR = "#b9bfc4"
 
 
 def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
-    """Draw at least one seed of each arm to a PNG or SVG file. Raises ``ConfigError`` as `refnet.plot.figure_to`."""
+    """Draw at least one seed of each arm to a PNG or SVG file. Raises ``ConfigError`` as `figure_to`."""
     arms = [[outcome for outcome in outcomes if outcome.arm == arm.name] for arm in claim.arms]
     with figure_to(output) as figure:
         figure.set_size_inches(4.6 + 2.2 * len(claim.measures), 3.6)

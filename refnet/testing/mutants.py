@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from refnet.reference import NumpyBackend
+from refnet.backend.reference import NumpyBackend
 from refnet.testing.cases import Case
 
 

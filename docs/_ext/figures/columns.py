@@ -6,7 +6,7 @@ as many gradients cross.
 
 from figures.style import BLUE, GREEN, INK, ORANGE, RULE, SOFT
 from refnet import nets
-from refnet.report import drawing
+from refnet.pictures import drawing
 
 RULES = f"""
 text {{ font: 12px system-ui, sans-serif; fill: {SOFT}; }}

@@ -1,0 +1,1 @@
+"""What a backend is, how one is loaded, and the NumPy reference backend."""

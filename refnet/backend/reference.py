@@ -1,0 +1,73 @@
+"""The NumPy backend: the chapters themselves, and the few methods that say where arrays live (in one memory)."""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import ops
+from refnet.backend.interface import require_cpu
+
+Array = npt.NDArray[Any]
+
+
+class NumpyBackend:
+    """Runs each op as its chapter is written. Both columns live in the host's memory.
+
+    Parameters
+    ----------
+    columns
+        How many columns the network is split into (1 or 2).
+    devices
+        Empty, or "cpu" for each column. Raises ``BackendUnavailableError`` for anything else.
+    threads
+        Taken for the sake of the interface: NumPy itself has one thread, and BLAS is limited by who calls.
+    """
+
+    name = "numpy"
+    conv2d: ModuleType = ops.conv2d
+    conv2d_relu: ModuleType = ops.conv2d_relu
+    relu: ModuleType = ops.relu
+    tanh: ModuleType = ops.tanh
+    lrn: ModuleType = ops.lrn
+    maxpool: ModuleType = ops.maxpool
+    linear: ModuleType = ops.linear
+    linear_relu: ModuleType = ops.linear_relu
+    augment: ModuleType = ops.augment
+    dropout: ModuleType = ops.dropout
+    softmax_xent: ModuleType = ops.softmax_xent
+    sgd: ModuleType = ops.sgd
+    philox: ModuleType = ops.philox
+
+    def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:  # noqa: ARG002
+        require_cpu(self.name, devices)
+        self.columns = columns
+
+    def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
+        """Copy a host array to where the column lives."""
+        return np.array(a)
+
+    def to_numpy(self, a: Array) -> Array:
+        """Bring an array to the host, when it has been computed."""
+        return a
+
+    def move(self, a: Array, column: int) -> Array:  # noqa: ARG002
+        """Bring an array to another column."""
+        return a
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        """Join arrays of one column along their channels (axis 1)."""
+        return np.concatenate(parts, axis=1)
+
+    def split(self, a: Array, widths: Sequence[int]) -> list[Array]:
+        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        return np.split(a, np.cumsum(widths)[:-1], axis=1)
+
+    def add(self, a: Array, b: Array) -> Array:
+        """Add two gradients that meet."""
+        return a + b
+
+    def synchronize(self) -> None:
+        """Wait until everything asked for has been computed."""

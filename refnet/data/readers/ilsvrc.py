@@ -1,0 +1,207 @@
+"""ILSVRC2012 as it is downloaded: training tars or folders, validation images, and the devkit that says what they show.
+
+Layouts
+-------
+In one folder, any of each:
+
+- ``ILSVRC2012_img_train.tar`` (a tar of tars), or ``ILSVRC2012_img_train/`` or ``train/``, with ``<wnid>.tar`` or
+  ``<wnid>/`` in it;
+- ``ILSVRC2012_img_val.tar``, or ``ILSVRC2012_img_val/`` or ``val/``, with the images in it, side by side;
+- ``ILSVRC2012_devkit_t12.tar.gz``, or ``ILSVRC2012_devkit_t12/``.
+
+Decisions
+---------
+Archives are not unpacked: images are read where they lie in them. Classes are the sorted WNIDs of the training images.
+The ground truth of the validation images counts classes in the devkit's own order, so it goes through the devkit's
+table to WNIDs; no other order of labels is ever seen. The n-th line of the ground truth is of the n-th image by name.
+Validation images also serve as test images, whose truth was never published.
+"""
+
+import io
+import re
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from refnet.data.archive import Place, members, open_file, read_bytes
+from refnet.data.readers.folder import entries, is_folder
+from refnet.data.source import FilePictures, Source
+from refnet.errors import DataError
+from refnet.terminal.printable import printable, reason
+
+WNID = re.compile(r"n\d{8}")
+TRAIN = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_train", "train")
+VALIDATION = ("ILSVRC2012_img_val.tar", "ILSVRC2012_img_val", "val")
+DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12")
+TRUTH, TABLE = "data/ILSVRC2012_validation_ground_truth.txt", "data/meta.mat"
+LARGEST = 1 << 26  # bytes of a file of the devkit; the real ones have less than a million
+
+
+def recognise(root: Path, names: set[str]) -> bool:
+    """Tell whether a folder with such names in it holds ILSVRC2012, and not just a tree of images by class."""
+    if not names.isdisjoint((*TRAIN[:2], *VALIDATION[:2], *DEVKIT)):
+        return True
+    return (root / "train").is_dir() and any(
+        entry.name.endswith(".tar") and WNID.fullmatch(_stem(entry.name)) for entry in entries(root / "train")
+    )
+
+
+def read_ilsvrc(where: str) -> Source:
+    """List the images.
+
+    Raises
+    ------
+    DataError
+        A part is missing or an archive is damaged; the devkit cannot be read; there are not as many validation images
+        as lines of ground truth; or one shows a class without training images.
+    """
+    root = Path(where)
+    images = _training(_part(root, TRAIN, "training images"))
+    classes = tuple(sorted(images))
+    number = {wnid: label for label, wnid in enumerate(classes)}
+    places = [place for wnid in classes for place in images[wnid]]
+    labels = np.array([number[wnid] for wnid in classes for _ in images[wnid]], np.int64)
+
+    validation = _validation(_part(root, VALIDATION, "validation images"))
+    devkit = _part(root, DEVKIT, "devkit")
+    truth, table = _devkit(devkit)
+    if len(truth) != len(validation):
+        raise DataError(
+            f"{printable(devkit)} says what {len(truth):,} validation images show, but there are {len(validation):,}: "
+            "get the missing ones"
+        )
+    unknown = sorted({index for index in truth if index not in table})
+    if unknown:
+        raise DataError(
+            f"{printable(devkit)}: the ground truth has class {unknown[0]}, which meta.mat lacks: get it again"
+        )
+    wnids = [table[index][0] for index in truth]
+    lacking = sorted(set(wnids) - set(classes))
+    if lacking:
+        raise DataError(
+            f"{printable(where)}: the validation class '{printable(lacking[0])}' ({len(lacking)} such) has no training "
+            "images: add them"
+        )
+    words = dict(table.values())
+    tested = FilePictures(validation, np.array([number[wnid] for wnid in wnids], np.int64))
+    return Source(
+        name=root.resolve().name,
+        where=where,
+        layout="ILSVRC2012, classes by sorted WNIDs, val also serving as test",
+        classes=classes,
+        words=tuple(words.get(wnid, wnid) for wnid in classes),
+        train=FilePictures(places, labels),
+        validation=tested,
+        test=tested,
+    )
+
+
+def _part(root: Path, names: tuple[str, ...], what: str) -> Path:
+    for name in names:
+        if (root / name).exists():
+            return root / name
+    raise DataError(f"{printable(root)} has no {what}: put {' or '.join(names)} there")
+
+
+def _training(part: Path) -> dict[str, list[Place]]:
+    """List the training images of each WNID, sorted by name."""
+    folders, tars = _folders_and_tars(part)
+    found: dict[str, list[Place]] = {}
+    for name, path in folders.items():
+        found[name] = [image.path for image in entries(Path(path))]
+    for name, tar in tars.items():
+        found[name] = _by_name(tar)
+    for name, images in found.items():
+        if not WNID.fullmatch(name):
+            raise DataError(
+                f"{printable(part)}: '{printable(name)}' is no WNID (n and eight digits): rename or remove it"
+            )
+        if not images:
+            raise DataError(f"{printable(part)}: {name} is a class without images: add some, or remove it")
+    if not found:
+        raise DataError(f"{printable(part)} holds no classes: put <wnid>.tar files or <wnid>/ folders there")
+    return found
+
+
+def _folders_and_tars(part: Path) -> tuple[dict[str, str], dict[str, Place]]:
+    """Find what holds the images of one class each, by the class."""
+    if part.suffix == ".tar":
+        return {}, {_stem(member.name): member for member in members(str(part))}
+    found = entries(part)
+    folders = {entry.name: entry.path for entry in found if is_folder(entry)}
+    return folders, {_stem(entry.name): entry.path for entry in found if entry.name.endswith(".tar")}
+
+
+def _by_name(tar: Place) -> list[Place]:
+    return [*sorted(members(tar), key=lambda member: member.name)]
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).name.removesuffix(".tar")
+
+
+def _validation(part: Path) -> list[Place]:
+    """List the validation images, sorted by name."""
+    if part.suffix == ".tar":
+        return _by_name(str(part))
+    found = entries(part)
+    if any(is_folder(entry) for entry in found):
+        raise DataError(
+            f"{printable(part)} has folders in it, but the ground truth is of images side by side: take the images "
+            "out, or remove the devkit if the folders are the classes"
+        )
+    return [entry.path for entry in found]
+
+
+def _devkit(devkit: Path) -> tuple[list[int], dict[int, tuple[str, str]]]:
+    """Read the class of each validation image, and for each class its WNID and its words."""
+    truth, table = (_file_of(devkit, name) for name in (TRUTH, TABLE))
+    try:
+        indices = [int(line) for line in truth.decode("ascii").split()]
+    except ValueError as error:
+        raise DataError(
+            f"{printable(devkit)}: {TRUTH} is not a number in each line ({reason(error)}): get it again"
+        ) from error
+    return indices, _table(devkit, table)
+
+
+def _file_of(devkit: Path, name: str) -> bytes:
+    if devkit.is_dir():
+        return read_bytes(devkit / name, LARGEST)
+    try:
+        with open_file(devkit) as file, tarfile.open(fileobj=file, mode="r:gz") as tar:
+            for info in tar:
+                if info.size < 0:  # Python's tarfile would go backwards, and round and round
+                    break
+                if info.isreg() and info.name.endswith(f"/{name}") and info.size <= LARGEST:
+                    extracted = tar.extractfile(info)
+                    if extracted is not None:
+                        return extracted.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise DataError(f"{printable(devkit)} is damaged or cut short ({reason(error)}): get it again") from error
+    raise DataError(f"{printable(devkit)} has no {name}: get it again")
+
+
+def _table(devkit: Path, content: bytes) -> dict[int, tuple[str, str]]:
+    """Read MATLAB's table of classes; those with children are groups, and no images are theirs."""
+    try:
+        from scipy.io import loadmat  # noqa: PLC0415 - an extra, for this file alone
+    except ImportError as error:
+        raise DataError(
+            f"{printable(devkit)}: its meta.mat is MATLAB's, which needs scipy: pip install 'refnet[imagenet]'"
+        ) from error
+    try:
+        synsets: Any = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
+        rows = [(int(s["ILSVRC2012_ID"]), str(s["WNID"]), str(s["words"]), int(s["num_children"])) for s in synsets]
+    except Exception as error:  # what a damaged file makes scipy raise is not written down anywhere
+        raise DataError(
+            f"{printable(devkit)}: meta.mat has no table of classes ({reason(error)}): get it again"
+        ) from error
+    table = {index: (wnid, words) for index, wnid, words, children in rows if not children}
+    strange = [wnid for wnid, _ in table.values() if not WNID.fullmatch(wnid)]
+    if strange:
+        raise DataError(f"{printable(devkit)}: meta.mat has the WNID '{printable(strange[0])}': get it again")
+    return table

@@ -1,0 +1,1 @@
+"""What trained networks predict, and how often they are wrong."""

@@ -1,0 +1,224 @@
+"""A trained network, read from a checkpoint and ready to be asked: what is on an image, and what its last layer sees.
+
+Pixels are prepared as in training, less the mean image that the checkpoint carries.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.backend import interface as backends
+from refnet.backend.interface import Array, Backend
+from refnet.data import Dataset, Reading, decode, open_showing
+from refnet.data.archive import Place
+from refnet.data.crops import Draws
+from refnet.data.dataset import Pixels, Shape
+from refnet.data.naming import names
+from refnet.data.readers import digits
+from refnet.errors import CheckpointError, ConfigError, NumericError
+from refnet.nets import Net, get
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.plan import Plan, Step
+from refnet.runs import checkpoint, generations
+from refnet.runs.state import Facts
+from refnet.terminal.printable import printable
+from refnet.terminal.progress import Show
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network with its parameters in their places.
+
+    Attributes
+    ----------
+    where
+        What the user called it: a checkpoint or the folder of a run.
+    plan
+        The network as it is written; what computes has its ReLUs joined to the layers before them.
+    mean
+        The mean image (H,W,C), in column 0.
+    """
+
+    where: str
+    facts: Facts
+    net: Net
+    plan: Plan
+    params: dict[str, Array]
+    mean: Array
+    backend: Backend
+
+    @property
+    def image_shape(self) -> Shape:
+        """(H,W,C) of the images that it takes."""
+        return self.facts.data.image_shape
+
+    @property
+    def data(self) -> str | None:
+        """The data that it was trained on, as a user names them."""
+        named: str | None = self.facts.config.get("data") or self.net.data
+        return named
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What people call each class; its own name where that is not known."""
+        return self.facts.words or self.facts.classes
+
+    def called(self, output: int) -> str:
+        """Name an output: its class, or that it has none (a net may have more outputs than there were classes)."""
+        named = names(self.facts.classes, self.words)
+        return printable(named[output]) if output < len(named) else f"(no class: output {output})"
+
+    def classify(self, images: Pixels, views: Sequence[Draws]) -> list[Floats]:
+        """Give the probability of each output for each image (N,H,W,C), one array (N,K) for each view.
+
+        Raises ``NumericError`` if one is NaN.
+        """
+        there = self.backend.asarray(images)
+        return [self._probabilities(self._run(there, draws)) for draws in views]
+
+    def features(self, images: Pixels, draws: Draws) -> Floats:
+        """Give what the last layer reads, float32 (N,F): the last hidden layer, all columns side by side.
+
+        Raises ``NumericError`` if a number is not finite.
+        """
+        _, hidden = self._look(images, draws)
+        return hidden
+
+    def look(self, images: Pixels, draws: Draws) -> tuple[Floats, Floats]:
+        """Give both in one pass, as `classify` and `features` do: probabilities (N,K), the last hidden layer (N,F)."""
+        output, hidden = self._look(images, draws)
+        return self._probabilities(output), hidden
+
+    def _look(self, images: Pixels, draws: Draws) -> tuple[Array, Floats]:
+        last = self._fused.steps[-1].inputs[0]
+        seen: list[Array] = []
+
+        def watch(step: Step, y: Array) -> None:
+            if step.name == last:
+                seen.append(y)
+
+        output = self._run(self.backend.asarray(images), draws, watch)
+        hidden = self.backend.to_numpy(seen[0]).reshape(len(images), -1)
+        if not np.isfinite(hidden).all():
+            raise NumericError(f"{self.where}: an output of the last hidden layer is not finite")
+        return output, hidden
+
+    def _run(self, images: Array, draws: Draws, watch: Callable[[Step, Array], None] | None = None) -> Array:
+        """Give the outputs for images that lie in column 0."""
+        reads = passes.crop(self.plan, images, self.mean, draws, self.backend)
+        return passes.forward(self._fused, self.params, reads, self.backend, record=False, watch=watch).output
+
+    def _probabilities(self, output: Array) -> Floats:
+        nothing = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # the op wants labels, for a loss
+        _, p = self.backend.softmax_xent.forward(output, nothing)
+        found = self.backend.to_numpy(p)
+        if not np.isfinite(found).all():
+            raise NumericError(f"{self.where}: a probability is NaN; the parameters have grown beyond all measure")
+        return found
+
+    @cached_property
+    def _fused(self) -> Plan:
+        return fuse(self.plan)
+
+    def read(self, place: Place) -> Pixels:
+        """Read an image file as in training: uint8 (H,W,C). Raises ``DataError``."""
+        side, fit = self._picture()
+        return fit(decode.read(place, side, self.image_shape[2]))
+
+    def decode(self, content: bytes, name: str) -> Pixels:
+        """Do as `read` does, with bytes that come from what `name` says."""
+        side, fit = self._picture()
+        return fit(decode.decode(content, name, side, self.image_shape[2]))
+
+    def _picture(self) -> tuple[int, Callable[[Pixels], Pixels]]:
+        """Say to what size a picture is brought, and what is then done to it."""
+        if self.facts.data.where == "embedded":
+            return digits.SIZE - 2, digits.from_picture
+        return self.image_shape[0], lambda pixels: pixels
+
+
+def open_trained(
+    where: Path, backend: str = "auto", *, devices: Sequence[str] = (), threads: int | None = None
+) -> Trained:
+    """Read a checkpoint, or of a run's the best by validation, and lay it where a backend computes.
+
+    Raises ``CheckpointError``, and ``BackendUnavailableError`` or ``ConfigError`` as `refnet.backend.load`.
+    """
+    found = generations.load(where)
+    facts = found.facts
+    there = backends.load(backend, columns=facts.columns, devices=devices, threads=threads)
+    plan = checkpoint.plan_of(facts)
+    params = passes.place_params(plan, found.params, there)
+    net = get(facts.net, facts.init, facts.config.get("variant"))
+    return Trained(str(where), facts, net, plan, params, there.asarray(found.mean), there)
+
+
+def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
+    """Open the images that a user names, or those that the network was trained on, in the form that it takes.
+
+    Where they say nothing of what people call the classes, the checkpoint may.
+
+    Raises ``ConfigError`` where nobody says which, ``DataError`` for what cannot be read, and ``CheckpointError`` as
+    `check_data` does.
+    """
+    what = what or trained.data
+    if what is None:
+        raise ConfigError(f"{trained.where} does not say what it was trained on; give the images with --data")
+    size, _, channels = trained.image_shape
+    found = open_showing(show, what, image_size=size, channels=channels, reading=reading)
+    check_data(trained, found)
+    images = trained.facts.config.get("images")
+    if what == trained.data and isinstance(images, int):
+        found = found.few(images)
+    return replace(found, words=trained.words) if found.words == found.classes else found
+
+
+def check_members(members: Sequence[Trained]) -> None:
+    """Raise ``CheckpointError`` unless all take the same images and tell the same classes apart, in one order."""
+    first = members[0]
+    for other in members[1:]:
+        both = f"{other.where} does not fit {first.where}"
+        if other.image_shape != first.image_shape:
+            raise CheckpointError(
+                f"{both}: it takes images of {_form(other.image_shape)}, not of {_form(first.image_shape)}; "
+                "evaluate them one by one"
+            )
+        if other.net.outputs != first.net.outputs:
+            raise CheckpointError(
+                f"{both}: it has {other.net.outputs} outputs, not {first.net.outputs}; evaluate them one by one"
+            )
+        if difference := _difference(other.facts.classes, first.facts.classes):
+            raise CheckpointError(f"{both}: {difference}; evaluate them one by one")
+
+
+def check_data(trained: Trained, dataset: Dataset) -> None:
+    """Raise ``CheckpointError`` unless the labels of the data mean what the network's outputs mean."""
+    both = f"{trained.where} does not fit {dataset.where}"
+    if trained.image_shape != dataset.image_shape:
+        raise CheckpointError(
+            f"{both}: it takes images of {_form(trained.image_shape)}, these are {_form(dataset.image_shape)}; "
+            "prepare them in that size"
+        )
+    if difference := _difference(trained.facts.classes, dataset.classes):
+        raise CheckpointError(f"{both}: {difference}; give data with the classes that it was trained on")
+
+
+def _difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
+    """Say in what two lists of classes first differ; None where they are equal."""
+    if len(ours) != len(theirs):
+        return f"it has {len(ours)} classes, not {len(theirs)}"
+    for label, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if a != b:
+            return f"its class {label} is {printable(a)}, not {printable(b)}"
+    return None
+
+
+def _form(shape: Shape) -> str:
+    return "x".join(map(str, shape))

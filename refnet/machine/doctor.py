@@ -1,0 +1,128 @@
+"""What this machine computes with, and what holds it back.
+
+A backend that has more to tell than whether it can run has a module ``doctor`` in its package (see
+:func:`module_of`), with
+
+- ``examine()``: what it runs on, ready for JSON;
+- ``throttles(environ)``: what makes it slower than it could be;
+- ``cache()`` and ``fullness()``: the directory in which it keeps machine code (None where it cannot), and how full.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from refnet.backend.interface import available, load
+from refnet.machine import environment
+from refnet.machine.environment import Throttle
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+SECONDS = 20  # that a driver's own tool may take
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that was found.
+
+    Attributes
+    ----------
+    surroundings
+        Versions, processor, cores, matrix products.
+    backends
+        By name, None where it can run and otherwise the reason why it cannot.
+    details
+        What a backend tells of itself, by its name.
+    caches
+        By the name of a backend that keeps machine code, where and how full; None where it cannot keep any.
+    gpus
+        Names of the graphics processors that a driver knows.
+    throttles
+        What makes this process slower than the machine.
+    """
+
+    surroundings: Mapping[str, Any]
+    backends: Mapping[str, str | None]
+    details: Mapping[str, Mapping[str, Any]]
+    caches: Mapping[str, Mapping[str, Any] | None]
+    gpus: tuple[str, ...]
+    throttles: tuple[Throttle, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON."""
+        return asdict(self)
+
+
+def examine(environ: Mapping[str, str]) -> Examination:
+    """Look at everything."""
+    backends = available()
+    modules = {name: module_of(load(name)) for name, reason in backends.items() if reason is None}
+    doctors = {name: module for name, module in modules.items() if module}
+    throttles = [*environment.throttles(environ), *_denied()]
+    for module in doctors.values():
+        throttles += module.throttles(environ)
+    return Examination(
+        environment.describe() | {"physical cores": environment.physical_cores()},
+        backends,
+        {name: module.examine() for name, module in doctors.items()},
+        {name: _cache(module) for name, module in doctors.items()},
+        tuple(_gpus()),
+        tuple(throttles),
+    )
+
+
+def module_of(backend: Any) -> ModuleType | None:
+    """Find the module ``doctor`` beside the class of a backend; None where it has none."""
+    name = f"{type(backend).__module__}.doctor"
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name in {name, type(backend).__module__}:
+            return None
+        raise
+
+
+def _cache(module: ModuleType) -> dict[str, Any] | None:
+    directory = module.cache()
+    return None if directory is None else {"directory": str(directory), **module.fullness()}
+
+
+def _denied() -> list[Throttle]:
+    """List what others have set: fewer processors than there are, or a part of their time."""
+    found = []
+    mine, all_of_them = len(environment.cpus()), os.cpu_count() or 1
+    if mine < all_of_them:
+        cost = f"this process may run on {mine} of {all_of_them} processors"
+        found.append(Throttle("CPU affinity", cost, "start it without taskset, or let the container have more"))
+    quota = _quota()
+    if quota is not None and quota < environment.physical_cores():
+        cost = f"all threads together get the time of {quota:g} processors"
+        cure = f"raise the container's limit, or choose --threads {max(1, int(quota))}"
+        found.append(Throttle(f"CPU quota of {quota:g}", cost, cure))
+    return found
+
+
+def _quota() -> float | None:
+    """Tell how many processors' time this control group gets; None where it is not limited."""
+    try:
+        limit, period = QUOTA.read_text(encoding="ascii").split()
+        return int(limit) / int(period)
+    except (OSError, ValueError):  # ValueError: "max"
+        return None
+
+
+def _gpus() -> list[str]:
+    """Ask NVIDIA's own tool, where it is installed."""
+    question = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    if not shutil.which(question[0]):
+        return []
+    try:
+        told = subprocess.run(question, capture_output=True, text=True, timeout=SECONDS, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []  # the tool without a card or a driver
+    return [line.strip() for line in told.stdout.splitlines() if line.strip()]

@@ -1,0 +1,29 @@
+"""The first weights and biases of a network (paper, section 5)."""
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import randomness
+from refnet.network.plan import Plan
+from refnet.randomness import Purpose
+
+
+def initialise(plan: Plan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Draw every parameter on the host: float32, by name.
+
+    Weights are normal with mean 0 and the layer's sigma, biases constant. A filter's numbers are counted by its
+    place among all columns' filters, so no two columns begin alike.
+    """
+    params = {}
+    for step in plan.steps:
+        if "w" not in step.params:
+            continue
+        shape = step.params["w"]
+        numbers = randomness.normal(
+            shape[0], prod(shape[1:]), key=(seed, Purpose.INITIAL), counter=(0, step.index, step.first, 0)
+        )
+        params[f"{step.name}.w"] = (step.layer.sigma * numbers).astype(np.float32).reshape(shape)
+        params[f"{step.name}.b"] = np.full(step.params["b"], step.layer.bias, np.float32)
+    return params

@@ -1,0 +1,159 @@
+"""What each kind of layer does with its op: run it forward, and remember how to run it backward.
+
+A layer takes its step, the arrays that the step reads, its parameters by letter and the run it is part of. It returns
+``(y, backprop)``; ``backprop(dy)`` returns the gradient of each input, in order, and of each parameter by its letter.
+What backprop needs lives in its closure and dies with it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from refnet.backend.interface import Array, Backend, nbytes
+from refnet.network.plan import IMAGE, Crossing, Step
+from refnet.randomness import Purpose
+
+Inputs: TypeAlias = Sequence[Array]
+Params: TypeAlias = Mapping[str, Array]
+Backprop: TypeAlias = Callable[[Array], tuple[Sequence[Array | None], Params]]
+Layered: TypeAlias = tuple[Array, Backprop]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which random numbers a training pass uses: the run's seed, the step, and the batch's first sample in it."""
+
+    seed: int
+    step: int
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass through the network.
+
+    Attributes
+    ----------
+    draw
+        The random numbers of a training pass; None in a test pass.
+    crossings
+        Grows by every array that goes from one column to another.
+    """
+
+    backend: Backend
+    draw: Draw | None = None
+    crossings: list[Crossing] = field(default_factory=list)
+
+
+def conv2d(step: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+    """Convolve. The gradient of the pixels is not computed."""
+    (x,), w, op, options = inputs, params["w"], run.backend.conv2d, step.layer.options
+
+    def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
+        dx, dw, db = op.backward(dy, x, w, **options, need_dx=step.inputs != (IMAGE,))
+        return (dx,), {"w": dw, "b": db}
+
+    return op.forward(x, w, params["b"], **options), backprop
+
+
+def linear(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+    """Connect fully."""
+    (x,), w, op = inputs, params["w"], run.backend.linear
+
+    def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
+        dx, dw, db = op.backward(dy, x, w)
+        return (dx,), {"w": dw, "b": db}
+
+    return op.forward(x, w, params["b"]), backprop
+
+
+def conv2d_relu(step: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+    """Convolve and rectify. The gradient of the pixels is not computed."""
+    (x,), w, op, options = inputs, params["w"], run.backend.conv2d_relu, step.layer.options
+    y = op.forward(x, w, params["b"], **options)
+
+    def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
+        dx, dw, db = op.backward(dy, y, x, w, **options, need_dx=step.inputs != (IMAGE,))
+        return (dx,), {"w": dw, "b": db}
+
+    return y, backprop
+
+
+def linear_relu(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+    """Connect fully and rectify."""
+    (x,), w, op = inputs, params["w"], run.backend.linear_relu
+    y = op.forward(x, w, params["b"])
+
+    def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
+        dx, dw, db = op.backward(dy, y, x, w)
+        return (dx,), {"w": dw, "b": db}
+
+    return y, backprop
+
+
+def relu(_: Step, inputs: Inputs, __: Params, run: Run) -> Layered:
+    """Rectify."""
+    op = run.backend.relu
+    y = op.forward(*inputs)
+    return y, lambda dy: ((op.backward(dy, y),), {})
+
+
+def tanh(_: Step, inputs: Inputs, __: Params, run: Run) -> Layered:
+    """Squash."""
+    op = run.backend.tanh
+    y = op.forward(*inputs)
+    return y, lambda dy: ((op.backward(dy, y),), {})
+
+
+def lrn(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+    """Normalise among the column's own maps."""
+    (x,), op, options = inputs, run.backend.lrn, step.layer.options
+    y, scale = op.forward(x, **options)
+    return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
+
+
+def maxpool(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+    """Pool; of x only the shape is remembered."""
+    (x,), op, options = inputs, run.backend.maxpool, step.layer.options
+    y, which = op.forward(x, **options)
+    x_shape = x.shape
+    return y, lambda dy: ((op.backward(dy, which, x_shape=x_shape, **options),), {})
+
+
+def dropout(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+    """Silence units at random in training; take the expected value in a test pass."""
+    (x,), op, options = inputs, run.backend.dropout, step.layer.options
+    if run.draw is None:
+        return op.expected(x, **options), lambda dy: ((op.expected(dy, **options),), {})
+    random: dict[str, Any] = {
+        "key": (run.draw.seed, Purpose.DROPOUT),
+        "counter": (run.draw.step, step.index, run.draw.sample, step.first),
+    }
+    return op.forward(x, **options, **random), lambda dy: ((op.backward(dy, **options, **random),), {})
+
+
+def gather(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+    """Bring every column's channels to this one; backward returns to each column the gradient of its own.
+
+    Joining is linear, y = sum over c of E_c x_c, where E_c puts column c's channels in their place among all. Its
+    adjoint takes them out again: dx_c = E_cᵀ dy, a slice.
+    """
+    backend, here = run.backend, step.column
+    for name, x, column in zip(step.inputs, inputs, step.sources, strict=True):
+        if column != here:
+            run.crossings.append(Crossing(step.layer.name, name, column, here, nbytes(x, sent_by=backend)))
+    widths = [x.shape[1] for x in inputs]
+
+    def moved(a: Array, source: int, target: int) -> Array:
+        return a if source == target else backend.move(a, target)
+
+    def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
+        slices = backend.split(dy, widths)
+        return [moved(part, here, column) for part, column in zip(slices, step.sources, strict=True)], {}
+
+    return backend.concat([moved(x, column, here) for x, column in zip(inputs, step.sources, strict=True)]), backprop
+
+
+LAYERED = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
+
+LAYERS: Mapping[str, Callable[[Step, Inputs, Params, Run], Layered]] = {layer.__name__: layer for layer in LAYERED}

@@ -1,0 +1,123 @@
+"""Go through a network layer by layer, with what each reads at hand: for whoever times or compares single layers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.backend.interface import Array, Backend
+from refnet.network import passes
+from refnet.network.initial import initialise
+from refnet.network.layers import LAYERS, Draw, Layered, Run
+from refnet.network.plan import IMAGE, Plan, Step
+from refnet.ops import OPS
+
+Host = npt.NDArray[Any]
+DRAW = Draw(seed=0, step=1)
+# So small a rate that no number of steps leads astray.
+RATES: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One step of a plan, and what it reads, on the host.
+
+    Attributes
+    ----------
+    inputs
+        The arrays that it reads, in order.
+    params
+        Its parameters by letter.
+    dy
+        A gradient of its output, drawn.
+    """
+
+    step: Step
+    inputs: tuple[Host, ...]
+    params: Mapping[str, Host]
+    dy: Host
+
+    def run(self, backend: Backend, draw: Draw | None = DRAW, step: Step | None = None) -> Callable[[], Layered]:
+        """Bring everything to a backend, and return the layer's forward pass there (`step`: as if it were another)."""
+        step = step or self.step
+        inputs = [backend.asarray(a, column) for a, column in zip(self.inputs, step.sources, strict=True)]
+        params = {letter: backend.asarray(a, step.column) for letter, a in self.params.items()}
+        run = Run(backend, draw)
+        return lambda: LAYERS[step.layer.op](step, inputs, params, run)
+
+
+def images_of(plan: Plan, batch: int) -> npt.NDArray[np.float32]:
+    """Draw pixels as a crop minus the mean image has them: (batch,C,H,W)."""
+    return np.random.default_rng(0).uniform(-120, 135, (batch, *plan.input_shape)).astype(np.float32)
+
+
+def labels_of(plan: Plan, batch: int) -> npt.NDArray[np.int64]:
+    """Draw a label for each image."""
+    return np.random.default_rng(1).integers(0, plan.steps[-1].shape[0], batch)
+
+
+def walk(plan: Plan, backend: Backend, batch: int) -> Iterator[Visit]:
+    """Visit every step in order, with the activations of a training pass through freshly drawn parameters.
+
+    The activations are those that `backend` computes.
+    """
+    params = passes.place_params(plan, initialise(plan, seed=0), backend)
+    images = passes.place(plan, images_of(plan, batch), backend)
+    rng = np.random.default_rng(2)
+    outputs: dict[str, Array] = {}
+    unread = plan.readers()
+    for step in plan.steps:
+        inputs = [images[step.column] if name == IMAGE else outputs[name] for name in step.inputs]
+        letters = {letter: params[f"{step.name}.{letter}"] for letter in step.params}
+        yield Visit(
+            step,
+            tuple(backend.to_numpy(a) for a in inputs),
+            {letter: backend.to_numpy(a) for letter, a in letters.items()},
+            rng.standard_normal((batch, *step.shape), np.float32),
+        )
+        outputs[step.name], _ = LAYERS[step.layer.op](step, inputs, letters, Run(backend, DRAW))
+        for name in step.inputs:
+            unread[name] -= 1
+            if not unread[name]:
+                outputs.pop(name, None)
+
+
+@dataclass(frozen=True)
+class Called:
+    """One call of an op: its arguments by name, and its results."""
+
+    op: str
+    function: str
+    arguments: Mapping[str, Any]
+    results: tuple[Any, ...]
+
+
+class Tapped:
+    """A backend that notes every call of an op in `calls`."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.calls: list[Called] = []
+        for op in OPS:
+            chapter = import_module(f"refnet.ops.{op}")
+            functions = {name: self._tap(op, name, getattr(chapter, name)) for name in chapter.INTERFACE}
+            setattr(self, op, SimpleNamespace(**functions))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def _tap(self, op: str, name: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+        function, parameters = getattr(getattr(self._backend, op), name), signature(reference)
+
+        def tapped(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            results = () if result is None else result if isinstance(result, tuple) else (result,)
+            self.calls.append(Called(op, name, parameters.bind(*args, **kwargs).arguments, results))
+            return result
+
+        return tapped

@@ -1,0 +1,101 @@
+"""The network as SVG, made from its plan: its columns side by side, and what crosses between them."""
+
+from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
+from math import prod
+
+from refnet.network.plan import IMAGE, Plan, Step, crossings
+
+WIDTH, BOX, GAP = 436, 142, 34  # of the drawing and of a box, and between two boxes
+TALL, PITCH, TOP = 46, 84, 40  # height of a box, from box to box, and of the image's own box with what follows it
+LEFT = 8
+
+
+@dataclass
+class Block:
+    """A layer with parameters in all its columns, and the layers without any that follow it."""
+
+    steps: list[Step]
+    after: list[Step] = field(default_factory=list)
+
+
+def blocks(plan: Plan) -> list[Block]:
+    """Group a plan's steps; a layer without parameters before the first with some stands alone."""
+    found: list[Block] = []
+    for _, group in groupby((step for step in plan.steps if step.layer.op != "gather"), lambda step: step.index):
+        steps = list(group)
+        if steps[0].params or not found:
+            found.append(Block(steps))
+        else:
+            found[-1].after += steps
+    return found
+
+
+def draw(plan: Plan) -> str:
+    """Draw a network of one or two columns."""
+    gathers = {step.name: step for step in plan.steps if step.layer.op == "gather"}
+    cross: dict[str, int] = {}
+    for crossing in crossings(plan, 1):
+        cross[crossing.into] = cross.get(crossing.into, 0) + crossing.nbytes
+    found = blocks(plan)
+    body, lines = [], []
+    wide = plan.columns * BOX + (plan.columns - 1) * GAP
+    shape = _shape(plan.input_shape)
+    body.append(f'<rect class="image" x="{LEFT}" y="2" width="{wide}" height="26" rx="6"/>')
+    body.append(f'<text class="name" x="{LEFT + wide / 2}" y="20" text-anchor="middle">image {shape}</text>')
+    for place, block in enumerate(found):
+        top = TOP + 14 + place * PITCH
+        for step in block.steps:
+            body.append(_box(step, block, top))
+            lines += [_edge(source, step.column, top, place) for source in _sources(step, gathers)]
+        if block.steps[0].layer.name in cross:
+            told = f"{cross[block.steps[0].layer.name] / 1000:,.1f} kB cross"
+            body.append(f'<text class="crosses" x="{LEFT + wide + 14}" y="{top - 12}">{told}</text>')
+        body.append(
+            f'<text class="count" x="{LEFT + wide + 14}" y="{top + 20}">'
+            f"{sum(prod(s) for step in block.steps for s in step.params.values()):,}</text>"
+            f'<text class="note" x="{LEFT + wide + 14}" y="{top + 36}">parameters</text>'
+        )
+    height = TOP + 14 + len(found) * PITCH - (PITCH - TALL) + 26
+    described = f"the network in {plan.columns} columns"
+    return (
+        f'<svg class="net" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{described}">'
+        f"{''.join(lines)}{''.join(body)}</svg>"
+    )
+
+
+def _sources(step: Step, gathers: dict[str, Step]) -> list[int]:
+    """List the columns that a step reads."""
+    source = step.inputs[0]
+    return list(gathers[source].sources) if source in gathers else [step.column if source == IMAGE else step.sources[0]]
+
+
+def _box(step: Step, block: Block, top: int) -> str:
+    x = LEFT + step.column * (BOX + GAP)
+    ops = {"lrn": "norm", "maxpool": "pool", "dropout": "drop"}
+    after = [ops.get(s.layer.op, s.layer.op) for s in block.after if s.column == step.column]
+    side = f" {step.layer.kernel}&times;{step.layer.kernel}" if step.layer.kernel else ""
+    last = next((s for s in reversed(block.after) if s.column == step.column), step)
+    place, anchor = (x + 10, "start") if step.column == 0 else (x + BOX - 10, "end")
+    told = escape(" · ".join(after))
+    below = f'<text class="note" x="{place}" y="{top + TALL + 15}" text-anchor="{anchor}">{told}</text>'
+    return (
+        f'<rect class="column{step.column}" x="{x}" y="{top}" width="{BOX}" height="{TALL}" rx="8"/>'
+        f'<text class="name" x="{x + 10}" y="{top + 20}">{escape(step.layer.name)}'
+        f'<tspan class="note" dx="5">{side}</tspan></text>'
+        f'<text class="note" x="{x + 10}" y="{top + 37}">{_shape(step.shape)}'
+        f"{' → ' + _shape(last.shape[1:]) if last.shape != step.shape else ''}</text>{below}"
+    )
+
+
+def _edge(source: int, target: int, top: int, place: int) -> str:
+    bottom = 28 if place == 0 else top - (PITCH - TALL)
+    kind, inset = ("own", 20) if source == target else ("cross", 8)
+    a, b = (LEFT + (BOX - inset if column == 0 else BOX + GAP + inset) for column in (source, target))
+    half = (bottom + top) / 2
+    return f'<path class="{kind}" d="M{a} {bottom}C{a} {half} {b} {half} {b} {top}"/>'
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "&times;".join(map(str, shape))

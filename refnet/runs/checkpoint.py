@@ -1,0 +1,258 @@
+"""A checkpoint: one safetensors file that holds all that training, or using, a network takes.
+
+Tensors, all float32: ``param/conv1@0.w`` and ``velocity/conv1@0.w`` for every parameter, and ``data/mean``, the mean
+image (H,W,C) that is subtracted from what the network reads. Metadata: ``format``; ``facts``, a
+:class:`refnet.runs.state.Facts` as JSON; ``tensors``, the SHA-256 of each tensor's bytes; ``sha256``, that of the header
+itself with these 64 letters as zeros. So the facts can be trusted when the header alone has been read, and no flipped
+bit goes unseen.
+
+Reading opens nothing else: no pickle, whatever it is called. The safetensors library checks the header; the bytes are
+read here because it would copy them once more, and cannot hash while it reads.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+
+from refnet import files, nets
+from refnet.errors import CheckpointError, ConfigError
+from refnet.network.plan import Plan
+from refnet.terminal.printable import printable
+from refnet.runs.record import decode, encode
+from refnet.runs.state import Facts
+
+Array = npt.NDArray[np.float32]
+Arrays = dict[str, Array]
+
+FORMAT = "refnet checkpoint 1"
+MEAN = "data/mean"
+LATER: dict[str, Any] = {"words": []}  # facts that files of this format lack which were written before there were any
+COLUMNS = (1, 2)
+READERS = 2  # threads: one reads while the other hashes
+CHUNK = 1 << 24  # bytes that are read and then hashed, few enough to be still in the processor's cache
+_UNSEALED = "0" * 64
+_PICKLES = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # a zip archive, or a pickle itself
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, which is known to be whole and to fit its network.
+
+    Attributes
+    ----------
+    params, velocities
+        float32, by the names in ``plan.param_shapes()``.
+    mean
+        The mean image: float32 (H,W,C).
+    """
+
+    facts: Facts
+    params: Arrays
+    velocities: Arrays
+    mean: Array
+
+    def tensors(self) -> Arrays:
+        """Name every array as the file does."""
+        named = {f"param/{name}": a for name, a in self.params.items()}
+        named |= {f"velocity/{name}": a for name, a in self.velocities.items()}
+        return named | {MEAN: self.mean}
+
+
+def plan_of(facts: Facts) -> Plan:
+    """Give the plan of the network that a checkpoint holds. Raises ``ConfigError`` for one that is not known here."""
+    if facts.columns not in COLUMNS:
+        raise ConfigError(f"net {facts.net} cannot be in {facts.columns} columns")
+    exchange = facts.config.get("exchange") != "none"
+    net = nets.get(facts.net, facts.init, facts.config.get("variant"))
+    return net.plan(facts.columns, exchange=exchange)
+
+
+def expected_shapes(facts: Facts) -> dict[str, tuple[int, ...]]:
+    """Give the shape of every tensor that the file must hold. Raises ``ConfigError`` as `plan_of` does."""
+    params = plan_of(facts).param_shapes()
+    shapes = {f"{kind}/{name}": shape for kind in ("param", "velocity") for name, shape in params.items()}
+    return shapes | {MEAN: facts.data.image_shape}
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, which is on the disk when this returns; until then `path` is what it was.
+
+    Raises
+    ------
+    CheckpointError
+        The disk is full or cannot be written to.
+    """
+    tensors = {name: np.ascontiguousarray(a, np.float32) for name, a in checkpoint.tensors().items()}
+    header = _header(tensors, checkpoint.facts)
+    try:
+        with files.replacing(path) as file:
+            file.write(header)
+            for a in tensors.values():
+                file.write(_bytes(a))
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error.strerror}; free some space or choose another --run-dir"
+        ) from error
+
+
+def read_facts(path: Path) -> Facts:
+    """Read what a checkpoint says of itself; the tensors are not looked at.
+
+    Raises
+    ------
+    CheckpointError
+        The file cannot be read, is not a refnet checkpoint, or its header is damaged.
+    """
+    return _open(path).facts
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint whole.
+
+    Raises
+    ------
+    CheckpointError
+        As `read_facts`; or a tensor is missing, extra, misshapen, of another dtype, or damaged. The message names it.
+    """
+    header = _open(path)
+    try:
+        shapes = expected_shapes(header.facts)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {printable(error)}; read it with the refnet that wrote it") from error
+    for name in sorted(shapes.keys() | header.tensors.keys()):
+        _require(path, header, name, shapes.get(name))
+    arrays = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with ThreadPoolExecutor(READERS) as readers:
+                # The largest first, so that none of the readers is left alone with one of them.
+                names = sorted(arrays, key=lambda name: -arrays[name].nbytes)
+                offsets = [header.start + header.tensors[name]["data_offsets"][0] for name in names]
+                digests = list(readers.map(_read, [descriptor] * len(names), offsets, [arrays[n] for n in names]))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; copy it again") from error
+    for name, digest in zip(names, digests, strict=True):
+        if digest != header.digests.get(name):
+            raise CheckpointError(f"{path}: the numbers of {name} are damaged (their SHA-256 differs); copy it again")
+    of = {
+        kind: {name.removeprefix(kind): a for name, a in arrays.items() if name.startswith(kind)}
+        for kind in ("param/", "velocity/")
+    }
+    return Checkpoint(header.facts, of["param/"], of["velocity/"], arrays[MEAN])
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands before the numbers: `start` is where they begin, `tensors` what safetensors says of each."""
+
+    facts: Facts
+    tensors: Mapping[str, Mapping[str, Any]]
+    digests: Mapping[str, str]
+    start: int
+
+
+def _header(tensors: Arrays, facts: Facts) -> bytes:
+    digests = {name: hashlib.sha256(_bytes(a)).hexdigest() for name, a in tensors.items()}
+    entries: dict[str, Any] = {
+        "__metadata__": {
+            "sha256": _UNSEALED,
+            "format": FORMAT,
+            "facts": encode(facts),
+            "tensors": json.dumps(digests),
+        }
+    }
+    end = 0
+    for name, a in tensors.items():
+        entries[name] = {"dtype": "F32", "shape": a.shape, "data_offsets": (end, end := end + a.nbytes)}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + _sealed(text, hashlib.sha256(text).hexdigest(), _UNSEALED)
+
+
+def _sealed(text: bytes, new: str, old: str) -> bytes:
+    """Exchange the header's own digest, which stands first in it."""
+    return text.replace(f'"sha256":"{old}"'.encode(), f'"sha256":"{new}"'.encode(), 1)
+
+
+def _open(path: Path) -> _Header:
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file (a folder, a pipe, a device); give a .safetensors file")
+    try:
+        # Checks that the header is JSON of the right form, and that the tensors fill the rest of the file gaplessly.
+        with safetensors.safe_open(path, framework="numpy") as checked:
+            metadata = checked.metadata() or {}
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; give a run's folder or a .safetensors file") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        if _is_pickle(path):
+            raise CheckpointError(
+                f"{path} is a pickle or an archive, as PyTorch writes; refnet never opens one, since it is a program "
+                "that runs when it is read; save the arrays as .safetensors"
+            ) from error
+        reason = printable(error)
+        raise CheckpointError(f"{path} is not a whole safetensors file: {reason}; copy it again") from error
+    try:
+        tensors = json.loads(text)
+        tensors.pop("__metadata__", None)
+        found = metadata.get("format")
+        if found != FORMAT:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this refnet: its format is "
+                f"{printable(found)[:80]}, not {FORMAT}; read it with what wrote it"
+            )
+        digest = metadata.get("sha256", "")
+        if hashlib.sha256(_sealed(text, _UNSEALED, digest)).hexdigest() != digest:
+            raise CheckpointError(f"{path}: its header is damaged (its SHA-256 differs); copy it again")
+        facts, digests = decode(Facts, metadata.get("facts", ""), LATER), decode(dict, metadata.get("tensors", ""))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header is wrong: {printable(error)[:200]}; copy it again") from error
+    return _Header(facts, tensors, digests, 8 + length)
+
+
+def _is_pickle(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) in _PICKLES
+    except OSError:
+        return False
+
+
+def _require(path: Path, header: _Header, name: str, shape: tuple[int, ...] | None) -> None:
+    """Hold one tensor to what the network needs; None is a tensor that it does not have."""
+    entry = header.tensors.get(name)
+    found = "it is missing" if entry is None else f"it is {entry['dtype']} {tuple(entry['shape'])}"
+    expected = "no such tensor" if shape is None else f"F32 {shape}"
+    if found != f"it is {expected}":
+        net = f"net {header.facts.net} in {header.facts.columns} columns"
+        raise CheckpointError(f"{path}: {printable(name)}: {found}, {net} needs {expected}; train again")
+
+
+def _read(descriptor: int, offset: int, a: Array) -> str:
+    """Fill an array from a place in a file, and hash it. Raises ``OSError``."""
+    rest, digest = _bytes(a), hashlib.sha256()
+    while rest:
+        count = os.preadv(descriptor, [rest[:CHUNK]], offset)
+        if not count:
+            raise OSError(0, "it has become shorter")
+        digest.update(rest[:count])
+        rest, offset = rest[count:], offset + count
+    return digest.hexdigest()
+
+
+def _bytes(a: Array) -> memoryview:
+    return a.reshape(-1).view(np.uint8).data

@@ -1,0 +1,107 @@
+"""How a run went, read from its metrics: one array for each figure."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.errors import ConfigError
+from refnet.runs.directory import METRICS
+
+Figures = npt.NDArray[np.float64]
+
+STEP = ("step", "loss", "lr", "images", "seconds")
+EPOCH = ("epoch", "step", "train_loss", "validation_loss", "validation_top1_error", "validation_top5_error")
+SCORED = ("epoch", "scored_train_top1_error", "validation_top1_error")
+POINTS = 240  # as many as a curve can show
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The figures of each step and of each epoch, by name; all of one kind are equally long."""
+
+    steps: Mapping[str, Figures]
+    epochs: Mapping[str, Figures]
+
+    def __len__(self) -> int:
+        """Count the steps."""
+        return len(self.steps["step"])
+
+    def smooth(self, name: str, beside: int = 0) -> tuple[Figures, Figures]:
+        """Give steps and the means of a figure of theirs over `POINTS` stretches at most.
+
+        Stretches are as long as those of a run of `beside` steps, if that is longer: noise then looks the same.
+        """
+        return self._means("step", beside), self._means(name, beside)
+
+    def speed(self, beside: int = 0) -> tuple[Figures, Figures]:
+        """Give steps and images/s over the same stretches as `smooth`."""
+        seconds = np.maximum(self._means("seconds", beside), 1e-9)
+        return self._means("step", beside), self._means("images", beside) / seconds
+
+    def rate(self) -> tuple[Figures, Figures]:
+        """Give steps and learning rates at the corners of its curve: before and after each change."""
+        steps, rates = self.steps["step"], self.steps["lr"]
+        ends = np.flatnonzero(np.diff(rates))
+        corners = np.unique([0, *ends, *ends + 1, len(steps) - 1]) if len(steps) else np.array([], np.int64)
+        return steps[corners], rates[corners]
+
+    def _means(self, name: str, beside: int) -> Figures:
+        figures = self.steps[name]
+        stretches = -(-POINTS * len(figures) // max(len(figures), beside, POINTS)) if len(figures) else 0
+        return np.array([part.mean() for part in np.array_split(figures, stretches)]) if stretches else figures
+
+
+def read(run: Path) -> History:
+    """Read a run's metrics. Lines that are cut or no metrics of ours are left out, as are runs without any.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read.
+    """
+    lines = _read(run / METRICS)
+    return History(_columns(lines, "step", STEP), _columns(lines, "epoch", EPOCH))
+
+
+def read_scored(run: Path) -> Mapping[str, Figures]:
+    """Read the figures of each epoch of a run that classified training images, too. Raises ``ConfigError``."""
+    return _columns(_read(run / METRICS), "epoch", SCORED)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        return list(_lines(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; mend that, or copy the run") from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(found, dict):
+                yield found
+
+
+def _columns(lines: Iterable[dict[str, Any]], kind: str, names: tuple[str, ...]) -> dict[str, Figures]:
+    rows = [
+        [line[name] for name in names]
+        for line in lines
+        if line.get("kind") == kind and all(_is_number(line.get(name)) for name in names)
+    ]
+    table = np.array(rows, np.float64).reshape(-1, len(names))
+    return dict(zip(names, table.T, strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and -1e300 < value < 1e300  # not NaN, and not so large that a sum is infinite

@@ -1,0 +1,96 @@
+"""Continuing a run: what may be different from when it stopped, and what follows from it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from refnet.config import Config
+from refnet.data import Dataset, fingerprint
+from refnet.errors import ConfigError, DataError
+from refnet.terminal.printable import printable
+from refnet.training.schedule import Rate
+from refnet.runs.state import Facts, State
+
+FIXED = ("net", "init", "variant", "columns", "seed")
+PLACES = ("run_dir", "data")  # where something lies: what it is counts
+SURROUNDINGS = ("backend", "devices", "threads")  # what computes
+
+Changes = dict[str, list[Any]]  # name to [before, now]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Which run is to be continued, and how.
+
+    Attributes
+    ----------
+    flags
+        The keys that were given on the command line.
+    changed_data
+        Go on although the data are not the same any more.
+    """
+
+    path: Path
+    flags: frozenset[str] = frozenset()
+    changed_data: bool = False
+
+
+def changes(facts: Facts, config: Config) -> Changes:
+    """Compare the keys of a checkpoint's configuration with those of now.
+
+    Raises
+    ------
+    ConfigError
+        One of them makes another run of it, with a line for each.
+    """
+    # A key that is younger than the run had its default.
+    found = _differences(json.loads(json.dumps(asdict(Config()))) | facts.config, asdict(config))
+    wrong = [
+        f"--{name} {_said(now)} cannot be: the run has {_said(before)}; start a run of its own"
+        for name, (before, now) in found.items()
+        if name in FIXED
+    ]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return {name: pair for name, pair in found.items() if name not in PLACES}
+
+
+def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
+    """Compare the data of a checkpoint with those of now. Raises ``DataError`` if they differ and nobody agreed."""
+    before, now = facts.data.fingerprint, fingerprint(dataset)
+    if before == now:
+        return {}
+    if not resume.changed_data:
+        raise DataError(
+            f"{printable(dataset.name)} has changed since step {facts.state.step}: its classes, images or labels are "
+            "not those that the run learned from; restore them, or agree with --changed-data"
+        )
+    return {"fingerprint": [before, now]}
+
+
+def surroundings(facts: Facts, backend: str, environment: Mapping[str, Any], changed: Changes) -> Changes:
+    """List what computes differently now: with any of it, bits may differ from a run that was never stopped."""
+    found = {name: pair for name, pair in changed.items() if name in SURROUNDINGS}
+    if facts.backend != backend:
+        found["backend"] = [facts.backend, backend]
+    return found | _differences(facts.environment, environment)
+
+
+def go_on(state: State, config: Config, changed: Changes, flags: frozenset[str]) -> State:
+    """Let a rate that was changed, or given by a flag, hold from here on; the schedule counts anew from there."""
+    if "lr" not in changed and "lr" not in flags:
+        return state
+    return replace(state, rate=Rate(config.lr, best=state.rate.best, drops=state.rate.drops))
+
+
+def _said(value: object) -> str:
+    text = ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+    return printable(text)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
+    now = json.loads(json.dumps(now))
+    names = [*before, *(name for name in now if name not in before)]
+    return {name: [before.get(name), now.get(name)] for name in names if before.get(name) != now.get(name)}

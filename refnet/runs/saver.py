@@ -1,0 +1,173 @@
+"""Saving beside the training: the steps wait for a copy in memory, and a thread writes the copy to the disk."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet.runs import generations
+from refnet.runs.checkpoint import Array, Arrays, Checkpoint
+from refnet.errors import CheckpointError, NumericError
+from refnet.runs.metrics import Metrics
+from refnet.runs.state import Facts, State
+
+TRIES = 3  # failures in a row that end a run
+
+
+class Saver:
+    """Writes one run's checkpoints, at most one at a time.
+
+    Its copy of the arrays lives in buffers that are used again, so that memory stays as it is after the first save.
+    The thread hashes and writes; it calls no backend. Before it writes it makes sure that every number is finite, so
+    that a run which has gone wrong leaves what it had when it was right.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    metrics
+        Its figures, which are brought to the disk before a checkpoint that counts on them.
+    minutes, steps
+        How often a checkpoint is due; None for no number of steps.
+    warn
+        Told in one line of a failure that does not end the run.
+    """
+
+    def __init__(
+        self, run: Path, metrics: Metrics, *, minutes: float, steps: int | None, warn: Callable[[str], None]
+    ) -> None:
+        self.saved: State | None = None  # the last that is on the disk
+        self._run = run
+        self._metrics = metrics
+        self._minutes = minutes
+        self._steps = steps
+        self._warn = warn
+        self._begun = time.monotonic()
+        self._buffers: Arrays = {}
+        self._writing: threading.Thread | None = None
+        self._state: State | None = None
+        self._error: Exception | None = None
+        self._failures = 0
+
+    def reserve(self, params: Mapping[str, Any], velocities: Mapping[str, Any]) -> None:
+        """Take the memory for the copy and touch it, so that the first save is as quick as all others.
+
+        Where there is not so much, none is taken.
+        """
+        try:
+            for kind, arrays in (("param", params), ("velocity", velocities)):
+                for name, a in arrays.items():
+                    self._buffers[f"{kind}/{name}"] = np.full(a.shape, 0, np.float32)
+        except MemoryError:
+            self._buffers.clear()
+
+    def due(self, step: int) -> bool:
+        """Say whether a checkpoint is due after this step."""
+        if self._steps and step % self._steps == 0:
+            return True
+        return time.monotonic() - self._begun >= 60 * self._minutes
+
+    def save(
+        self,
+        facts: Facts,
+        params: Mapping[str, Any],
+        velocities: Mapping[str, Any],
+        mean: Array,
+        to_numpy: Callable[[Any], npt.NDArray[Any]],
+        *,
+        must: bool = False,
+    ) -> None:
+        """Copy the arrays and begin to write them, when what was being written before is done.
+
+        Parameters
+        ----------
+        params, velocities
+            The backend's arrays, which may change as soon as this returns.
+        must
+            Return only when the checkpoint is on the disk, and raise if it cannot be brought there.
+
+        Raises
+        ------
+        CheckpointError
+            It is the third failure in a row, or `must` and the disk is full or cannot be written to.
+        NumericError
+            A parameter or velocity is not finite; all that was on the disk still is.
+        """
+        self.wait()
+        self._begun = time.monotonic()
+        self._state = facts.state
+        kinds = {"param": params, "velocity": velocities}
+        try:
+            copied = {k: {n: self._copy(f"{k}/{n}", to_numpy(a)) for n, a in kinds[k].items()} for k in kinds}
+            beside = not must
+        except MemoryError:  # then the arrays themselves are written, and the next step waits
+            self._buffers.clear()
+            copied = {k: {n: to_numpy(a) for n, a in kinds[k].items()} for k in kinds}
+            beside = False
+        whole = Checkpoint(facts, copied["param"], copied["velocity"], mean)
+        if beside:
+            with suppress(RuntimeError):  # no memory for a thread
+                writing = threading.Thread(target=self._write, args=[whole], daemon=True)
+                writing.start()
+                self._writing = writing
+                return
+        self._write(whole)
+        self._settle(must=must)
+
+    def poll(self) -> None:
+        """Take note of a write that has ended. Raises as `save` does."""
+        if self._writing and not self._writing.is_alive():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written. Raises as `save` does."""
+        if self._writing:
+            self._writing.join()
+            self._writing = None
+            self._settle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Let what is being written come to its end, unless the user wants none of it to be waited for."""
+        if self._writing and not (kind and issubclass(kind, KeyboardInterrupt)):
+            self._writing.join()
+
+    def _copy(self, name: str, a: npt.NDArray[Any]) -> Array:
+        if name not in self._buffers:
+            self._buffers[name] = np.empty(a.shape, np.float32)
+        np.copyto(self._buffers[name], a, casting="no")
+        return self._buffers[name]
+
+    def _write(self, whole: Checkpoint) -> None:
+        try:
+            for name, a in whole.tensors().items():
+                if not np.isfinite(a).all():
+                    raise NumericError(f"{name} is not finite after step {whole.facts.state.step}")  # noqa: TRY301
+            self._metrics.sync()
+            generations.save(self._run, whole)
+        except OSError as error:
+            self._error = CheckpointError(f"{self._run}: the metrics cannot be written: {error.strerror}")
+        except MemoryError:
+            self._error = CheckpointError(f"{self._run}: there is no memory to save in")
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that trains
+            self._error = error
+
+    def _settle(self, *, must: bool = False) -> None:
+        error, self._error = self._error, None
+        if error is None:
+            self.saved, self._failures = self._state, 0
+            return
+        if not isinstance(error, CheckpointError):
+            raise error
+        self._failures += 1
+        if must or self._failures >= TRIES:
+            count = f" ({self._failures} times in a row)" if self._failures > 1 else ""
+            raise CheckpointError(f"{error}{count}") from error
+        self._warn(f"warning: {error}; training goes on, and earlier checkpoints are as they were")

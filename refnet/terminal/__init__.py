@@ -1,0 +1,1 @@
+"""How work shows itself on a terminal, and how signals stop it."""

@@ -1,0 +1,187 @@
+"""How long work shows itself: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from datetime import timedelta
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from refnet.terminal.printable import printable
+
+
+class Advance(Protocol):
+    """Says how far a task is."""
+
+    def __call__(
+        self, done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
+    ) -> None:
+        """Give the parts done, of how many (if that was not known before), a remark, and what a terminal adds to it.
+
+        `left` is in seconds, for a task that is a part of something longer: the time until all of that is done.
+        """
+
+
+class Show(Protocol):
+    """Where a long job reports to."""
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+
+    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Show a task while it lasts; call what is entered with the parts done, of how many, and a remark."""
+
+
+class Live:
+    """A terminal: a bar that is redrawn in place, and lines above it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+        self.console.print(printable(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Show a bar with the parts done, the time left and a remark."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            _TimeLeft(),
+        )
+        last = TextColumn("{task.fields[remark]}", table_column=Column(ratio=1, no_wrap=True, overflow="crop"))
+        with Progress(*columns, last, console=self.console, transient=True, expand=True) as bar:
+            task = bar.add_task(name, total=total, remark="", left=None)
+
+            def advance(
+                done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
+            ) -> None:
+                bar.update(task, completed=done, total=total, remark=f"{remark}  {detail}".strip(), left=left)
+
+            yield advance
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left of the whole, where the task tells it, and otherwise of the task."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Write it, or a dash while it is not known."""
+        left = task.fields["left"] if task.fields["left"] is not None else task.time_remaining
+        return Text("-:--:--" if left is None else clock(left))
+
+
+class Plain:
+    """A file, a pipe or a log: whole lines, and for a long task one at least `every` seconds apart."""
+
+    def __init__(self, stream: TextIO, every: float = 10.0) -> None:
+        self.stream = stream
+        self.every = every
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        print(printable(line), file=self.stream, flush=True)
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Print now and then how far the task is."""
+        said = time.monotonic()
+
+        def advance(
+            done: int,
+            total: int | None = total,
+            remark: str = "",
+            detail: str = "",  # noqa: ARG001 - for terminals
+            left: float | None = None,
+        ) -> None:
+            nonlocal said
+            if time.monotonic() - said >= self.every:
+                said = time.monotonic()
+                rest = "" if left is None else f"  {clock(left)} left"
+                self.say(f"{name}: {done}/{total} {remark}{rest}".rstrip())
+
+        yield advance
+
+
+class Quiet:
+    """Nowhere: for tests and for programs that look at the result alone."""
+
+    def say(self, line: str) -> None:
+        """Ignore the line."""
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
+        """Ignore the task."""
+        yield lambda done, total=None, remark="", detail="", left=None: None  # noqa: ARG005
+
+
+class Lasting:
+    """Another way of showing, for work that must not end because nobody can be shown it any more."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+
+    def say(self, line: str) -> None:
+        """Print one line, if it can be printed."""
+        try:
+            self._show.say(line)
+        except OSError:
+            self._show = Quiet()
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Show a task, as long as it can be shown."""
+        stack = ExitStack()
+        told: Advance = lambda *_, **__: None  # noqa: E731 - it has the type of what replaces it
+        with suppress(OSError):
+            told = stack.enter_context(self._show.task(name, total))
+
+        def advance(
+            done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
+        ) -> None:
+            with suppress(OSError):
+                told(done, **({} if total is None else {"total": total}), remark=remark, detail=detail, left=left)
+
+        try:
+            yield advance
+        finally:
+            with suppress(OSError):
+                stack.close()
+
+
+class Pace:
+    """How long the rest of something takes, by how long its parts have taken since the first was done.
+
+    What takes time between parts counts (validating, saving), and what the first alone must do does not (compiling).
+    """
+
+    def __init__(self) -> None:
+        self._done, self._began = 0, 0.0
+
+    def left(self, parts: int) -> float | None:
+        """Note that a part is done and so many are to come, and give the seconds that they will take; None at first."""
+        now = time.monotonic()
+        self._done += 1
+        if self._done == 1:
+            self._began = now
+            return None
+        return parts * (now - self._began) / (self._done - 1)
+
+
+def clock(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds, with days where there are some."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def on(stream: TextIO | None) -> Live | Plain | Quiet:
+    """Choose the way of showing that suits a stream; None is what Python has for a closed one."""
+    if stream is None:
+        return Quiet()
+    return Live(Console(file=stream)) if stream.isatty() else Plain(stream)

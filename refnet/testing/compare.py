@@ -1,0 +1,201 @@
+"""Hold backends to the textbook: each op on drawn calls, each layer of a network on its own activations.
+
+What is compared, and within which bounds, is said by the cases of :mod:`refnet.testing`, which need the extra
+``refnet[testing]``: an error is divided by what the case allows for these very arguments, so that 1 is the limit for
+every op, and an op that only chooses or copies must give the same bits.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from inspect import Parameter, signature
+from math import inf, isfinite
+from typing import Any, cast
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from refnet.backend.interface import Backend
+from refnet.nets import Net
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.initial import initialise
+from refnet.network.plan import Plan
+from refnet.network.walk import DRAW, RATES, Tapped, images_of, labels_of, walk
+from refnet.terminal.progress import Show
+from refnet.testing import agreement
+from refnet.testing.agreement import Problem
+from refnet.testing.bounds import DisagreementError
+from refnet.testing.call import Call
+from refnet.testing.cases import CASES, Case, case_of
+
+LOGITS = 1e-4  # of the largest: what the scores of a whole network may differ by
+
+
+@dataclass(frozen=True)
+class Row:
+    """How far backends are from the textbook in one function.
+
+    Attributes
+    ----------
+    part
+        "op" for drawn calls, "layer" for a network's own.
+    name
+        The op, or the step of the network's plan.
+    worst
+        By backend, the largest error over its bound; infinite where no bound applies and the numbers differ.
+    breaches
+        By backend that has one, the worst breach in words.
+    """
+
+    part: str
+    name: str
+    function: str
+    worst: Mapping[str, float]
+    breaches: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON, which has no infinity: None stands for it."""
+        found = asdict(self)
+        found["worst"] = {name: worst if isfinite(worst) else None for name, worst in self.worst.items()}
+        return found
+
+
+@dataclass(frozen=True)
+class Recorded(Problem):
+    """A call that a network has made."""
+
+    layer: str = ""
+
+    def where(self, backend: Any, result: str = "") -> str:
+        """Say what was computed."""
+        return f"{result or 'result'} of {self.case} in {self.layer} on backend {backend.name}"
+
+
+def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[Row]:
+    """Compare every function of every chapter on as many drawn calls, and on a larger one where the case has it."""
+    rows = []
+    with show.task("ops", len(CASES)) as advance:
+        for done, case in enumerate(CASES):
+            advance(done, remark=str(case))
+            problems = [agreement.pose(case, call) for call in _calls(case, examples)]
+            rows.append(_row("op", case.op, case.function, problems, backends))
+    return rows
+
+
+def compare_layers(net: Net, columns: int, batch: int, backends: Sequence[Backend], show: Show) -> list[Row]:
+    """Compare every layer on the activations that the first backend computes; then the loss, the update, the scores.
+
+    Dropout is on, and off in a second pass of the layers that compute something else then.
+    """
+    plan = fuse(net.plan(columns))
+    rows: list[Row] = []
+    with show.task("layers", len(plan.steps) + 3) as advance:
+        for done, visit in enumerate(walk(plan, backends[0], batch)):
+            advance(done, remark=visit.step.name)
+            tapped = Tapped(backends[0])
+            for draw in (DRAW, None):
+                _, backprop = visit.run(cast("Backend", tapped), draw)()
+                backprop(backends[0].asarray(visit.dy, visit.step.column))
+            for call in {(call.op, call.function): call for call in tapped.calls}.values():
+                arguments = {name: _on_host(backends[0], value) for name, value in call.arguments.items()}
+                problem = _recorded(visit.step.name, case_of(call.op, call.function), arguments)
+                rows.append(_row("layer", visit.step.name, str(problem.case), [problem], backends))
+        for extra in (_loss(plan, batch), _updates(plan)):
+            advance(len(rows))
+            for layer, problems in extra:
+                rows.append(_row("layer", layer, str(problems[0].case), problems, backends))
+        rows.append(_scores(plan, batch, backends))
+    return rows
+
+
+def _row(part: str, name: str, function: str, problems: Sequence[Problem], backends: Sequence[Backend]) -> Row:
+    worst = {backend.name: 0.0 for backend in backends}
+    breaches = {}
+    for problem in problems:
+        for backend in backends:
+            try:
+                ratio = max(agreement.hold(backend, problem, agreement.run(backend, problem)).values())
+            except AssertionError as error:
+                ratio = error.ratio if isinstance(error, DisagreementError) else inf
+                if ratio > worst[backend.name]:
+                    breaches[backend.name] = str(error)
+            worst[backend.name] = max(worst[backend.name], ratio)
+    return Row(part, name, function, worst, breaches)
+
+
+def _calls(case: Case, examples: int) -> list[Call]:
+    """Draw calls in equal parts with each kind of values, NaN and infinity among them, and add the roomy ones."""
+    each = -(-examples // len(case.kinds))
+    calls = [call for kind in case.kinds for call in _drawn(case.calls(kind), each)]
+    if case.roomy:
+        calls += [Call(case.op, case.function, *case.roomy, kind=kind) for kind in ("normal", "one_signed")]
+    return calls
+
+
+def _drawn(strategy: SearchStrategy[Call], examples: int) -> list[Call]:
+    """Draw calls, the same ones every time."""
+    calls: list[Call] = []
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def draw(call: Call) -> None:
+        calls.append(call)
+
+    draw()
+    return calls
+
+
+def _on_host(backend: Backend, value: Any) -> Any:
+    return np.array(backend.to_numpy(value)) if hasattr(value, "dtype") else value
+
+
+def _recorded(layer: str, case: Case, arguments: Mapping[str, Any]) -> Recorded:
+    """Pose a call by its arguments: those that are keyword-only are its options."""
+    parameters = signature(getattr(case.chapter, case.function)).parameters
+    options = {name: a for name, a in arguments.items() if parameters[name].kind is Parameter.KEYWORD_ONLY}
+    given_ = {name: a for name, a in arguments.items() if name not in options}
+    call = Call(case.op, case.function, {}, options)
+    return Recorded(case, call, given_, agreement.reference(case, call, given_, np.float64), layer)
+
+
+def _loss(plan: Plan, batch: int) -> Iterator[tuple[str, list[Problem]]]:
+    z = np.random.default_rng(3).standard_normal((batch, plan.steps[-1].shape[0]), np.float32)
+    labels = labels_of(plan, batch)
+    forward, backward = case_of("softmax_xent", "forward"), case_of("softmax_xent", "backward")
+    _, p = forward.chapter.forward(z, labels)
+    yield "loss", [_recorded("loss", forward, {"z": z, "labels": labels})]
+    yield "loss", [_recorded("loss", backward, {"p": p, "labels": labels})]
+
+
+def _updates(plan: Plan) -> Iterator[tuple[str, list[Problem]]]:
+    rng = np.random.default_rng(4)
+    for name, shape in plan.param_shapes().items():
+        arrays = {letter: rng.standard_normal(shape, np.float32) for letter in "wvg"}
+        yield f"update of {name}", [_recorded(name, case_of("sgd", "step_"), arrays | RATES | {"lr": 0.01})]
+
+
+def _scores(plan: Plan, batch: int, backends: Sequence[Backend]) -> Row:
+    """Compare the scores of a whole training pass with those of the first backend."""
+    host, images = initialise(plan, seed=0), images_of(plan, batch)
+    scores = {}
+    for backend in backends:
+        params = passes.place_params(plan, host, backend)
+        tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, draw=DRAW, record=False)
+        scores[backend.name] = np.array(backend.to_numpy(tape.output))
+    expected = scores[backends[0].name]
+    allowed = LOGITS * np.abs(expected).max()
+    worst = {name: float(np.abs(found - expected).max() / allowed) for name, found in scores.items()}
+    breaches = {
+        name: f"scores of backend {name} differ from those of {backends[0].name} by {ratio:.3g} times what they may"
+        for name, ratio in worst.items()
+        if not ratio <= 1
+    }
+    return Row("layer", "whole network", "scores", worst, breaches)

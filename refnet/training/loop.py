@@ -1,0 +1,228 @@
+"""Training: the paper's section 5, from a configuration to a test error."""
+
+import shlex
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+
+from refnet.config import Config
+from refnet.data import Dataset
+from refnet.data.loader import TrainingBatch
+from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
+from refnet.evaluation.score import Score
+from refnet.network import passes
+from refnet.runs import generations, tensorboard
+from refnet.runs.resume import Resume
+from refnet.runs.state import State, Validated
+from refnet.terminal.progress import Show
+from refnet.terminal.signals import Interrupted
+from refnet.training.schedule import after_epoch
+from refnet.training.session import Session, open_session, plan_of
+from refnet.training.step import batch_that_fits, train_step
+
+SKIPS = 10  # steps in a row that may be left out
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes
+    ----------
+    test
+        Loss and errors on the test images, which nothing before has looked at.
+    steps, epochs
+        How many were done.
+    seconds
+        From the configuration to the test error, over all sessions of the run.
+    run
+        The run's directory.
+    """
+
+    test: Score
+    steps: int
+    epochs: int
+    seconds: float
+    run: str
+
+    def figures(self) -> dict[str, float | int | str]:
+        """Give the result as flat keys and values."""
+        return {
+            "test_top1_error": self.test.top1_error,
+            "test_top5_error": self.test.top5_error,
+            "test_loss": self.test.loss,
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 3),
+            "run": self.run,
+        }
+
+
+def train(
+    config: Config, show: Show, resume: Resume | None = None, *, board: bool = False, dataset: Dataset | None = None
+) -> Result:
+    """Train a network as configured, or go on with a run, and test it once at the end.
+
+    Parameters
+    ----------
+    board
+        Whether to write files for TensorBoard (:mod:`refnet.runs.tensorboard`), too.
+    dataset
+        What ``config.data`` names, where it is open already.
+
+    Raises
+    ------
+    ConfigError, DataError, CheckpointError, BackendUnavailableError
+        Before anything is written; ``CheckpointError`` also when checkpoints cannot be written.
+    NumericError
+        The loss or a gradient is NaN or infinite; the message says at which step and in which layer.
+    Interrupted
+        A signal asked for it, twice if the run is not saved. The message says how to go on.
+    """
+    with ExitStack() as stack:
+        try:
+            session = open_session(config, show, resume, stack, dataset)
+        except DeviceMemoryError as error:
+            raise _with_batch(error, config) from error
+        where = session.run.path
+        if board:
+            session.run.metrics.also = tensorboard.follow(where, session.state.step, stack)
+        try:
+            with session.saver:
+                return _train(session)
+        except NumericError as error:
+            kept = next(iter(generations.listed(where)), None)
+            good = f"the last checkpoint, {kept.name}, is good" if kept else "no checkpoint was due before"
+            raise NumericError(f"{error}; {good}; the run is in {where}") from error
+        except DeviceMemoryError as error:
+            raise _with_batch(error, config) from error
+        except OSError as error:
+            raise CheckpointError(f"{where} cannot be written: {error.strerror}; free some space") from error
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            again = f"refnet train --resume {shlex.quote(str(where))}"
+            raise Interrupted(number, f"{error}; continue with: {again}") from error
+
+
+def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
+    """Say which batch would fit a device that has no memory left."""
+    fits = batch_that_fits(plan_of(config), error.room, config)
+    remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
+    return DeviceMemoryError(error.device, error.total, remedy, error.room)
+
+
+def _train(session: Session) -> Result:
+    """Train until the last epoch, until the rate may not fall again or until the last step; then test."""
+    config, dataset, run = session.config, session.dataset, session.run
+    validation, cut = _validated(session.state), False
+    while not cut and _has_more(session.state, config):
+        train_epoch(session)
+        cut = session.state.position < len(dataset.train)
+        if cut:  # saved as it is now, so that whoever allows more steps goes on as if the epoch had never been cut
+            session.save(must=True)
+        training = session.score("train", config.score_train) if config.score_train else None
+        validation = session.score("validation")
+        _report(session, validation, training)
+        if not cut:
+            session.state = _after(session.state, config, validation)
+            if session.state.best == session.state.latest:
+                session.save()
+    session.save(must=True)
+    test = validation if dataset.test is dataset.validation else session.score("test")
+    assert test is not None, "every run has an epoch"
+    state = session.now()
+    result = Result(test, state.step, state.epoch - (not cut), state.seconds, str(run.path))
+    run.metrics.log("test", step=state.step, **_named("test", test))
+    run.finish(result.figures())
+    return result
+
+
+def train_epoch(session: Session) -> None:
+    """Take one step for each batch of the epoch's permutation that is not done yet; the last batch may be short."""
+    config, state, loader = session.config, session.state, session.loader
+    before = loader.batches() - loader.batches(state.position)
+    with session.show.task(f"epoch {state.epoch}", loader.batches()) as advance:
+        began = time.monotonic()
+        for done, batch in enumerate(loader.epoch(state.epoch, state.position), start=before + 1):
+            if session.state.step == config.max_steps:
+                break
+            loss = _step(session, batch, began)
+            speed = len(batch.labels) / (time.monotonic() - began)
+            session.curve.add(loss)
+            left = session.pace.left(_steps_left(session, done))
+            advance(done, remark=f"loss {loss:.4f}  {speed:.0f} images/s", detail=_detail(session), left=left)
+            if session.saver.due(session.state.step):
+                session.save()
+            session.check()
+            began = time.monotonic()
+
+
+def _step(session: Session, batch: TrainingBatch, began: float) -> float:
+    """Take one step, note it down and return its loss; NaN for one that was left out."""
+    config, state, model, seen = session.config, session.state, session.model, len(batch.labels)
+    step, lr = state.step + 1, state.rate.lr
+    pixels = model.backend.asarray(batch.images)
+    images = passes.crop(model.plan, pixels, session.mean, batch.draws, model.backend)
+    figures = {"step": step, "epoch": state.epoch, "lr": lr, "images": seen}
+    state = replace(state, step=step, position=batch.stop)
+    try:
+        with session.at_step(step):
+            loss = train_step(model, images, batch.labels, lr, step)
+    except NumericError as error:
+        if config.non_finite == "stop" or state.skipped + 1 == SKIPS:
+            raise
+        session.state = replace(state, skipped=state.skipped + 1)
+        session.run.metrics.log("skip", **figures, reason=str(error))
+        session.show.say(f"warning: {error}; the step is left out")
+        return float("nan")
+    session.state = replace(state, skipped=0, total=state.total + loss * seen, counted=state.counted + seen)
+    session.run.metrics.log("step", **figures, loss=loss, seconds=time.monotonic() - began)
+    return loss
+
+
+def _detail(session: Session) -> str:
+    latest = session.state.latest
+    return f"error {latest.top1_error:.2%}  {session.curve}" if latest else str(session.curve)
+
+
+def _steps_left(session: Session, done: int) -> int:
+    """Count the steps until the run ends, so many of this epoch being done; a falling rate may end it earlier."""
+    config, state, batches = session.config, session.state, session.loader.batches()
+    steps = (config.epochs - state.epoch) * batches + batches - done
+    return steps if config.max_steps is None else min(steps, config.max_steps - state.step)
+
+
+def _has_more(state: State, config: Config) -> bool:
+    """Say whether there are steps to do, or an epoch to close that was cut short at the last step allowed."""
+    if state.epoch > config.epochs or state.rate.finished:
+        return False
+    return config.max_steps is None or state.step < config.max_steps or state.position > 0
+
+
+def _report(session: Session, validation: Score, training: Score | None) -> None:
+    state, lr = session.state, session.state.rate.lr
+    loss = state.total / state.counted if state.counted else None
+    named = _named("validation", validation) | (_named("scored_train", training) if training else {})
+    session.run.metrics.log("epoch", epoch=state.epoch, step=state.step, lr=lr, train_loss=loss, **named)
+    session.show.say(
+        f"epoch {state.epoch:3}  lr {lr:<7.2g}  loss {'none' if loss is None else f'{loss:.4f}'}  "
+        f"validation error {validation.top1_error:7.2%} top-1 {validation.top5_error:7.2%} top-5"
+    )
+
+
+def _after(state: State, config: Config, validation: Score) -> State:
+    """Say where a run stands at the beginning of the next epoch."""
+    latest = Validated(state.epoch, state.step, **asdict(validation))
+    best = latest if state.best is None or latest.top1_error < state.best.top1_error else state.best
+    rate = after_epoch(state.rate, config, state.epoch, validation.top1_error)
+    return replace(state, epoch=state.epoch + 1, position=0, total=0.0, counted=0, rate=rate, latest=latest, best=best)
+
+
+def _validated(state: State) -> Score | None:
+    latest = state.latest
+    return Score(latest.loss, latest.top1_error, latest.top5_error) if latest else None
+
+
+def _named(split: str, figures: Score) -> dict[str, float]:
+    return {f"{split}_{name}": value for name, value in asdict(figures).items()}

@@ -1,0 +1,250 @@
+"""A run while a process trains it: opened anew or from its last checkpoint, saved, and stopped where it is asked to."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from refnet.backend.interface import Array, Backend, load
+from refnet.config import Config
+from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_showing
+from refnet.data.crops import Augmentation
+from refnet.data.loader import Loader
+from refnet.errors import ConfigError, NumericError
+from refnet.evaluation.score import Score, score
+from refnet.machine import environment
+from refnet.nets import Net, get
+from refnet.network.fuse import fuse
+from refnet.network.plan import Plan
+from refnet.runs import generations
+from refnet.runs.checkpoint import Checkpoint
+from refnet.runs.directory import RunDirectory, repeatable
+from refnet.runs.resume import Changes, Resume, changes, check_data, go_on, surroundings
+from refnet.runs.saver import Saver
+from refnet.runs.state import DataFacts, Facts, State
+from refnet.terminal.progress import Lasting, Pace, Show
+from refnet.terminal.signals import Interrupted, Stop
+from refnet.terminal.sparkline import Sparkline
+from refnet.training.schedule import Rate
+from refnet.training.step import Model, begin, restore
+
+
+@dataclass
+class Session:
+    """A run while a process trains it: what it consists of, and where it stands."""
+
+    config: Config
+    net: Net
+    dataset: Dataset
+    loader: Loader
+    mean: Array  # of the data set, where column 0 computes
+    model: Model
+    state: State
+    run: RunDirectory
+    saver: Saver
+    stop: Stop
+    show: Show
+    facts: Facts
+    began: float
+    curve: Sparkline = field(default_factory=Sparkline)  # of the loss, for a terminal
+    pace: Pace = field(default_factory=Pace)  # of the steps
+
+    def now(self) -> State:
+        """Say where the run stands, with what is counted elsewhere."""
+        return replace(self.state, lines=self.run.metrics.lines, seconds=time.monotonic() - self.began)
+
+    def save(self, *, must: bool = False) -> None:
+        """Save a checkpoint, unless this very point is on the disk. See `Saver.save`."""
+        if must:
+            self.saver.wait()
+        saved, state = self.saver.saved, self.now()
+        if saved and (saved.step, saved.epoch, saved.position) == (state.step, state.epoch, state.position):
+            return
+        self.saver.save(
+            replace(self.facts, state=state),
+            self.model.params,
+            self.model.velocities,
+            self.dataset.mean,
+            self.model.backend.to_numpy,
+            must=must,
+        )
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` if the run was asked to stop, when it is saved."""
+        self.saver.poll()
+        if self.stop.asked is not None:
+            self.save(must=True)
+            raise Interrupted(self.stop.asked, f"; step {self.state.step} is saved")
+
+    def score(self, which: Literal["train", "validation", "test"], most: int | None = None) -> Score:
+        """Classify the images of a split, or so many of them at most."""
+        split: Split = getattr(self.dataset, which)
+        split = split if most is None else few(split, most)
+        model = self.model
+        mean, batch = self.dataset.mean, self.config.batch
+        with self.at_step(self.state.step):
+            return score(
+                model.plan,
+                model.params,
+                split,
+                mean,
+                model.backend,
+                batch=batch,
+                between=self.check,
+                reading=_reading(self.config),
+            )
+
+    @staticmethod
+    @contextmanager
+    def at_step(step: int) -> Iterator[None]:
+        """Say at which step a number was not finite."""
+        try:
+            yield
+        except NumericError as error:
+            raise NumericError(f"step {step}: {error}") from error
+
+
+def open_session(
+    config: Config, show: Show, resume: Resume | None, stack: ExitStack, dataset: Dataset | None = None
+) -> Session:
+    """Bring together all that a run consists of. A new run's directory comes last, so that no mistake leaves one."""
+    began = time.monotonic()
+    net = get(config.net, config.init, config.variant)
+    found = None
+    if resume is None:
+        RunDirectory.check(config)
+    else:
+        run = stack.enter_context(RunDirectory.reopen(resume.path))
+        with show.task("reading the checkpoint"):
+            found = _newest(run, show)
+    changed = changes(found.facts, config) if found else {}
+    _refuse_contradictions(config)
+    backend = load(
+        config.backend,
+        columns=config.columns,
+        devices=config.devices,
+        threads=config.threads,
+        checked=config.checked,
+        precision=config.precision,
+        exchange="fp16" if config.exchange == "fp16" else None,  # that none do is the network's business
+        graph=config.graph or None,
+    )
+    dataset = _part(net, config, dataset or _open_data(net, config, show), show)
+    plan = plan_of(config)
+    state = State(Rate(config.lr))
+    if found and resume:
+        changed |= check_data(found.facts, dataset, resume)
+        model, state = restore(plan, config, found, backend), go_on(found.facts.state, config, changed, resume.flags)
+    else:
+        with show.task("drawing the first weights"):
+            model = begin(plan, config, backend)
+
+    facts = _facts(net, config, dataset, backend, state)
+    stop = stack.enter_context(Stop())
+    if resume is None:
+        run = stack.enter_context(RunDirectory.create(config))
+    else:
+        _take_up(run, config, facts, found, changed, show)
+    # BLAS's threads are the process's; NumPy's warnings are silenced because every loss is checked.
+    stack.enter_context(threadpool_limits(config.threads, "blas"))
+    stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
+    form = "one column" if config.columns == 1 else f"{config.columns} columns"
+    show.say(f"net {net.name} in {form} on backend {backend.name}; run in {run.path}")
+    lasting = Lasting(show)
+    minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
+    saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
+    saver.reserve(model.params, model.velocities)
+    augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing, config.augment)
+    loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
+    mean, began = backend.asarray(dataset.mean), began - state.seconds
+    return Session(config, net, dataset, loader, mean, model, state, run, saver, stop, lasting, facts, began)
+
+
+def plan_of(config: Config) -> Plan:
+    """Plan the network of a configuration."""
+    net = get(config.net, config.init, config.variant)
+    return fuse(net.plan(config.columns, exchange=config.exchange != "none"))
+
+
+def _refuse_contradictions(config: Config) -> None:
+    if config.graph and config.checked:
+        raise ConfigError("--graph repeats a step as one, so --checked cannot look into it; take one of the two")
+    if config.graph and config.non_finite == "skip":
+        raise ConfigError(
+            "--graph repeats a step as one, so --non-finite skip cannot look at its gradients; take one of the two"
+        )
+
+
+def _newest(run: RunDirectory, show: Show) -> Checkpoint | None:
+    """Read the newest whole checkpoint, and name and put aside those that are newer and damaged."""
+    found, damaged = generations.newest_whole(run.path)
+    for path, error in damaged.items():
+        show.say(f"warning: {error}; it is set aside, and the one before is used")
+        generations.set_aside(path)
+    return found
+
+
+def _take_up(
+    run: RunDirectory,
+    config: Config,
+    facts: Facts,
+    found: Checkpoint | None,
+    changed: Changes,
+    show: Show,
+) -> None:
+    """Go back to the checkpoint, and write down what is different from then on."""
+    state = facts.state
+    lines = run.rewind(config, state.lines)
+    if lines < state.lines:
+        show.say(f"warning: {run.path} has lost {state.lines - lines} of {state.lines} lines of metrics")
+    if found is None:
+        show.say(f"{run.path} has no checkpoint: it begins anew")
+        return
+    show.say(f"continuing after step {state.step}, in epoch {state.epoch}")
+    around = surroundings(found.facts, facts.backend, facts.environment, changed)
+    for name, (before, now) in changed.items():
+        show.say(f"changed: {name} was {before}, is {now}")
+    if around:
+        show.say(f"bits may differ from those of a run that was never stopped: other {', '.join(around)}")
+    if changed or around:
+        run.metrics.log("resume", step=state.step, changed=changed | around)
+
+
+def _facts(net: Net, config: Config, dataset: Dataset, backend: Backend, state: State) -> Facts:
+    data = DataFacts(dataset.name, dataset.where, dataset.layout, dataset.image_shape, fingerprint(dataset))
+    return Facts(
+        net=net.name,
+        init=config.init,
+        columns=config.columns,
+        backend=backend.name,
+        classes=dataset.classes,
+        words=dataset.words,
+        data=data,
+        config=asdict(repeatable(config)),
+        environment=environment.describe(),
+        state=state,
+    )
+
+
+def _open_data(net: Net, config: Config, show: Show) -> Dataset:
+    what = config.data or net.data
+    if what is None:
+        raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
+    channels, *_ = net.input_shape
+    return open_showing(show, what, image_size=net.image_size, channels=channels, reading=_reading(config))
+
+
+def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:
+    """Hold the data to the net, and take as many images of them as are wanted."""
+    check_fits(dataset, net.outputs)
+    dataset = dataset if config.images is None else dataset.few(config.images)
+    show.say(describe(dataset))
+    return dataset
+
+
+def _reading(config: Config) -> Reading:
+    return Reading(config.read_threads, config.read_timeout)

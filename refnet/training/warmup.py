@@ -1,0 +1,97 @@
+"""Have everything compiled that training and testing need, by doing a little of each."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from refnet.backend.interface import Array, Backend, load
+from refnet.config import Config
+from refnet.data.crops import centre
+from refnet.data.dataset import Labels
+from refnet.machine.doctor import module_of
+from refnet.nets import Net
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.network.plan import Plan
+from refnet.network.walk import labels_of
+from refnet.terminal.progress import Show
+from refnet.training.step import model_of, train_step
+
+MANY, FEW = 8, 1  # images: few of them may be computed in another way than many
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """How a warm-up went.
+
+    Attributes
+    ----------
+    seconds
+        That it took, from loading the backend on.
+    compiled
+        Functions that the cache did not hold before, and holds now.
+    held
+        Functions that it holds now.
+    directory
+        Where the cache is; None where the backend cannot or does not keep machine code.
+    keeps
+        Whether the backend keeps machine code at all, where it can.
+    """
+
+    backend: str
+    seconds: float
+    compiled: int
+    held: int
+    directory: str | None
+    keeps: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON."""
+        return asdict(self)
+
+
+def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
+    """Take one training step and one test pass of each net, in its recipe's columns, with many images and with few.
+
+    What is compiled depends on the kinds of arrays and hardly on their lengths.
+    """
+    began = time.monotonic()
+    backend = load(name, columns=max(net.recipe["columns"] for net in nets))
+    module = module_of(backend)
+    before = module.fullness() if module else None
+    with show.task("warming up", 2 * len(nets)) as advance:
+        for done, net in enumerate(nets):
+            plan = fuse(net.plan(net.recipe["columns"]))
+            zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
+            # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
+            params, velocities = (passes.place_params(plan, zeros, backend) for _ in range(2))
+            model = model_of(plan, Config(net=net.name), backend, params, velocities)
+            advance(2 * done, remark=f"{net.name}, training")
+            train_step(model, *_images(plan, MANY, backend), 0.01, 1)
+            advance(2 * done + 1, remark=f"{net.name}, testing")
+            images, labels = _images(plan, FEW, backend)
+            tape = passes.forward(plan, model.params, images, backend, record=False)
+            backend.softmax_xent.forward(tape.output, backend.asarray(labels))
+            backend.synchronize()
+    after = module.fullness() if module else None
+    held = after["functions"] if after else 0
+    return Warmth(
+        backend.name,
+        time.monotonic() - began,
+        held - before["functions"] if before else 0,
+        held,
+        str(module.cache()) if module and after else None,
+        module is not None,
+    )
+
+
+def _images(plan: Plan, count: int, backend: Backend) -> tuple[list[Array], Labels]:
+    """Make black images where each column reads them, and their labels."""
+    channels, height, width = plan.input_shape
+    shape = (height, width, channels)
+    pixels, mean = np.zeros((count, *shape), np.uint8), np.zeros(shape, np.float32)
+    draws = centre(count, shape, (height, width))
+    return passes.place_bytes(plan, pixels, mean, draws, backend), labels_of(plan, count)
