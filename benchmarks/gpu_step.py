@@ -13,8 +13,8 @@ import json
 import torch
 from torch.nn import functional
 
+from refnet import backend as backends
 from refnet import nets
-from refnet.backend import interface as backends
 from refnet.bench.timing import in_rounds
 from refnet.bench.torch_peer import LAYOUTS, Peer
 from refnet.config import Config

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from refnet import nets
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.data import open_dataset, opened, prepare, read_source
 from refnet.data.crops import Augmentation
 from refnet.data.decode import FORMATS

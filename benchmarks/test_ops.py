@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refnet import nets
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.bench.ops import BackendLayers, amounts
 from refnet.machine import environment
 from refnet.network.fuse import fuse

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from refnet import backend as backends
 from refnet import nets
-from refnet.backend import interface as backends
 from refnet.config import Config
 from refnet.network import passes
 from refnet.network.fuse import fuse

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refnet import backend as backends
 from refnet import nets, ops
-from refnet.backend import interface as backends
 from refnet.backend.reference import NumpyBackend
 from refnet.network import passes
 from refnet.network.initial import initialise

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refnet.backend import interface as registry
-from refnet.backend.interface import METHODS, Checked, available, load, nbytes, verify
+from refnet.backend import loading as registry
+from refnet.backend.interface import METHODS, nbytes
+from refnet.backend.loading import available, load, verify
 from refnet.backend.reference import NumpyBackend
+from refnet.backend.wrapped import Checked
 from refnet.errors import BackendUnavailableError, NumericError, ShapeError
 from refnet.ops import OPS, conv2d, linear, relu, sgd
 from refnet.testing.loopback import LoopbackBackend

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refnet import nets
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.bench import figures, machine, report, saved, step, timing
 from refnet.bench.contender import Spec, contender, forget_peak, peak_bytes
 from refnet.bench.machine import Peak, differences

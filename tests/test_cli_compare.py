@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refnet.backend import interface as registry
+from refnet.backend import loading as registry
 from refnet.backend.reference import NumpyBackend
 from refnet.cli import compare as command
 from refnet.cli import main

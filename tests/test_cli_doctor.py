@@ -11,7 +11,7 @@ import numba
 import pytest
 from refnet_numba import doctor as numbas
 
-from refnet.backend import interface as registry
+from refnet.backend import loading as registry
 from refnet.cli import main
 from refnet.machine import doctor, environment
 from refnet.machine.environment import THREAD_LIMITS, note, physical_cores, throttles

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.backend import interface as backends
+from refnet import backend as backends
 from refnet.data import Reading
 from refnet.data.crops import centre, ten
 from refnet.data.dataset import ArraySplit

@@ -3,8 +3,8 @@
 import pytest
 import scripts
 
+from refnet import backend as backends
 from refnet import nets
-from refnet.backend import interface as backends
 from refnet.bench.timing import Timing, in_rounds
 
 

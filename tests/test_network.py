@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from networks import SEED, ZERO, BackwardsOrder, assert_losses_agree, each_backend, sgd, some_params, train
 
+from refnet import backend as backends
 from refnet import nets
-from refnet.backend import interface as backends
 from refnet.backend.reference import NumpyBackend
 from refnet.errors import ShapeError
 from refnet.network import passes

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from networks import LABELS, assert_close, each_backend, longest_sum, train
 
-from refnet.backend import interface as backends
+from refnet import backend as backends
 from refnet.backend.reference import NumpyBackend
 from refnet.network.plan import split
 

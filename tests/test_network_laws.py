@@ -19,8 +19,8 @@ from networks import (
     whole_numbers,
 )
 
+from refnet import backend as backends
 from refnet import ops
-from refnet.backend import interface as backends
 from refnet.network import passes
 from refnet.network.layers import LAYERS, Draw, Run
 from refnet.network.plan import conv, dropout, linear, maxpool, relu, split

@@ -3,7 +3,7 @@
 import pytest
 from networks import LABELS, SEED, STEP, ZERO, Watch, each_backend, some_params, whole_numbers
 
-from refnet.backend import interface as backends
+from refnet import backend as backends
 from refnet.network import passes
 from refnet.network.layers import Draw
 from refnet.network.plan import conv, crossings, dropout, linear, maxpool, split

@@ -19,8 +19,8 @@ from networks import (
 )
 from torch.nn import functional
 
+from refnet import backend as backends
 from refnet import nets, ops
-from refnet.backend import interface as backends
 from refnet.backend.reference import NumpyBackend
 from refnet.network import passes
 from refnet.network.layers import LAYERS, Draw, Run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.cli import main
 from refnet.config import Config
 from refnet.data import open_dataset

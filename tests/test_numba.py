@@ -10,8 +10,8 @@ from refnet_numba import _jit, _layout, _memory, _microkernel
 from refnet_numba._microkernel import LANES, ROWS, VECTORS
 from threadpoolctl import threadpool_limits
 
+from refnet import backend as backends
 from refnet import nets, ops
-from refnet.backend import interface as backends
 from refnet.backend.reference import NumpyBackend
 from refnet.errors import BackendUnavailableError, ConfigError, RefnetError, ShapeError
 from refnet.network import passes

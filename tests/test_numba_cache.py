@@ -19,10 +19,10 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from refnet_numba import _jit
+from refnet_numba import _cache, _jit
 
 TESTS = Path(__file__).parent
-PACKAGE = Path(_jit.__file__).parent
+PACKAGE = Path(_cache.__file__).parent
 CORES = numba.config.NUMBA_NUM_THREADS
 
 
@@ -60,7 +60,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def hits(home, monkeypatch):  # noqa: ARG001
     """Give a function that compiles anew, as another process would, and tells whether the cache had it."""
-    monkeypatch.setattr(_jit, "_CACHE", _jit.cache_directory())
+    monkeypatch.setattr(_cache, "DIRECTORY", _cache.cache_directory())
 
     def run():
         compiled = _jit.serial(twice)
@@ -71,7 +71,7 @@ def hits(home, monkeypatch):  # noqa: ARG001
 
 
 def cached():
-    return [file for file in _jit._CACHE.iterdir() if file.name.startswith(f"{__name__}.twice")]
+    return [file for file in _cache.DIRECTORY.iterdir() if file.name.startswith(f"{__name__}.twice")]
 
 
 def as_if_saved(data):
@@ -109,10 +109,10 @@ class TestCache:
         file.unlink()
         file.mkdir()
         assert [hits(), hits()] == [0, 0]
-        assert list(_jit._CACHE.iterdir()) == [file]
+        assert list(_cache.DIRECTORY.iterdir()) == [file]
 
     def test_a_directory_that_vanished(self, hits):
-        shutil.rmtree(_jit._CACHE)
+        shutil.rmtree(_cache.DIRECTORY)
         assert [hits(), hits()] == [0, 0]
 
     def test_addresses_of_this_process_are_not_kept(self, hits, monkeypatch):
@@ -127,16 +127,16 @@ class TestCache:
 @pytest.mark.usefixtures("home")
 class TestCacheDirectory:
     def test_is_the_users_own(self, home):
-        directory = _jit.cache_directory()
+        directory = _cache.cache_directory()
         assert directory.parent == home / ".cache" / "refnet"
         assert directory.stat().st_mode & 0o777 == directory.parent.stat().st_mode & 0o777 == 0o700
-        assert _jit.cache_directory() == directory
+        assert _cache.cache_directory() == directory
 
     def test_xdg_names_the_place(self, home, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home / "x"))
-        assert _jit.cache_directory().parent == home / "x" / "refnet"
+        assert _cache.cache_directory().parent == home / "x" / "refnet"
         monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-        assert _jit.cache_directory().parent == home / ".cache" / "refnet"
+        assert _cache.cache_directory().parent == home / ".cache" / "refnet"
 
     def test_there_is_no_home(self, home, monkeypatch):
         def unknown(_):
@@ -144,100 +144,100 @@ class TestCacheDirectory:
 
         monkeypatch.delenv("HOME")
         monkeypatch.setattr(pwd, "getpwuid", unknown)
-        assert _jit.cache_directory() is None
+        assert _cache.cache_directory() is None
         assert not list(home.iterdir())
 
     @pytest.mark.parametrize("base", ["/proc/nowhere", "/dev/null", "/dev/null/x"])
     def test_it_cannot_be_made(self, monkeypatch, base):
         monkeypatch.setenv("XDG_CACHE_HOME", base)
-        assert _jit.cache_directory() is None
+        assert _cache.cache_directory() is None
 
     @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
     @pytest.mark.parametrize("which", ["itself", "its parent"])
     def test_others_may_write_to_it(self, mode, which):
-        directory = _jit.cache_directory()
+        directory = _cache.cache_directory()
         (directory if which == "itself" else directory.parent).chmod(mode)
-        assert _jit.cache_directory() is None
+        assert _cache.cache_directory() is None
 
     def test_it_is_another_users(self, monkeypatch):
-        assert _jit.cache_directory()
+        assert _cache.cache_directory()
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-        assert _jit.cache_directory() is None
+        assert _cache.cache_directory() is None
 
     def test_it_is_a_link(self, home):
-        directory = _jit.cache_directory()
+        directory = _cache.cache_directory()
         directory.rename(home / "elsewhere")
         directory.symlink_to(home / "elsewhere")
-        assert _jit.cache_directory() is None
+        assert _cache.cache_directory() is None
 
     def test_there_is_a_file_in_its_place(self):
-        directory = _jit.cache_directory()
+        directory = _cache.cache_directory()
         directory.rmdir()
         directory.touch()
-        assert _jit.cache_directory() is None
+        assert _cache.cache_directory() is None
 
     @pytest.mark.parametrize("source", [file.name for file in sorted(PACKAGE.glob("*.py"))])
     def test_an_edit_of_any_file_gives_another(self, home, monkeypatch, source):
         copy = home / "refnet_numba"
         shutil.copytree(PACKAGE, copy)
-        monkeypatch.setattr(_jit, "__file__", str(copy / "_jit.py"))
-        before = _jit.cache_directory()
+        monkeypatch.setattr(_cache, "__file__", str(copy / "_cache.py"))
+        before = _cache.cache_directory()
         with (copy / source).open("a") as file:
             file.write("\n")
-        assert _jit.cache_directory() != before
+        assert _cache.cache_directory() != before
 
     def test_a_setting_gives_another(self, monkeypatch):
-        before = _jit.cache_directory()
+        before = _cache.cache_directory()
         monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-        assert _jit.cache_directory() == before
+        assert _cache.cache_directory() == before
         monkeypatch.setenv("NUMBA_OPT", "1")
-        assert _jit.cache_directory() != before
+        assert _cache.cache_directory() != before
 
     def test_what_nobody_used_for_a_month_is_removed(self):
-        parent = _jit.cache_directory().parent
+        parent = _cache.cache_directory().parent
         for name, days in {"numba-old": 31, "numba-recent": 29, "another": 31}.items():
             (parent / name).mkdir()
             (parent / name / "file").touch()
             os.utime(parent / name, (time.time() - days * 24 * 3600,) * 2)
-        os.utime(_jit.cache_directory(), (0, 0))  # but this one is used now
-        _jit.cache_directory()
-        assert {entry.name for entry in parent.iterdir()} >= {"numba-recent", "another", _jit.cache_directory().name}
+        os.utime(_cache.cache_directory(), (0, 0))  # but this one is used now
+        _cache.cache_directory()
+        assert {entry.name for entry in parent.iterdir()} >= {"numba-recent", "another", _cache.cache_directory().name}
         assert not (parent / "numba-old").exists()
 
     def test_of_those_in_use_the_last_are_kept(self):
-        mine = _jit.cache_directory()
-        for age in range(1, 2 * _jit.KEPT):
+        mine = _cache.cache_directory()
+        for age in range(1, 2 * _cache.KEPT):
             (other := mine.with_name(f"numba-{age:02}")).mkdir()
             (other / "file").touch()
             os.utime(other, (time.time() - 60 * age,) * 2)
-        assert _jit.cache_directory() == mine
+        assert _cache.cache_directory() == mine
         assert sorted(entry.name for entry in mine.parent.iterdir()) == sorted(
-            [mine.name, *(f"numba-{age:02}" for age in range(1, _jit.KEPT))]
+            [mine.name, *(f"numba-{age:02}" for age in range(1, _cache.KEPT))]
         )
 
     def test_a_clock_that_was_wrong_costs_nobody_his_own(self):
-        mine = _jit.cache_directory()
-        for number in range(2 * _jit.KEPT):
+        mine = _cache.cache_directory()
+        for number in range(2 * _cache.KEPT):
             (other := mine.with_name(f"numba-{number:02}")).mkdir()
             os.utime(other, (time.time() + 3600,) * 2)
-        assert _jit.cache_directory() == mine
-        assert len(list(mine.parent.iterdir())) == _jit.KEPT
+        assert _cache.cache_directory() == mine
+        assert len(list(mine.parent.iterdir())) == _cache.KEPT
 
     def test_what_is_no_directory_stays(self, home):
-        mine = _jit.cache_directory()
+        mine = _cache.cache_directory()
         (home / "precious").mkdir()
         (home / "precious" / "file").touch()
         (link := mine.with_name("numba-link")).symlink_to(home / "precious")
         (file := mine.with_name("numba-file")).touch()
         for path in (link, file):
             os.utime(path, (0, 0), follow_symlinks=False)
-        assert _jit.cache_directory() == mine
+        assert _cache.cache_directory() == mine
         assert (home / "precious" / "file").exists()
         assert link.is_symlink()
         assert file.exists()
 
     def test_what_cannot_be_removed_stays(self, monkeypatch):
-        mine = _jit.cache_directory()
+        mine = _cache.cache_directory()
         (other := mine.with_name("numba-old")).mkdir()
         (other / "file").touch()
         os.utime(other, (0, 0))
@@ -248,17 +248,17 @@ class TestCacheDirectory:
         with monkeypatch.context() as patch:
             for name in ("rename", "unlink", "rmdir", "utime"):
                 patch.setattr(os, name, read_only)
-            assert _jit.cache_directory() == mine
+            assert _cache.cache_directory() == mine
             patch.undo()
-            patch.setattr(_jit, "_prune", read_only)
-            assert _jit.cache_directory() == mine
+            patch.setattr(_cache, "_prune", read_only)
+            assert _cache.cache_directory() == mine
         assert other.exists()
 
     def test_what_another_process_left_half_removed_goes(self):
-        mine = _jit.cache_directory()
+        mine = _cache.cache_directory()
         (gone := mine.with_name("removed-1-numba-old")).mkdir()
         (gone / "file").touch()
-        assert _jit.cache_directory() == mine
+        assert _cache.cache_directory() == mine
         assert not gone.exists()
 
 
@@ -268,11 +268,11 @@ SMALL = """
 import json, os, sys
 import numpy as np
 {first}
-from refnet_numba import _jit, relu
+from refnet_numba import _cache, _jit, relu
 y = relu.forward(np.array([-1, 2], np.float32))
 assert y.tolist() == [0, 2], y
 hits = sum(relu._forward.stats.cache_hits.values())
-print(json.dumps(dict(cache=str(_jit._CACHE), package=_jit.__file__, hits=hits)))
+print(json.dumps(dict(cache=str(_cache.DIRECTORY), package=_cache.__file__, hits=hits)))
 """
 
 
@@ -299,11 +299,11 @@ class TestProcesses:
             (old := tmp_path / "refnet" / f"numba-{number:016}").mkdir(parents=True, mode=0o700)
             (old / "file").touch()
         (tmp_path / "refnet").chmod(0o700)
-        prune = "import json; from refnet_numba import _jit; print(json.dumps(str(_jit._CACHE)))"
+        prune = "import json; from refnet_numba import _cache; print(json.dumps(str(_cache.DIRECTORY)))"
         both = [process(prune, wait=False, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
         (mine,) = {ended(started) for started in both}
         left = list((tmp_path / "refnet").iterdir())
-        assert len(left) == _jit.KEPT
+        assert len(left) == _cache.KEPT
         assert Path(mine) in left
 
     @pytest.mark.parametrize(
@@ -317,10 +317,10 @@ class TestProcesses:
         multiply = """if True:
             import json
             import numpy as np
-            from refnet_numba import _jit, linear
+            from refnet_numba import _cache, _jit, linear
             y = linear.forward(np.ones((5, 3), np.float32), np.ones((4, 3), np.float32), np.zeros(4, np.float32))
             hits = sum(linear._multiply.stats.cache_hits.values())
-            print(json.dumps({"hits": hits, "cache": str(_jit._CACHE), "y": float(y.mean())}))"""
+            print(json.dumps({"hits": hits, "cache": str(_cache.DIRECTORY), "y": float(y.mean())}))"""
         cold = process(multiply, XDG_CACHE_HOME=str(tmp_path))
         lost(Path(cold["cache"]) / "microkernel")
         warm = process(multiply, XDG_CACHE_HOME=str(tmp_path))
@@ -359,8 +359,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 import json, sys
 events = []
 sys.addaudithook(lambda event, _: events.append(event) if event.startswith(("os.fork", "os.posix_spawn")) else None)
-import refnet.backend.interface
-loaded = refnet.backend.interface.load("numba")
+import refnet.backend
+loaded = refnet.backend.load("numba")
 from numba.core.dispatcher import Dispatcher
 modules = [module for name, module in sys.modules.items() if name.startswith("refnet_numba")]
 dispatchers = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.backend.interface import arrays_in
 from refnet.backend.reference import NumpyBackend
+from refnet.backend.wrapped import arrays_in
 from refnet.ops import OPS, relu
 from refnet.testing import agreement, bounds, strategies
 from refnet.testing.bounds import EPS, TINY, U

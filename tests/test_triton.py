@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.errors import OutOfResources
 
+from refnet import backend as backends
 from refnet import nets, ops
-from refnet.backend import interface as backends
 from refnet.backend.reference import NumpyBackend
 from refnet.cli import main
 from refnet.config import Config as TrainConfig

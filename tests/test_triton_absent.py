@@ -9,8 +9,8 @@ import refnet_triton
 import torch
 from refnet_triton import _devices
 
+from refnet import backend as backends
 from refnet import nets
-from refnet.backend import interface as backends
 from refnet.cli import main
 from refnet.config import Config
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError

@@ -7,7 +7,7 @@ import pytest
 from refnet_triton import _configs
 from refnet_triton._configs import Config
 
-from refnet.backend import interface as backends
+from refnet import backend as backends
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
 
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from refnet_triton import _configs, _launch, _memory, _scalars
 
+from refnet import backend as backends
 from refnet import nets
-from refnet.backend import interface as backends
 from refnet.config import Config
 from refnet.network.fuse import fuse
 from refnet.training.step import begin

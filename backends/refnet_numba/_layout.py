@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from refnet_numba._instructions import LANES
 from refnet_numba._jit import serial
-from refnet_numba._microkernel import LANES, transpose
+from refnet_numba._microkernel import transpose
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -21,9 +21,10 @@ from numba import prange
 
 from refnet.ops.conv2d import forward_shapes
 from refnet_numba import _memory
+from refnet_numba._instructions import LANES, ROWS
 from refnet_numba._jit import kernel, serial
 from refnet_numba._layout import evenly, lay_image, turn
-from refnet_numba._microkernel import LANES, ROWS, WIDTH, tile
+from refnet_numba._microkernel import WIDTH, tile
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

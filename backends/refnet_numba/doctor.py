@@ -9,7 +9,7 @@ import llvmlite.binding
 import numba
 
 from refnet.machine.environment import Throttle, physical_cores
-from refnet_numba import _jit, _microkernel
+from refnet_numba import _cache, _instructions
 
 # What settings cost that Numba reads; those that are not here change nothing that a run would notice.
 SLOW = {
@@ -32,7 +32,7 @@ def examine() -> dict[str, Any]:
         "llvmlite": llvmlite.__version__,
         "processor": llvmlite.binding.get_host_cpu_name(),
         "features": sorted(name for name, there in features.items() if there),
-        "vector": f"{_microkernel.LANES} float32",
+        "vector": f"{_instructions.LANES} float32",
         "threads": numba.get_num_threads(),
         "threads at most": settings.NUMBA_NUM_THREADS,
         "threading layer": _threading_layer(),
@@ -41,7 +41,7 @@ def examine() -> dict[str, Any]:
 
 def cache() -> Path | None:
     """Tell where machine code is kept between runs; None where it cannot be."""
-    return _jit.cache_directory()
+    return _cache.cache_directory()
 
 
 def fullness() -> dict[str, int] | None:

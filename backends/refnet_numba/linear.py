@@ -16,9 +16,10 @@ import numpy.typing as npt
 from numba import prange
 
 from refnet_numba import _memory
+from refnet_numba._instructions import LANES, ROWS
 from refnet_numba._jit import kernel, reordering_kernel, serial
 from refnet_numba._layout import evenly, turn
-from refnet_numba._microkernel import LANES, ROWS, WIDTH, tile
+from refnet_numba._microkernel import WIDTH, tile
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -8,8 +8,9 @@ from numba import prange
 
 from refnet.ops.maxpool import forward_shapes
 from refnet_numba import _memory
+from refnet_numba._instructions import LANES
 from refnet_numba._jit import kernel, serial
-from refnet_numba._microkernel import LANES, best
+from refnet_numba._microkernel import best
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.uint8]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from refnet import nets
-from refnet.backend.interface import arrays_in
+from refnet.backend.wrapped import arrays_in
 from refnet.errors import end
 from refnet.network.fuse import fuse
 from refnet.network.plan import Plan

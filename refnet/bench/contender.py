@@ -79,7 +79,7 @@ class BackendNet:
         # Imported here, since a peer's process has no use for them and its memory is counted.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
-        from refnet.backend.interface import load  # noqa: PLC0415
+        from refnet.backend.loading import load  # noqa: PLC0415
         from refnet.config import Config  # noqa: PLC0415
         from refnet.network.fuse import fuse  # noqa: PLC0415
         from refnet.network.walk import RATES, images_of, labels_of  # noqa: PLC0415

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from refnet.backend.interface import available
+from refnet.backend.loading import available
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from refnet.backend.interface import Backend, load
+from refnet.backend.interface import Backend
+from refnet.backend.loading import load
 from refnet.bench import figures, machine, report, saved, step
 from refnet.bench.contender import LAYOUTS, PEERS
 from refnet.bench.ops import BackendLayers, Layers, Row, time_ops

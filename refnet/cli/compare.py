@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.cli import names, within
 from refnet.errors import ConfigError
 from refnet.nets import NETS, get

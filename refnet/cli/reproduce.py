@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refnet import nets
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.cli import within
 from refnet.pictures.plot import check_output
 from refnet.reproduce import claims

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from refnet import nets
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.cli import within
 from refnet.config import Config
 from refnet.errors import ConfigError

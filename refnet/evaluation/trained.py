@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from refnet.backend import interface as backends
+from refnet import backend as backends
 from refnet.backend.interface import Array, Backend
 from refnet.data import Dataset, Reading, decode, open_showing
 from refnet.data.archive import Place

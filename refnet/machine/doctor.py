@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from refnet.backend.interface import available, load
+from refnet.backend.loading import available, load
 from refnet.machine import environment
 from refnet.machine.environment import Throttle
 

@@ -142,7 +142,7 @@ def compete(backend: Any, case: Case, kind: str, seed: int) -> None:
 
 def reproduce(name: str, call: Call) -> None:
     """Repeat the comparison of one printed call."""
-    from refnet.backend.interface import load  # noqa: PLC0415 - so that the line to copy needs one import
+    from refnet.backend.loading import load  # noqa: PLC0415 - so that the line to copy needs one import
 
     agree(load(name), case_of(call.op, call.function), call)
 

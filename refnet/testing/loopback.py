@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet import ops
-from refnet.backend.interface import arrays_in
 from refnet.backend.reference import NumpyBackend
+from refnet.backend.wrapped import arrays_in
 
 
 class LoopArray:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from refnet.backend.interface import load
+from refnet.backend.loading import load
 from refnet.errors import RefnetError
 
 DEFAULT = ("numpy", "loopback", "numba")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.backend.interface import Checked
+from refnet.backend.wrapped import Checked
 from refnet.errors import RefnetError, ShapeError
 from refnet.testing import agreement
 from refnet.testing.cases import CASES, Case

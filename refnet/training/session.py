@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from refnet.backend.interface import Array, Backend, load
+from refnet.backend.interface import Array, Backend
+from refnet.backend.loading import load
 from refnet.config import Config
 from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_showing
 from refnet.data.crops import Augmentation

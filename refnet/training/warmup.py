@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refnet.backend.interface import Array, Backend, load
+from refnet.backend.interface import Array, Backend
+from refnet.backend.loading import load
 from refnet.config import Config
 from refnet.data.crops import centre
 from refnet.data.dataset import Labels
