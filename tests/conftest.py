@@ -11,10 +11,12 @@ from hypothesis import Phase, given, settings
 from threadpoolctl import threadpool_limits
 
 from refnet.config import Config
+from refnet.machine import environment
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.state import DataFacts, Facts, State, Validated
 from refnet.training.schedule import Rate
 
+BLAS_SETTINGS = {name: os.environ[name] for name in environment.BLAS_CHOICES if name in os.environ}
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 
 pytest.register_assert_rewrite("networks", "preparing")
@@ -36,6 +38,20 @@ def pytest_addoption(parser):
     parser.addoption(
         "--faults", choices=["few", "all"], default="few", help="how many faults: for every day, or for a release"
     )
+
+
+@pytest.fixture(autouse=True)
+def same_notes_everywhere(monkeypatch):
+    """Keep refnet from noting the BLAS settings that this machine came with; a test that sets its own is told of it.
+
+    The variables stay as they are: some processors need them to compute correctly.
+    """
+    real = environment.throttles
+
+    def throttles(environ, threads=None):
+        return real({name: text for name, text in environ.items() if BLAS_SETTINGS.get(name) != text}, threads)
+
+    monkeypatch.setattr(environment, "throttles", throttles)
 
 
 @pytest.fixture(scope="module")

@@ -230,13 +230,13 @@ def test_going_on_after_a_break(source, tmp_path, monkeypatch, after):
 
 PREPARE_SLOWLY = """
 import sys, time
-from refnet.data import picture, prepare, read_source
+from refnet.data import decode, prepare, read_source
 from refnet.data.parallel import Reading
-from refnet.progress import Quiet
+from refnet.terminal.progress import Quiet
 from pathlib import Path
 prepare.SHARD = int(sys.argv[3])
-read = picture.read
-picture.read = lambda *a: (time.sleep(0.003), read(*a))[1]
+read = decode.read
+decode.read = lambda *a: (time.sleep(0.003), read(*a))[1]
 prepare.prepare(read_source(sys.argv[1]), Path(sys.argv[2]), size=12, channels=3, strict=False,
                 reading=Reading(2), show=Quiet())
 """

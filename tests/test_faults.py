@@ -121,9 +121,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from refnet import checkpoint
-from refnet.metrics import Metrics
-from refnet.saver import Saver
+from refnet.runs import checkpoint
+from refnet.runs.metrics import Metrics
+from refnet.runs.saver import Saver
 
 template, run, step = checkpoint.read(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
 with Metrics(run / "metrics.jsonl") as metrics, Saver(run, metrics, minutes=1, steps=1, warn=sys.exit) as saver:
@@ -230,14 +230,14 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(report, start, cwd,
 
 SLOW = """
 import sys, time
-from refnet import train
+from refnet.training import loop
 from refnet.cli import main
-step = train.train_step
+step = loop.train_step
 def slow(*args):
     print("step", flush=True)
     for _ in range(3000):
         time.sleep(0.01)
-train.train_step = slow
+loop.train_step = slow
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -299,7 +299,7 @@ def test_64_file_descriptors(start):
 STARVED = """
 import resource, sys
 from pathlib import Path
-from refnet import session
+from refnet.training import session
 from refnet.cli import main
 spare, real = int(sys.argv.pop(1)), session.Lasting
 def starve(show):

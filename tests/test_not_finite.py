@@ -56,7 +56,7 @@ def poisoned(monkeypatch, steps, where):
             return real(begun, images, *args)
         if where == "images":
             return real(begun, [np.full_like(each, np.nan) for each in images], *args)
-        backward = step.network.backward
+        backward = passes.backward
 
         def spoiled(*given):
             gradients = backward(*given)
@@ -64,7 +64,7 @@ def poisoned(monkeypatch, steps, where):
             return gradients
 
         with monkeypatch.context() as patch:
-            patch.setattr(step.network, "backward", spoiled)
+            patch.setattr(passes, "backward", spoiled)
             return real(begun, images, *args)
 
     monkeypatch.setattr("refnet.training.loop.train_step", step)
@@ -92,7 +92,7 @@ def test_a_parameter_is_named(begun, name, value):
 @pytest.mark.parametrize("layer", ["conv1@0", "norm2@1", "pool4@0", "fc5.gather@1", "drop5@1"])
 def test_a_layer_is_named(begun, monkeypatch, layer):
     net, images, labels = begun
-    layers = dict(step.network.LAYERS)
+    layers = dict(passes.LAYERS)
 
     def broken(op):
         def run(step, *args):
@@ -104,7 +104,7 @@ def test_a_layer_is_named(begun, monkeypatch, layer):
 
         return run
 
-    monkeypatch.setattr(step.network, "LAYERS", {op: broken(op) for op in layers})
+    monkeypatch.setattr(passes, "LAYERS", {op: broken(op) for op in layers})
     with np.errstate(all="ignore"), pytest.raises(NumericError) as caught:
         train_step(net, images, labels, 0.01, 1)
     assert f"layer {layer} is the first whose output is not finite" in str(caught.value)
@@ -122,7 +122,7 @@ def test_a_gradient_is_named_the_first_on_the_way_back(begun, monkeypatch, layer
     """From the layer whose gradient is spoiled, NaN goes on to all before it; the last of the network is the first."""
     net, images, labels = begun
     before = {name: a.copy() for name, a in net.params.items()}
-    layers = dict(step.network.LAYERS)
+    layers = dict(passes.LAYERS)
 
     def broken(op):
         def run(step, *args):
@@ -133,7 +133,7 @@ def test_a_gradient_is_named_the_first_on_the_way_back(begun, monkeypatch, layer
 
         return run
 
-    monkeypatch.setattr(step.network, "LAYERS", {op: broken(op) for op in layers})
+    monkeypatch.setattr(passes, "LAYERS", {op: broken(op) for op in layers})
     with np.errstate(all="ignore"), pytest.raises(NumericError, match=f"the gradient of {layer}.b is not finite"):
         train_step(net, images, labels, 0.01, 1)
     assert all(np.array_equal(a, before[name]) for name, a in net.params.items())

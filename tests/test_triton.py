@@ -401,7 +401,7 @@ def test_a_record_with_the_step_in_its_arguments_would_be_seen(recordings, monke
 
 COMPILE = """
 from refnet import nets
-from refnet.fuse import fuse
+from refnet.network.fuse import fuse
 from refnet_triton import _offline
 for architecture, instruction in (("sm_80", "mma.sync"), ("sm_90", "wgmma"), ("gfx942", "v_mfma")):
     launches = _offline.different(_offline.step_launches(fuse(nets.get("digits").plan(2)), 32, architecture, "tf32"))
@@ -426,10 +426,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from refnet import nets, network
+from refnet import nets
+from refnet.network import passes
 from refnet.config import Config
-from refnet.fuse import fuse
-from refnet.model import begin
+from refnet.network.fuse import fuse
+from refnet.training.step import begin
 from refnet_triton import TritonBackend, _devices, _launch, _memory
 
 
@@ -456,7 +457,7 @@ _launch.architecture = lambda device: "sm_90"
 for columns, batch, kind in ((2, 1, np.int32), (1, 13, np.int64)):
     backend, plan = TritonBackend(columns), fuse(nets.get("digits").plan(columns))
     forward, backward = begin(plan, Config(net="digits", columns=columns), backend).halves
-    images = network.place(plan, np.zeros((batch, 1, 8, 8), np.float32), backend)
+    images = passes.place(plan, np.zeros((batch, 1, 8, 8), np.float32), backend)
     _, kept = forward(images, backend.asarray(np.zeros(batch, kind)), 1)
     backward(kept, 0.01)
 print(len(compiled))

@@ -13,7 +13,7 @@ MUTANTS = """
 import json
 from dataclasses import replace
 from refnet import nets
-from refnet.fuse import fuse
+from refnet.network.fuse import fuse
 from refnet_triton import _configs, audit
 from refnet_triton._configs import product
 
@@ -213,7 +213,7 @@ def test_an_architecture_that_is_not_known(monkeypatch):
 
 MEASURED = """
 import sys
-from refnet.reference import NumpyBackend
+from refnet.backend.reference import NumpyBackend
 from refnet_triton import TritonBackend, _measured, floor
 
 

@@ -33,7 +33,7 @@ def esc(text: object) -> str:
 
 def document(title: str, body: str) -> str:
     """Wrap sections into a page that may load nothing and run nothing."""
-    style = (files("refnet.report") / "page.css").read_text(encoding="utf-8")
+    style = (files("refnet.pictures") / "page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" '
