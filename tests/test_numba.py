@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from networks import SEED, BackwardsOrder, train
 from refnet_numba import _jit, _layout, _memory, _microkernel
-from refnet_numba._microkernel import LANES, ROWS, VECTORS
+from refnet_numba._instructions import LANES, ROWS, VECTORS
 from threadpoolctl import threadpool_limits
 
 from refnet import backend as backends
