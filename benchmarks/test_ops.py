@@ -15,14 +15,14 @@ from refnet.network.fuse import fuse
 from refnet.network.walk import walk
 
 PLAN = fuse(nets.get("paper").plan(2))
-LAYERS = [step.name for step in PLAN.steps if step.column == 0 and step.layer.op != "gather"]
+LAYERS = [node.name for node in PLAN.nodes if node.column == 0 and node.layer.op != "gather"]
 
 
 @pytest.fixture(scope="module")
 def visits(request):
     """Visit every layer once, with the activations that the fastest backend computes."""
     found = walk(PLAN, load("auto", columns=2), request.config.getoption("--batch"))
-    return {visit.step.name: visit for visit in found if visit.step.name in LAYERS}
+    return {visit.node.name: visit for visit in found if visit.node.name in LAYERS}
 
 
 def results(visit, backend, direction):

@@ -22,7 +22,7 @@ from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
 from refnet.network import passes
 from refnet.network.initial import initialise
-from refnet.network.layers import Draw
+from refnet.network.layers import RandomKey
 
 NAMES = ("numpy", "loopback")
 SEED, STEP = 11, 3
@@ -45,8 +45,8 @@ class Outcome:
 
 def forward_and_backward(plan, host, images, labels, backend, draw=None):
     params = passes.place_params(plan, host, backend)
-    tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, draw=draw)
-    recorded = len(tape.steps)
+    tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, random_key=draw)
+    recorded = len(tape.nodes)
     truth = backend.asarray(labels)
     loss, p = backend.softmax_xent.forward(tape.output, truth)
     gradients = passes.backward(tape, backend.softmax_xent.backward(p, truth))
@@ -67,11 +67,11 @@ def pixels(shape, batch, scale, seed=0):
 def longest_sum(plan, batch):
     """Most terms of any sum of a forward or backward pass."""
     longest = batch
-    for step in plan.steps:
-        if step.params:
-            filters, *reads = step.params["w"]
+    for node in plan.nodes:
+        if node.params:
+            filters, *reads = node.params["w"]
             readers = plan.columns  # whose data gradients meet
-            longest = max(longest, prod(reads), batch * prod(step.shape[1:]), readers * filters * prod(reads[1:]))
+            longest = max(longest, prod(reads), batch * prod(node.shape[1:]), readers * filters * prod(reads[1:]))
     return longest
 
 
@@ -134,7 +134,7 @@ def train(plan, host, images, labels, backend, *, count, seed=SEED, only=None, p
     losses = []
     for step in range(count):
         placed = passes.place(plan, images, backend)
-        tape = passes.forward(plan, params, placed, backend, draw=Draw(seed, step))
+        tape = passes.forward(plan, params, placed, backend, random_key=RandomKey(seed, step))
         loss, p = backend.softmax_xent.forward(tape.output, truth)
         gradients = passes.backward(tape, backend.softmax_xent.backward(p, truth))
         if only:
@@ -161,15 +161,15 @@ def dot(a, b):
 def forward_of(plan, params, x, name, draw=None):
     loaded = backends.load(name, columns=plan.columns)
     placed = passes.place_params(plan, params, loaded)
-    return loaded.to_numpy(passes.forward(plan, placed, passes.place(plan, x, loaded), loaded, draw=draw).output)
+    return loaded.to_numpy(passes.forward(plan, placed, passes.place(plan, x, loaded), loaded, random_key=draw).output)
 
 
 def backward_of(plan, params, x, dy, name, draw=None):
     loaded = backends.load(name, columns=plan.columns)
     placed = passes.place_params(plan, params, loaded)
-    tape = passes.forward(plan, placed, passes.place(plan, x, loaded), loaded, draw=draw)
-    # Nothing says which column the last step lives in but the step.
-    gradients = passes.backward(tape, loaded.asarray(dy, plan.steps[-1].column))
+    tape = passes.forward(plan, placed, passes.place(plan, x, loaded), loaded, random_key=draw)
+    # Nothing says which column the last node lives in but the node.
+    gradients = passes.backward(tape, loaded.asarray(dy, plan.nodes[-1].column))
     return {key: loaded.to_numpy(gradient) for key, gradient in gradients.items()}
 
 

@@ -21,7 +21,7 @@ from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
-from refnet.network.walk import DRAW, Tapped, images_of, walk
+from refnet.network.walk import RANDOM_KEY, Tapped, images_of, walk
 from refnet.terminal.progress import Quiet
 
 DIGITS = nets.get("digits")
@@ -122,15 +122,17 @@ class TestWalk:
     @pytest.mark.parametrize("plan", [PLAN, fuse(PLAN)], ids=["plain", "fused"])
     def test_visits_the_activations_of_a_training_pass(self, plan):
         backend = load("numpy", columns=2)
-        visits = {visit.step.name: visit for visit in walk(plan, backend, 3)}
-        assert list(visits) == [step.name for step in plan.steps]
+        visits = {visit.node.name: visit for visit in walk(plan, backend, 3)}
+        assert list(visits) == [node.name for node in plan.nodes]
         params = passes.place_params(plan, initialise(plan, 0), backend)
-        tape = passes.forward(plan, params, passes.place(plan, images_of(plan, 3), backend), backend, draw=DRAW)
-        last = visits[plan.steps[-1].name]
+        tape = passes.forward(
+            plan, params, passes.place(plan, images_of(plan, 3), backend), backend, random_key=RANDOM_KEY
+        )
+        last = visits[plan.nodes[-1].name]
         np.testing.assert_array_equal(last.run(backend)()[0], tape.output)
         for visit in visits.values():
-            assert [a.shape for a in visit.inputs] == [(3, *shape) for shape in visit.step.shapes]
-            assert visit.dy.shape == (3, *visit.step.shape)
+            assert [a.shape for a in visit.inputs] == [(3, *shape) for shape in visit.node.shapes]
+            assert visit.dy.shape == (3, *visit.node.shape)
 
     def test_tapped_notes_calls_and_changes_nothing(self):
         backend = load("numpy", columns=2)
@@ -152,7 +154,7 @@ def rows():
 
 class TestLayers:
     def test_there_is_a_row_for_every_layer_of_column_0_and_both_directions(self, rows):
-        names = [step.name.partition("@")[0] for step in fuse(PLAN).steps if step.column == 0]
+        names = [node.name.partition("@")[0] for node in fuse(PLAN).nodes if node.column == 0]
         for name in (*names, "loss"):
             assert rows[name, "forward"].timings["numpy"].minimum > 0
             assert rows[name, "backward"].timings["numpy"].minimum > 0
@@ -163,7 +165,7 @@ class TestLayers:
         assert {layer for layer, direction in rows if direction == DATA} == {"conv2", "conv3", "conv4"}
 
     def test_operations_and_bytes(self, rows):
-        (conv,) = (step for step in PLAN.steps if step.name == "conv2@0")
+        (conv,) = (node for node in PLAN.nodes if node.name == "conv2@0")
         macs = prod(conv.params["w"]) * prod(conv.shape[1:]) * 4
         x, w, b, y = (
             4 * size for size in (4 * prod(conv.shapes[0]), *map(prod, conv.params.values()), 4 * prod(conv.shape))
@@ -192,8 +194,8 @@ class TestLayers:
         assert {tuple(row.timings) for row in found if row.direction == "forward"} == {("numpy",)}
 
     def test_what_has_halves(self):
-        by_name = {step.name: step for step in PLAN.steps}
-        assert [name for name, step in by_name.items() if has_halves(step) and step.column == 0] == [
+        by_name = {node.name: node for node in PLAN.nodes}
+        assert [name for name, node in by_name.items() if has_halves(node) and node.column == 0] == [
             "conv2@0",
             "conv3@0",
             "conv4@0",
@@ -250,7 +252,7 @@ class TestContenders:
 
         net = replace(DIGITS, layers=(replace(DIGITS.layers[0], op="conv9d"), *DIGITS.layers[1:]))
         plan = replace(
-            PLAN, steps=tuple(replace(s, layer=net.layers[0]) if s.layer is DIGITS.layers[0] else s for s in PLAN.steps)
+            PLAN, nodes=tuple(replace(s, layer=net.layers[0]) if s.layer is DIGITS.layers[0] else s for s in PLAN.nodes)
         )
         with pytest.raises(BackendUnavailableError, match="no conv9d"):
             Peer(net, plan, initialise(PLAN, 0))
@@ -262,11 +264,11 @@ class TestContenders:
         backend = load("numpy", columns=2)
         for visit in walk(fuse(PLAN), backend, 3):
             works = Layers(1, "nhwc").layer(visit)
-            if visit.step.layer.op == "gather":
+            if visit.node.layer.op == "gather":
                 assert not works
                 continue
-            y, backprop = visit.run(backend, None if visit.step.layer.op == "dropout" else DRAW)()
-            if visit.step.layer.op == "dropout":
+            y, backprop = visit.run(backend, None if visit.node.layer.op == "dropout" else RANDOM_KEY)()
+            if visit.node.layer.op == "dropout":
                 continue  # drawn otherwise there
             np.testing.assert_allclose(works["forward"]().detach().numpy(), y, rtol=1e-4, atol=1e-4 * np.abs(y).max())
             to_inputs, to_params = backprop(visit.dy)

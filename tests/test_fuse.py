@@ -1,4 +1,4 @@
-"""Fused plans: fewer steps, the same network."""
+"""Fused plans: fewer nodes, the same network."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from refnet.nets import get
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
-from refnet.network.layers import Draw
+from refnet.network.layers import RandomKey
 from refnet.network.plan import conv, linear, relu, split, tanh
 
 CONV = conv("conv", 4, 3, sigma=1, bias=0)
 
 
 def ops_of(plan):
-    return [step.layer.op for step in plan.steps]
+    return [node.layer.op for node in plan.nodes]
 
 
 def test_relu_joins_what_it_follows():
@@ -26,7 +26,7 @@ def test_relu_joins_what_it_follows():
     assert ops_of(fused).count("linear_relu") == 4
     assert ops_of(fused)[-1] == "linear"
     assert fused.param_shapes() == plan.param_shapes()
-    assert {step.name: step.index for step in fused.steps}.items() <= {s.name: s.index for s in plan.steps}.items()
+    assert {node.name: node.index for node in fused.nodes}.items() <= {s.name: s.index for s in plan.nodes}.items()
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_nothing_else_is_joined(layers):
 
 def test_a_sum_that_others_read_stays():
     plan = split((CONV, relu("relu"), linear("fc", 2, sigma=1, bias=0)), 1, (3, 5, 6))
-    convolution, rectified, last = plan.steps
-    both = type(plan)(plan.columns, plan.input_shape, (convolution, rectified, last, *plan.steps[1:2]))
+    convolution, rectified, last = plan.nodes
+    both = type(plan)(plan.columns, plan.input_shape, (convolution, rectified, last, *plan.nodes[1:2]))
     assert ops_of(fuse(both))[0] == "conv2d"
 
 
@@ -66,7 +66,7 @@ def test_fusing_changes_no_bit(two_columns, columns):
     found = []
     for plan in (net.plan(columns), fuse(net.plan(columns))):
         params = passes.place_params(plan, initialise(plan, 3), backend)
-        tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, draw=Draw(0, 1))
+        tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, random_key=RandomKey(0, 1))
         loss, p = backend.softmax_xent.forward(tape.output, labels)
         gradients = passes.backward(tape, backend.softmax_xent.backward(p, labels))
         found.append({"loss": loss, **gradients})

@@ -49,22 +49,22 @@ CHAIN = (
 NOUNS = {"conv": "conv2d", "relu": "relu", "norm": "lrn", "pool": "maxpool", "fc": "linear", "drop": "dropout"}
 
 
-def steps(plan, layer):
-    return [step for step in plan.steps if step.layer.name == layer and step.layer.op != "gather"]
+def nodes(plan, layer):
+    return [node for node in plan.nodes if node.layer.name == layer and node.layer.op != "gather"]
 
 
 def parameters(plan):
     return sum(prod(shape) for shape in plan.param_shapes().values())
 
 
-def seen_by(plan, step):
-    """Columns whose work a step reads, through its gather."""
-    made = {other.name: other for other in plan.steps}
-    (name,) = step.inputs
+def seen_by(plan, node):
+    """Columns whose work a node reads, through its gather."""
+    made = {other.name: other for other in plan.nodes}
+    (name,) = node.inputs
     if name == IMAGE:
         return IMAGE
     source = made[name]
-    return {step.column} if source.layer.op != "gather" else set(source.sources)
+    return {node.column} if source.layer.op != "gather" else set(source.sources)
 
 
 @pytest.fixture
@@ -91,29 +91,29 @@ class TestPaper:
     @pytest.mark.parametrize("layer", TABLE)
     def test_table(self, plan, layer):
         shape, params, mmac = TABLE[layer]
-        both = steps(plan, layer)
+        both = nodes(plan, layer)
         assert len(both) == (1 if layer == "fc8" else 2)
-        assert (sum(step.shape[0] for step in both), *both[0].shape[1:]) == shape
-        assert sum(prod(param) for step in both for param in step.params.values()) == params
-        assert f"{sum(step.macs() for step in both) / 1e6:.1f}" == mmac
+        assert (sum(node.shape[0] for node in both), *both[0].shape[1:]) == shape
+        assert sum(prod(param) for node in both for param in node.params.values()) == params
+        assert f"{sum(node.macs() for node in both) / 1e6:.1f}" == mmac
 
     @pytest.mark.parametrize("layer", COLUMN)
     def test_column(self, plan, layer):
         w, stride, pad, reads, bias = COLUMN[layer]
-        for step in steps(plan, layer):
-            assert step.params == {"w": w, "b": w[:1]}
-            assert (step.layer.options.get("stride"), step.layer.options.get("pad")) == (stride, pad)
-            assert step.layer.bias == bias
-            assert seen_by(plan, step) == {IMAGE: IMAGE, "own": {step.column}, "all": {0, 1}}[reads]
+        for node in nodes(plan, layer):
+            assert node.params == {"w": w, "b": w[:1]}
+            assert (node.layer.options.get("stride"), node.layer.options.get("pad")) == (stride, pad)
+            assert node.layer.bias == bias
+            assert seen_by(plan, node) == {IMAGE: IMAGE, "own": {node.column}, "all": {0, 1}}[reads]
 
     def test_totals(self, plan):
         assert parameters(plan) == 60_965_224
-        macs = sum(step.macs() for step in plan.steps)
+        macs = sum(node.macs() for node in plan.nodes)
         assert macs == 724_406_816
         assert f"{macs / 1e6:.1f}" == "724.4"
 
     def test_neurons_of_conv1_where_figure_2_errs(self, plan):
-        assert sum(prod(step.shape) for step in steps(plan, "conv1")) == 290_400
+        assert sum(prod(node.shape) for node in nodes(plan, "conv1")) == 290_400
 
     def test_layers_without_parameters_are_the_papers(self):
         options = {layer.name: dict(layer.options) for layer in nets.get("paper").layers}
@@ -131,10 +131,10 @@ class TestPaper:
             replace(layer, options={**layer.options, "ceil": False}) if "ceil" in layer.options else layer
             for layer in layers
         )
-        assert steps(split(floor, 2, (3, 224, 224)), "conv1")[0].shape == (48, 54, 54)
+        assert nodes(split(floor, 2, (3, 224, 224)), "conv1")[0].shape == (48, 54, 54)
         whole = (layers[0], *floor[1:])
-        exact = [step.shape for step in split(whole, 2, (3, 224, 224)).steps]
-        assert exact == [step.shape for step in nets.get("paper").plan(2).steps]
+        exact = [node.shape for node in split(whole, 2, (3, 224, 224)).nodes]
+        assert exact == [node.shape for node in nets.get("paper").plan(2).nodes]
 
     def test_what_crosses_to_the_byte(self, plan):
         """spec.md, section 1, batch 128: 11.08, 2.36, 1.05 MB each way, and 1.05 MB from b to a."""
@@ -167,7 +167,7 @@ class TestPaper:
         plan = nets.get("paper").plan(1)
         assert parameters(plan) == 62_378_344
         assert plan.param_shapes()["conv2@0.w"] == (256, 96, 5, 5)
-        assert [step.name for step in plan.steps] == [f"{name}@0" for name in CHAIN.split()]
+        assert [node.name for node in plan.nodes] == [f"{name}@0" for name in CHAIN.split()]
 
 
 def test_half_is_the_papers_net_for_one_gpu():
@@ -176,7 +176,7 @@ def test_half_is_the_papers_net_for_one_gpu():
     plan = net.plan(1)
     assert net.recipe["columns"] == 1
     assert parameters(plan) == 59_798_312
-    widths = {step.layer.name: step.shape[0] for step in plan.steps if step.params}
+    widths = {node.layer.name: node.shape[0] for node in plan.nodes if node.params}
     assert widths == {
         "conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256, "fc6": 4096, "fc7": 4096, "fc8": 1000,
     }  # fmt: skip
@@ -187,12 +187,12 @@ def test_digits_has_every_ingredient_of_the_paper():
     plan = net.plan(2)
     assert (net.input_shape, net.outputs, net.recipe["columns"], net.flip) == ((1, 8, 8), 10, 2, False)
     assert {layer.op for layer in net.layers} == set(NOUNS.values())
-    assert [step.layer.name for step in plan.steps if step.layer.op == "gather" and step.column == 0] == [
+    assert [node.layer.name for node in plan.nodes if node.layer.op == "gather" and node.column == 0] == [
         "conv3",
         "fc5",
         "fc6",
     ]
-    assert plan.steps[-1].name == "fc6@0"
+    assert plan.nodes[-1].name == "fc6@0"
     assert net.layers[-1].columns == "one"
 
 
@@ -212,7 +212,7 @@ class TestGet:
         for init in (None, *nets.get(name).inits):
             net = nets.get(name, init)
             assert net.name == name
-            assert net.plan(net.recipe["columns"]).steps[-1].shape == (net.outputs,)
+            assert net.plan(net.recipe["columns"]).nodes[-1].shape == (net.outputs,)
 
     @pytest.mark.parametrize("name", ["paper", "half"])
     def test_the_codes_initialisation_is_the_default(self, name):
@@ -229,10 +229,10 @@ class TestVariants:
         assert (changed.layers == net.layers) == ((name, variant) == ("digits", "strong-lrn"))  # which it has
         assert replace(changed, layers=net.layers) == net
         for columns in (1, 2):
-            steps, others = net.plan(columns).steps, changed.plan(columns).steps
-            assert [step.index for step in steps] == [step.index for step in others]
+            nodes, others = net.plan(columns).nodes, changed.plan(columns).nodes
+            assert [node.index for node in nodes] == [node.index for node in others]
             if variant != "half":
-                assert [(step.shape, step.params) for step in steps] == [(step.shape, step.params) for step in others]
+                assert [(node.shape, node.params) for node in nodes] == [(node.shape, node.params) for node in others]
 
     def test_layers_without_effect_have_none(self):
         x = np.random.default_rng(0).normal(size=(2, 8, 3, 4))
@@ -258,15 +258,15 @@ ROWS = 24  # of a fully connected layer: enough to measure, and the whole of fc6
 def drawn(name, init=None, seed=0, columns=2):
     """First weights; of a fully connected layer the first rows of each column."""
     plan = nets.get(name, init).plan(columns)
-    return initialise(Plan(plan.columns, plan.input_shape, tuple(map(shorter, plan.steps))), seed)
+    return initialise(Plan(plan.columns, plan.input_shape, tuple(map(shorter, plan.nodes))), seed)
 
 
-def shorter(step):
-    if step.layer.op != "linear":
-        return step
-    rows, reads = step.params["w"]
+def shorter(node):
+    if node.layer.op != "linear":
+        return node
+    rows, reads = node.params["w"]
     rows = min(rows, ROWS)
-    return replace(step, params={"w": (rows, reads), "b": (rows,)})
+    return replace(node, params={"w": (rows, reads), "b": (rows,)})
 
 
 def is_normal(numbers, sigma):

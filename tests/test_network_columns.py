@@ -61,13 +61,13 @@ class Blocks:
         return blocks
 
     def _block(self, one, name):
-        step, _, letter = name.partition(".")
-        layer = step.partition("@")[0]
-        rows, reads = self.places[step]
+        node, _, letter = name.partition(".")
+        layer = node.partition("@")[0]
+        rows, reads = self.places[node]
         whole = one[f"{layer}@0.{letter}"]
         if letter == "b":
             return whole, rows
-        known = next(each for each in self.one.steps if each.layer.name == layer)
+        known = next(each for each in self.one.nodes if each.layer.name == layer)
         channels = known.shapes[0][0]
         reads = np.arange(channels) if reads is None else reads
         return whole.reshape(len(whole), channels, -1), np.ix_(rows, reads)

@@ -22,7 +22,7 @@ from networks import (
 from refnet import backend as backends
 from refnet import ops
 from refnet.network import passes
-from refnet.network.layers import LAYERS, Draw, Run
+from refnet.network.layers import LAYERS, Pass, RandomKey
 from refnet.network.plan import conv, dropout, linear, maxpool, relu, split
 from refnet.randomness import Purpose
 
@@ -42,22 +42,22 @@ class TestGather:
             else (linear("a", 12, **ZERO), linear("c", 12, **ZERO))
         )
         plan = split(layers, columns, (3, *tail) if tail else (3,))
-        for step in (step for step in plan.steps if step.layer.op == "gather"):
+        for node in (node for node in plan.nodes if node.layer.op == "gather"):
             parts = [whole_numbers((4, 12 // columns, *tail), i) for i in range(columns)]
-            run = Run(loaded)
-            placed = [loaded.asarray(part, source) for part, source in zip(parts, step.sources, strict=True)]
-            y, backprop = LAYERS["gather"](step, placed, {}, run)
+            run = Pass(loaded)
+            placed = [loaded.asarray(part, source) for part, source in zip(parts, node.sources, strict=True)]
+            y, backprop = LAYERS["gather"](node, placed, {}, run)
             y = loaded.to_numpy(y)
             assert np.array_equal(y, np.concatenate(parts, axis=1))
             dy = whole_numbers(y.shape, 99)
-            gradients, none = backprop(loaded.asarray(dy, step.column))
+            gradients, none = backprop(loaded.asarray(dy, node.column))
             back = [loaded.to_numpy(gradient) for gradient in gradients]
             assert none == {}
             assert dot(y, dy) == sum(dot(x, dx) for x, dx in zip(parts, back, strict=True)) != 0
             assert np.array_equal(np.concatenate(back, axis=1), dy)
-            assert [crossing.source for crossing in run.crossings] == [c for c in range(columns) if c != step.column]
+            assert [crossing.source for crossing in run.crossings] == [c for c in range(columns) if c != node.column]
             if name == "loopback":
-                assert [gradient._column for gradient in gradients] == list(step.sources)
+                assert [gradient._column for gradient in gradients] == list(node.sources)
 
     @each_backend
     def test_the_gradients_of_two_readers_are_summed(self, name):
@@ -107,7 +107,7 @@ def affine_networks(draw):
 def test_the_chain_rule_exactly(name, plan, seed):
     """The output is affine in each parameter alone, so <y(w + e) - y(w), dy> = <e, dw> in whole numbers."""
     params = some_params(plan, seed)
-    x, dy, draw = whole_numbers((2, 2, 3, 4), seed + 50, 2), whole_numbers((2, 4), seed + 51), Draw(seed, 1)
+    x, dy, draw = whole_numbers((2, 2, 3, 4), seed + 50, 2), whole_numbers((2, 4), seed + 51), RandomKey(seed, 1)
     before = forward_of(plan, params, x, "numpy", draw)
     assert np.abs(before).max() < 2**50
     gradients = backward_of(plan, params, x, dy, name, draw)
@@ -140,15 +140,15 @@ class TestDropout:
         plan = split(self.EXACT, 2, (2, 6, 5))
         params = some_params(plan)
         x, dy = whole_numbers((5, 2, 6, 5), 1), whole_numbers((5, 3), 2)
-        whole = forward_of(plan, params, x, name, Draw(SEED, STEP))
-        parts = [(slice(None, cut), Draw(SEED, STEP, 0)), (slice(cut, None), Draw(SEED, STEP, cut))]
+        whole = forward_of(plan, params, x, name, RandomKey(SEED, STEP))
+        parts = [(slice(None, cut), RandomKey(SEED, STEP, 0)), (slice(cut, None), RandomKey(SEED, STEP, cut))]
         assert np.array_equal(whole, np.vstack([forward_of(plan, params, x[rows], name, draw) for rows, draw in parts]))
-        gradients = backward_of(plan, params, x, dy, name, Draw(SEED, STEP))
+        gradients = backward_of(plan, params, x, dy, name, RandomKey(SEED, STEP))
         first, second = (backward_of(plan, params, x[rows], dy[rows], name, draw) for rows, draw in parts)
         for key, gradient in gradients.items():
             assert np.array_equal(gradient, first[key] + second[key]), key
         # Without the offset the second part draws the first part's masks.
-        again = forward_of(plan, params, x[cut:], name, Draw(SEED, STEP, 0))
+        again = forward_of(plan, params, x[cut:], name, RandomKey(SEED, STEP, 0))
         assert not np.array_equal(whole[cut:], again)
 
     @each_backend
@@ -159,7 +159,9 @@ class TestDropout:
 
         def part(rows, sample):
             images, labels = example.images[rows], example.labels[rows]
-            return forward_and_backward(example.plan, example.host, images, labels, loaded, Draw(SEED, STEP, sample))
+            return forward_and_backward(
+                example.plan, example.host, images, labels, loaded, RandomKey(SEED, STEP, sample)
+            )
 
         whole, first, second = part(slice(None), 0), part(slice(cut), 0), part(slice(cut, None), cut)
         assert_close(np.vstack([first.logits, second.logits]), whole.logits, example.tolerance)
@@ -188,7 +190,7 @@ class TestDropout:
                 for c in range(columns):
                     params[f"{layer}@{c}.w"] = identity[c * share : (c + 1) * share]
                     params[f"{layer}@{c}.b"] = np.zeros(share)
-            outputs.append(forward_of(plan, params, np.ones((40, 12, 1, 1)), name, Draw(SEED, STEP)))
+            outputs.append(forward_of(plan, params, np.ones((40, 12, 1, 1)), name, RandomKey(SEED, STEP)))
         masks = [
             ops.dropout.mask((40, 12), drop=0.5, key=(SEED, Purpose.DROPOUT), counter=(STEP, index, 0, 0))
             for index in (1, 3)
@@ -202,11 +204,11 @@ class TestDropout:
         """Dropout after a convolution: column c's first unit comes after all units of the columns before it."""
         loaded = backends.load(name, columns=2)
         plan = split((conv("a", 6, 3, **ZERO), dropout("d")), 2, (2, 6, 5))
-        run = Run(loaded, Draw(SEED, STEP, 4))
+        run = Pass(loaded, RandomKey(SEED, STEP, 4))
         halves = []
-        for step in plan.steps[2:]:
-            y, backprop = LAYERS["dropout"](step, [loaded.asarray(np.ones((7, 3, 4, 3)), step.column)], {}, run)
-            (dx,), _ = backprop(loaded.asarray(np.ones((7, 3, 4, 3)), step.column))
+        for node in plan.nodes[2:]:
+            y, backprop = LAYERS["dropout"](node, [loaded.asarray(np.ones((7, 3, 4, 3)), node.column)], {}, run)
+            (dx,), _ = backprop(loaded.asarray(np.ones((7, 3, 4, 3)), node.column))
             halves.append(loaded.to_numpy(y))
             assert np.array_equal(loaded.to_numpy(dx), halves[-1])
         whole = ops.dropout.mask((7, 6, 4, 3), drop=0.5, key=(SEED, Purpose.DROPOUT), counter=(STEP, 1, 4, 0))
@@ -233,8 +235,10 @@ class TestDropout:
         def logits(draw):
             placed = passes.place_params(example.plan, example.host, loaded)
             images = passes.place(example.plan, example.images, loaded)
-            return loaded.to_numpy(passes.forward(example.plan, placed, images, loaded, draw=draw).output).tobytes()
+            return loaded.to_numpy(
+                passes.forward(example.plan, placed, images, loaded, random_key=draw).output
+            ).tobytes()
 
-        draws = [Draw(0, 0), Draw(0, 1), Draw(1, 0), Draw(0, 0, 1), None]
+        draws = [RandomKey(0, 0), RandomKey(0, 1), RandomKey(1, 0), RandomKey(0, 0, 1), None]
         assert len({logits(draw) for draw in draws}) == len(draws)
         assert [logits(draw) for draw in draws] == [logits(draw) for draw in draws]

@@ -5,7 +5,7 @@ from networks import LABELS, SEED, STEP, ZERO, Watch, each_backend, some_params,
 
 from refnet import backend as backends
 from refnet.network import passes
-from refnet.network.layers import Draw
+from refnet.network.layers import RandomKey
 from refnet.network.plan import conv, crossings, dropout, linear, maxpool, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # most arrays here are small
@@ -29,7 +29,7 @@ class TestTape:
             return watch
 
         watch, _, tape = self.forward(example, name, watching, record=False)
-        assert tape.steps == []
+        assert tape.nodes == []
         assert watch.alive() == ["linear.forward"]
         assert watch.calls[-1].results[0]() is tape.output
         assert len(most) > 30
@@ -37,7 +37,7 @@ class TestTape:
 
     def test_what_a_record_keeps(self, example, name):
         """What a chapter says it keeps: not the sums before a ReLU, not what a gather joined."""
-        watch, _, tape = self.forward(example, name, draw=Draw(SEED, STEP))
+        watch, _, tape = self.forward(example, name, random_key=RandomKey(SEED, STEP))
         kept = {}
         for call in watch.calls:
             kept.setdefault(call.what, []).append([result() is not None for result in call.results])
@@ -50,11 +50,11 @@ class TestTape:
             "linear.forward": [[False], [False], [True]],
             "dropout.forward": [[False]] * 2,
         }
-        assert tape.steps != []
+        assert tape.nodes != []
 
     def test_a_test_pass_records_the_same(self, example, name):
         _, _, tape = self.forward(example, name)
-        assert [step.name for step, _ in tape.steps] == [step.name for step in example.plan.steps]
+        assert [node.name for node, _ in tape.nodes] == [node.name for node in example.plan.nodes]
 
     def test_backward_empties_it_and_activations_die_as_they_are_used(self, example, name):
         ran = []
@@ -66,7 +66,7 @@ class TestTape:
             if what.endswith(".backward") and what != "softmax_xent.backward":
                 ran.append([what, watch.alive_forward()])
 
-        watch, _, tape = self.forward(example, name, watching, draw=Draw(SEED, STEP))
+        watch, _, tape = self.forward(example, name, watching, random_key=RandomKey(SEED, STEP))
         made = [call for call in watch.calls if call.what != "concat"]
         output = watch.calls[-1].results[0]
 
@@ -77,7 +77,7 @@ class TestTape:
         watch.alive_forward = alive_forward
         dy = watch.asarray(whole_numbers(tape.output.shape, 1))
         passes.backward(tape, dy)
-        assert tape.steps == []
+        assert tape.nodes == []
         assert tape.output is output()
         assert [what.removesuffix(".backward") for what, _ in ran] == [
             call.what.removesuffix(".forward") for call in reversed(made)
@@ -99,9 +99,9 @@ class TestTape:
                 given = [call for call in watch.calls if call.what.endswith(".backward") and len(call.results) != 2]
                 most.append(sum(call.results[0]() is not None for call in given))
 
-        watch, _, tape = self.forward(example, name, watching, draw=Draw(SEED, STEP))
+        watch, _, tape = self.forward(example, name, watching, random_key=RandomKey(SEED, STEP))
         gradients = passes.backward(tape, watch.asarray(whole_numbers(tape.output.shape, 1)))
-        assert len(most) == sum(step.layer.op != "gather" for step in example.plan.steps)
+        assert len(most) == sum(node.layer.op != "gather" for node in example.plan.nodes)
         assert max(most) <= 4
         alive = [result() for call in watch.calls for result in call.results]
         kept = {id(array) for array in alive if array is not None} - {id(tape.output)}
@@ -115,8 +115,8 @@ class TestTape:
         watch = Watch(loaded)
         params = passes.place_params(plan, some_params(plan), loaded)
         images = passes.place(plan, whole_numbers((2, 1, 8, 8), 1), loaded)
-        tape = passes.forward(plan, params, images, watch, draw=Draw(SEED, STEP))
-        assert tape.steps != []
+        tape = passes.forward(plan, params, images, watch, random_key=RandomKey(SEED, STEP))
+        assert tape.nodes != []
         sums = [call for call in watch.calls if call.what == "conv2d.forward"]
         assert [call.results[0]() is None for call in sums] == [True] * 4
 
@@ -132,7 +132,7 @@ class TestTape:
         loaded = backends.load(name, columns=2)
         params = passes.place_params(example.plan, example.host, loaded)
         images = passes.place(example.plan, example.images, loaded)
-        tape = passes.forward(example.plan, params, images, loaded, draw=Draw(SEED, STEP))
+        tape = passes.forward(example.plan, params, images, loaded, random_key=RandomKey(SEED, STEP))
         passes.backward(tape, loaded.asarray(whole_numbers(tape.output.shape, 1)))
         for key, a in params.items():
             assert loaded.to_numpy(a).tobytes() == example.host[key].tobytes()

@@ -23,7 +23,7 @@ from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
 from refnet.network import passes
-from refnet.network.layers import LAYERS, Draw, Run
+from refnet.network.layers import LAYERS, Pass, RandomKey
 from refnet.network.plan import crossings
 from refnet.ops import philox
 from refnet.randomness import Purpose
@@ -162,8 +162,8 @@ WRONG = {
     "conv3 reads column 1 before column 0": {"host": turned_about("conv3")},
     "weights off by a millionth": {"host": nudged("conv2@1.w")},
     "biases off by a millionth": {"host": nudged("fc5@0.b")},
-    "another step's masks": {"draw": Draw(SEED, STEP + 1)},
-    "another seed's masks": {"draw": Draw(SEED + 1, STEP)},
+    "another step's masks": {"draw": RandomKey(SEED, STEP + 1)},
+    "another seed's masks": {"draw": RandomKey(SEED + 1, STEP)},
     "a test pass": {"draw": None},
     "another label": {"labels": np.array([8, *LABELS[1:]])},
 }
@@ -171,7 +171,7 @@ WRONG = {
 
 class TestAgainstTorch:
     @each_backend
-    @pytest.mark.parametrize("draw", [Draw(SEED, STEP), None], ids=["training", "test"])
+    @pytest.mark.parametrize("draw", [RandomKey(SEED, STEP), None], ids=["training", "test"])
     def test_digits(self, example, name, draw):
         loaded = backends.load(name, columns=2)
         found = forward_and_backward(example.plan, example.host, example.images, example.labels, loaded, draw)
@@ -182,7 +182,7 @@ class TestAgainstTorch:
         loaded = backends.load("numpy", columns=2)
         watch = Watch(loaded)
         images = passes.place(example.plan, example.images, loaded)
-        tape = passes.forward(example.plan, example.host, images, watch, draw=Draw(SEED, STEP))
+        tape = passes.forward(example.plan, example.host, images, watch, random_key=RandomKey(SEED, STEP))
         scales = [call.results[1]() for call in watch.calls if call.what == "lrn.forward"]
         assert len(scales) == 4
         assert all(scale.max() > 2.5 for scale in scales)
@@ -190,10 +190,10 @@ class TestAgainstTorch:
 
     @pytest.mark.parametrize("mistake", WRONG)
     def test_the_comparison_can_fail(self, example, mistake):
-        wrong = {"draw": Draw(SEED, STEP), "labels": LABELS, "host": dict} | WRONG[mistake]
+        wrong = {"draw": RandomKey(SEED, STEP), "labels": LABELS, "host": dict} | WRONG[mistake]
         host = wrong.pop("host")(example.host)
         found = forward_and_backward(
-            example.plan, example.host, example.images, LABELS, NumpyBackend(2), Draw(SEED, STEP)
+            example.plan, example.host, example.images, LABELS, NumpyBackend(2), RandomKey(SEED, STEP)
         )
         expected = in_torch(example.net, host, example.images, **wrong)
         with pytest.raises(AssertionError, match="off by"):
@@ -201,7 +201,7 @@ class TestAgainstTorch:
 
     @pytest.mark.parametrize("name", ["conv1@1.w", "conv1@0.b", "conv3@0.w", "conv4@1.w", "fc5@0.w", "fc6@0.b"])
     def test_one_wrong_gradient_is_seen(self, example, name):
-        draw = Draw(SEED, STEP)
+        draw = RandomKey(SEED, STEP)
         found = forward_and_backward(example.plan, example.host, example.images, example.labels, NumpyBackend(2), draw)
         expected = in_torch(example.net, example.host, example.images, example.labels, draw)
         worst = np.abs(found.gradients[name]).argmax()
@@ -218,10 +218,10 @@ def paper():
     # initialise() takes a quarter of a minute for 61 million numbers; they need not be its own.
     numbers = np.random.default_rng(7)
     host = {}
-    for step in plan.steps:
-        for letter, shape in step.params.items():
-            drawn = numbers.standard_normal(shape, np.float32) * np.float32(step.layer.sigma)
-            host[f"{step.name}.{letter}"] = drawn if letter == "w" else drawn + np.float32(step.layer.bias)
+    for node in plan.nodes:
+        for letter, shape in node.params.items():
+            drawn = numbers.standard_normal(shape, np.float32) * np.float32(node.layer.sigma)
+            host[f"{node.name}.{letter}"] = drawn if letter == "w" else drawn + np.float32(node.layer.bias)
     images = pixels(net.input_shape, 2, 60.0)
     return Example(net, plan, host, np.float64(np.float32(images)), np.array([3, 998]))
 
@@ -229,19 +229,21 @@ def paper():
 @pytest.fixture(scope="module")
 def paper_in_float64(paper):
     return forward_and_backward(
-        paper.plan, in_float64(paper.host), paper.images, paper.labels, NumpyBackend(2), Draw(SEED, STEP)
+        paper.plan, in_float64(paper.host), paper.images, paper.labels, NumpyBackend(2), RandomKey(SEED, STEP)
     )
 
 
 class TestPaper:
     def test_against_torch(self, paper, paper_in_float64):
-        expected = in_torch(paper.net, in_float64(paper.host), paper.images, paper.labels, Draw(SEED, STEP))
+        expected = in_torch(paper.net, in_float64(paper.host), paper.images, paper.labels, RandomKey(SEED, STEP))
         assert_same(paper_in_float64, expected, paper.tolerance)
 
     def test_in_float32(self, paper, paper_in_float64):
         """Logits within 1e-4 of the largest, and what crossed is the spec's table, to the byte."""
         images = np.float32(paper.images)
-        found = forward_and_backward(paper.plan, paper.host, images, paper.labels, NumpyBackend(2), Draw(SEED, STEP))
+        found = forward_and_backward(
+            paper.plan, paper.host, images, paper.labels, NumpyBackend(2), RandomKey(SEED, STEP)
+        )
         assert found.logits.dtype == np.float32
         assert_close(found.logits, paper_in_float64.logits, 1e-4)
         for name, gradient in paper_in_float64.gradients.items():
@@ -273,11 +275,11 @@ class TestPaper:
     def test_the_columns_draw_two_halves_of_one_mask(self, paper, layer):
         index = [each.name for each in paper.net.layers].index(layer)
         whole = ops.dropout.mask((2, 4096), drop=0.5, key=(SEED, Purpose.DROPOUT), counter=(STEP, index, 0, 0))
-        steps = {step.name: step for step in paper.plan.steps}
+        nodes = {node.name: node for node in paper.plan.nodes}
         halves = [
-            LAYERS["dropout"](steps[f"{layer}@{c}"], [np.ones((2, 2048))], {}, Run(NumpyBackend(2), Draw(SEED, STEP)))[
-                0
-            ]
+            LAYERS["dropout"](
+                nodes[f"{layer}@{c}"], [np.ones((2, 2048))], {}, Pass(NumpyBackend(2), RandomKey(SEED, STEP))
+            )[0]
             for c in (0, 1)
         ]
         assert np.array_equal(np.hstack(halves), whole)

@@ -388,11 +388,11 @@ def some_params(plan):
     """Draw parameters; quicker than their own initialisation."""
     rng = np.random.default_rng(7)
     host = {}
-    for step in plan.steps:
-        for letter, shape in step.params.items():
+    for node in plan.nodes:
+        for letter, shape in node.params.items():
             drawn = rng.standard_normal(shape, np.float32)
-            scaled = drawn * np.float32(step.layer.sigma) if letter == "w" else drawn + np.float32(step.layer.bias)
-            host[f"{step.name}.{letter}"] = scaled
+            scaled = drawn * np.float32(node.layer.sigma) if letter == "w" else drawn + np.float32(node.layer.bias)
+            host[f"{node.name}.{letter}"] = scaled
     return host
 
 

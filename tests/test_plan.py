@@ -22,7 +22,7 @@ NET = (
 )
 PIXELS = (2, 9, 7)
 
-# One line a step: name, index, column, inputs, their shapes and columns, shape, w and b, first.
+# One line a node: name, index, column, inputs, their shapes and columns, shape, w and b, first.
 TWO = [
     ("a@0", 0, 0, [IMAGE], [PIXELS], [0], (4, 9, 7), [(4, 2, 3, 3), (4,)], 0),
     ("a@1", 0, 1, [IMAGE], [PIXELS], [1], (4, 9, 7), [(4, 2, 3, 3), (4,)], 4),
@@ -57,17 +57,17 @@ ONE = [
 def lines(plan):
     return [
         (
-            step.name,
-            step.index,
-            step.column,
-            list(step.inputs),
-            list(step.shapes),
-            list(step.sources),
-            step.shape,
-            list(step.params.values()),
-            step.first,
+            node.name,
+            node.index,
+            node.column,
+            list(node.inputs),
+            list(node.shapes),
+            list(node.sources),
+            node.shape,
+            list(node.params.values()),
+            node.first,
         )
-        for step in plan.steps
+        for node in plan.nodes
     ]
 
 
@@ -83,18 +83,18 @@ def test_every_step(columns, expected):
 
 def test_more_columns_than_two():
     plan = split((conv("a", 8, 3, **ZERO), conv("c", 4, 1, reads="all", **ZERO)), 4, PIXELS)
-    assert [step.name for step in plan.steps] == [
+    assert [node.name for node in plan.nodes] == [
         *(f"a@{column}" for column in range(4)),
         *(f"c.gather@{column}" for column in range(4)),
         *(f"c@{column}" for column in range(4)),
     ]
-    assert all(step.sources == (0, 1, 2, 3) for step in plan.steps if step.layer.op == "gather")
+    assert all(node.sources == (0, 1, 2, 3) for node in plan.nodes if node.layer.op == "gather")
 
 
 def test_the_param_shapes_carry_the_column_in_their_names():
     shapes = split(NET, 2, PIXELS).param_shapes()
-    steps = ("a@0", "a@1", "c@0", "c@1", "f@0", "f@1", "z@0")
-    assert list(shapes) == [f"{step}.{letter}" for step in steps for letter in "wb"]
+    nodes = ("a@0", "a@1", "c@0", "c@1", "f@0", "f@1", "z@0")
+    assert list(shapes) == [f"{node}.{letter}" for node in nodes for letter in "wb"]
     assert shapes["c@1.w"] == (6, 8, 1, 1)
 
 
@@ -122,7 +122,7 @@ def test_what_crosses():
 
 
 def test_multiply_adds_are_weights_times_places():
-    macs = {step.name: step.macs() for step in split(NET, 2, PIXELS).steps}
+    macs = {node.name: node.macs() for node in split(NET, 2, PIXELS).nodes}
     assert macs["a@1"] == 4 * 2 * 3 * 3 * 9 * 7
     assert macs["c@0"] == 6 * 8 * 4 * 3
     assert macs["f@0"] == 3 * 144
@@ -135,11 +135,11 @@ class TestAfterALayerInOneColumn:
 
     def test_a_layer_that_reads_its_own_stays_there(self):
         plan = split((*self.NET, relu("r"), linear("z", 3, reads="own", **ZERO)), 2, PIXELS)
-        assert [step.name for step in plan.steps][-3:] == ["one@0", "r@0", "z@0"]
+        assert [node.name for node in plan.nodes][-3:] == ["one@0", "r@0", "z@0"]
 
     def test_a_layer_that_reads_all_is_split_again_and_only_the_other_column_gathers(self):
         plan = split((*self.NET, linear("z", 4, **ZERO)), 2, PIXELS)
-        assert [(step.name, step.inputs) for step in plan.steps][-3:] == [
+        assert [(node.name, node.inputs) for node in plan.nodes][-3:] == [
             ("z.gather@1", ("one@0",)),
             ("z@0", ("one@0",)),
             ("z@1", ("z.gather@1",)),
@@ -151,7 +151,7 @@ class TestAfterALayerInOneColumn:
 def test_the_image_is_read_by_each_column_and_never_gathered(columns):
     for reads in ("own", "all"):
         plan = split((linear("f", 4, reads=reads, **ZERO),), columns, PIXELS)
-        assert [step.inputs for step in plan.steps] == [(IMAGE,)] * columns
+        assert [node.inputs for node in plan.nodes] == [(IMAGE,)] * columns
         assert crossings(plan, 1) == []
 
 
@@ -189,7 +189,7 @@ class TestErrors:
             split(NET, columns, PIXELS)
 
     def test_a_layer_in_one_column_need_not_divide(self):
-        assert split((linear("z", 7, columns="one", **ZERO),), 2, PIXELS).steps[0].shape == (7,)
+        assert split((linear("z", 7, columns="one", **ZERO),), 2, PIXELS).nodes[0].shape == (7,)
 
 
 @st.composite
@@ -216,27 +216,27 @@ def networks(draw):
 def test_any_plan_can_be_run_in_its_order_and_only_gathers_cross(network):
     layers, columns = network
     plan = split(layers, columns, (3, 16, 16))
-    names = [step.name for step in plan.steps]
+    names = [node.name for node in plan.nodes]
     assert len(set(names)) == len(names)
-    known = {step.name: step for step in plan.steps}
+    known = {node.name: node for node in plan.nodes}
     seen = {IMAGE}
-    for step in plan.steps:
-        assert seen.issuperset(step.inputs)
-        seen.add(step.name)
-        for name, shape, source in zip(step.inputs, step.shapes, step.sources, strict=True):
-            made = ((3, 16, 16), step.column) if name == IMAGE else (known[name].shape, known[name].column)
+    for node in plan.nodes:
+        assert seen.issuperset(node.inputs)
+        seen.add(node.name)
+        for name, shape, source in zip(node.inputs, node.shapes, node.sources, strict=True):
+            made = ((3, 16, 16), node.column) if name == IMAGE else (known[name].shape, known[name].column)
             assert (shape, source) == made
-        if step.layer.op == "gather":
-            assert len(step.inputs) > 1 or step.sources != (step.column,)
-            assert step.shape[0] == sum(shape[0] for shape in step.shapes)
+        if node.layer.op == "gather":
+            assert len(node.inputs) > 1 or node.sources != (node.column,)
+            assert node.shape[0] == sum(shape[0] for shape in node.shapes)
         else:
-            assert step.sources == (step.column,)
-    assert [step.index for step in plan.steps] == sorted(step.index for step in plan.steps)
-    for before, after in pairwise(plan.steps):
+            assert node.sources == (node.column,)
+    assert [node.index for node in plan.nodes] == sorted(node.index for node in plan.nodes)
+    for before, after in pairwise(plan.nodes):
         assert (before.index, before.layer.op != "gather") <= (after.index, after.layer.op != "gather")
-    assert sum(plan.readers().values()) == sum(len(step.inputs) for step in plan.steps)
+    assert sum(plan.readers().values()) == sum(len(node.inputs) for node in plan.nodes)
     if columns == 1:
-        assert not any(step.layer.op == "gather" for step in plan.steps)
+        assert not any(node.layer.op == "gather" for node in plan.nodes)
 
 
 @given(networks())
@@ -245,13 +245,13 @@ def test_a_plan_put_column_by_column_can_be_run_in_its_order(network):
     layers, columns = network
     plan = split(layers, columns, (3, 16, 16))
     again = plan.column_by_column()
-    assert sorted(step.name for step in again.steps) == sorted(step.name for step in plan.steps)
-    assert again.steps[-1].layer == plan.steps[-1].layer
+    assert sorted(node.name for node in again.nodes) == sorted(node.name for node in plan.nodes)
+    assert again.nodes[-1].layer == plan.nodes[-1].layer
     seen = {IMAGE}
-    for step in again.steps:
-        assert seen.issuperset(step.inputs)
-        seen.add(step.name)
-    for before, after in pairwise(again.steps):
+    for node in again.nodes:
+        assert seen.issuperset(node.inputs)
+        seen.add(node.name)
+    for before, after in pairwise(again.nodes):
         assert "gather" in {before.layer.op, after.layer.op} or before.column <= after.column
 
 
@@ -261,17 +261,17 @@ def test_columns_tile_the_layer(network):
     """Widths add up, `first` counts filters or features through all columns, and what is read is all or the own."""
     layers, columns = network
     one, many = split(layers, 1, (3, 16, 16)), split(layers, columns, (3, 16, 16))
-    whole = {step.layer.name: step for step in one.steps}
+    whole = {node.layer.name: node for node in one.nodes}
     before = None
     for layer in layers:
-        steps = [step for step in many.steps if step.layer is layer]
-        assert [step.column for step in steps] == list(range(len(steps)))
-        assert sum(step.shape[0] for step in steps) == whole[layer.name].shape[0]
+        nodes = [node for node in many.nodes if node.layer is layer]
+        assert [node.column for node in nodes] == list(range(len(nodes)))
+        assert sum(node.shape[0] for node in nodes) == whole[layer.name].shape[0]
         first = 0
-        for step in steps:
-            assert step.first == first
-            first += step.shape[0] if layer.width else prod(step.shape)
+        for node in nodes:
+            assert node.first == first
+            first += node.shape[0] if layer.width else prod(node.shape)
             if before is not None:
                 shares = len(before) if layer.reads == "own" else 1
-                assert prod(step.shapes[0]) * shares == prod(whole[layer.name].shapes[0])
-        before = steps
+                assert prod(node.shapes[0]) * shares == prod(whole[layer.name].shapes[0])
+        before = nodes

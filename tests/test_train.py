@@ -254,7 +254,7 @@ def test_another_seed_gives_other_bits(trained):
 
 
 def test_all_that_is_random_is_keyed_by_the_seed_and_where_it_is_used(trained, photos, monkeypatch):
-    initials, draws = (spied(monkeypatch, step, name) for name in ("initialise", "Draw"))
+    initials, draws = (spied(monkeypatch, step, name) for name in ("initialise", "RandomKey"))
     orders, crops = spied(monkeypatch, loader, "epoch_order"), spied(monkeypatch, Augmentation, "draw")
     trained("run", "--data", photos, "--batch", 5, "--epochs", 2, "--seed", 9)
     assert [seed for (_, seed), _ in initials] == [9]

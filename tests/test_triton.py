@@ -27,7 +27,7 @@ from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryErro
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
-from refnet.network.layers import Draw
+from refnet.network.layers import RandomKey
 from refnet.network.plan import crossings
 from refnet.training import session
 from refnet.training.step import begin, train_step
@@ -207,7 +207,7 @@ def moved(monkeypatch, **options):
         return move(a, column)
 
     monkeypatch.setattr(backend, "move", counting)
-    tape = passes.forward(plan, params, images, backend, draw=Draw(SEED, 1))
+    tape = passes.forward(plan, params, images, backend, random_key=RandomKey(SEED, 1))
     forward = list(carried)
     carried.clear()
     passes.backward(tape, backend.asarray(normal(batch, 10)))

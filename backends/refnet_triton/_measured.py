@@ -12,7 +12,7 @@ from refnet.config import Config
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
-from refnet.network.walk import DRAW, Called, Tapped, images_of, labels_of
+from refnet.network.walk import RANDOM_KEY, Called, Tapped, images_of, labels_of
 from refnet.training.step import update
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def measure(
     params, velocities = (passes.place_params(plan, host, backend) for _ in range(2))
     labels = backend.asarray(labels_of(plan, batch))
     images = passes.place(plan, images_of(plan, batch), backend)
-    tape = passes.forward(plan, params, images, cast("Backend", timed), draw=DRAW)
+    tape = passes.forward(plan, params, images, cast("Backend", timed), random_key=RANDOM_KEY)
     _, p = timed.softmax_xent.forward(tape.output, labels)
     gradients = passes.backward(tape, timed.softmax_xent.backward(p, labels))
     update(plan, params, velocities, gradients, cast("Backend", timed), 1e-6, Config(weight_decay=5e-4))

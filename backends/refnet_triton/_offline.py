@@ -9,7 +9,7 @@ import numpy as np
 
 from refnet.config import Config
 from refnet.network import passes
-from refnet.network.layers import Draw
+from refnet.network.layers import RandomKey
 from refnet.network.plan import Plan
 from refnet.training.step import update
 from refnet_triton import TritonBackend, _launch
@@ -31,7 +31,7 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
     )
     images = [backend.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
     labels = backend.asarray(np.zeros(batch, np.int64))
-    tape = passes.forward(plan, params, images, backend, draw=Draw(0, 1))
+    tape = passes.forward(plan, params, images, backend, random_key=RandomKey(0, 1))
     _, p = backend.softmax_xent.forward(tape.output, labels)
     gradients = passes.backward(tape, backend.softmax_xent.backward(p, labels))
     config = Config()

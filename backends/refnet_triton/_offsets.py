@@ -64,7 +64,7 @@ def breaches(architecture: str) -> tuple[int, list[str]]:
 def large(architecture: str) -> list[Launch]:
     """List the launches of a step with as many pixels as 32 bits count, and one image more; and those of other ops."""
     plan = fuse(nets.get("paper").plan(2))
-    pixels = {prod(shape[1:]) for shape in (plan.input_shape, *(step.shape for step in plan.steps))}
+    pixels = {prod(shape[1:]) for shape in (plan.input_shape, *(node.shape for node in plan.nodes))}
     batches = {MOST // count + more for count in pixels - {1} for more in (0, 1)}
     steps = [step_launches(plan, batch, architecture, "ieee") for batch in sorted(batches)]
     return [launch for step in steps for launch in step] + _others(architecture)

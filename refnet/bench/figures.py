@@ -61,7 +61,7 @@ class Figures:
     def flops(self, batch: int, what: str) -> int:
         """Count the floating-point operations of a pass's products: three products a layer in training."""
         passes = {"forward": (1, 1), "training": (2, 3)}[what]  # the gradient of the pixels is not computed
-        return 2 * batch * sum(step.macs() * passes[step.inputs != (IMAGE,)] for step in self.plan.steps)
+        return 2 * batch * sum(node.macs() * passes[node.inputs != (IMAGE,)] for node in self.plan.nodes)
 
     def _row(self, row: Row) -> dict[str, Any]:
         batch, threads = self.layers_at

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from refnet import ops
 from refnet.backend.interface import Backend, nbytes
 from refnet.bench.timing import Timing, Work, in_rounds
-from refnet.network.plan import IMAGE, Plan, Step
+from refnet.network.plan import IMAGE, Node, Plan
 from refnet.network.walk import RATES, Tapped, Visit, labels_of, walk
 from refnet.terminal.progress import Show
 
@@ -71,11 +71,11 @@ class BackendLayers:
     def layer(self, visit: Visit) -> dict[str, Work]:
         """Write a layer."""
         forward = visit.run(self._backend)
-        dy = self._backend.asarray(visit.dy, visit.step.column)
+        dy = self._backend.asarray(visit.dy, visit.node.column)
         works = {"forward": self._ended(forward), "backward": self._backprop(forward, dy)}
-        if has_halves(visit.step):
+        if has_halves(visit.node):
             # What reads the image is asked for no gradient of it.
-            blind = visit.run(self._backend, step=replace(visit.step, inputs=(IMAGE,)))
+            blind = visit.run(self._backend, node=replace(visit.node, inputs=(IMAGE,)))
             works[WEIGHT] = self._backprop(blind, dy)
         return works
 
@@ -115,7 +115,7 @@ def time_ops(
 
     Of contenders with one name (PyTorch in two memory layouts) the faster one counts in each row.
     """
-    mine = [step for step in plan.steps if step.column == 0]
+    mine = [node for node in plan.nodes if node.column == 0]
     rows: list[Row] = []
 
     def add(layer: str, op: str, counted: Amounts, works: Sequence[Mapping[str, Work]]) -> None:
@@ -125,20 +125,20 @@ def time_ops(
     with show.task("layers", len(mine) + 2) as advance:
         done = 0
         for visit in walk(plan, backend, batch):
-            if visit.step.column:
+            if visit.node.column:
                 continue
-            layer, op = visit.step.name.partition("@")[0], visit.step.layer.op
+            layer, op = visit.node.name.partition("@")[0], visit.node.layer.op
             add(layer, op, amounts(visit, backend), [contender.layer(visit) for contender in contenders])
             done += 1
             advance(done, remark=layer)
-        z = np.random.default_rng(3).standard_normal((batch, *plan.steps[-1].shape), np.float32)
+        z = np.random.default_rng(3).standard_normal((batch, *plan.nodes[-1].shape), np.float32)
         labels, once = labels_of(plan, batch), (0, 2 * z.nbytes)
         add("loss", "softmax_xent", {"forward": once, "backward": once}, [c.loss(z, labels) for c in contenders])
         advance(done + 1, remark="loss")
         params = {
-            f"{step.name}.{letter}": np.full(shape, 0.01, np.float32)
-            for step in mine
-            for letter, shape in step.params.items()
+            f"{node.name}.{letter}": np.full(shape, 0.01, np.float32)
+            for node in mine
+            for letter, shape in node.params.items()
         }
         moved = 5 * sum(a.nbytes for a in params.values())  # w, v and g are read, w and v written
         add("update", "sgd", {"update": (0, moved)}, [contender.update(params) for contender in contenders])
@@ -169,12 +169,12 @@ def amounts(visit: Visit, backend: Backend) -> Amounts:
     tapped = Tapped(backend)
     _, backprop = visit.run(cast("Backend", tapped))()
     forward = _moved(tapped) or 2 * visit.dy.nbytes  # a gather calls no op: it reads what it writes
-    backprop(backend.asarray(visit.dy, visit.step.column))
+    backprop(backend.asarray(visit.dy, visit.node.column))
     backward = _moved(tapped) or 2 * visit.dy.nbytes
-    once = 2 * visit.step.macs() * len(visit.dy)
-    reads_image = visit.step.inputs == (IMAGE,)
+    once = 2 * visit.node.macs() * len(visit.dy)
+    reads_image = visit.node.inputs == (IMAGE,)
     found = {"forward": (once, forward), "backward": (once if reads_image else 2 * once, backward)}
-    if has_halves(visit.step):
+    if has_halves(visit.node):
         x, w, dw = visit.inputs[0].nbytes, visit.params["w"].nbytes, sum(a.nbytes for a in visit.params.values())
         # To the weights' gradient neither w nor dx belongs, to the data's neither x nor the gradients of w and b.
         found |= {DATA: (once, backward - x - dw), WEIGHT: (once, backward - x - w)}
@@ -188,7 +188,7 @@ def _moved(tapped: Tapped) -> int:
     return sum(nbytes(a) for a in arrays)
 
 
-def has_halves(step: Step) -> bool:
+def has_halves(node: Node) -> bool:
     """Tell whether the layer's backward can leave the gradient of its input out."""
-    backward = getattr(getattr(ops, step.layer.op, None), "backward", None)
-    return step.inputs != (IMAGE,) and backward is not None and "need_dx" in signature(backward).parameters
+    backward = getattr(getattr(ops, node.layer.op, None), "backward", None)
+    return node.inputs != (IMAGE,) and backward is not None and "need_dx" in signature(backward).parameters

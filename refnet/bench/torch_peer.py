@@ -90,16 +90,16 @@ class Peer(nn.Module):
         super().__init__()
         self._layers: list[tuple[str, list[str], int, Options]] = []
         for layer in net.layers:
-            steps = [step for step in plan.steps if step.layer is layer]
-            reads_all = layer.reads == "all" or steps[0].inputs == (IMAGE,)
-            groups = 1 if reads_all else len(steps)
+            nodes = [node for node in plan.nodes if node.layer is layer]
+            reads_all = layer.reads == "all" or nodes[0].inputs == (IMAGE,)
+            groups = 1 if reads_all else len(nodes)
             if layer.op not in OPS or (groups > 1 and layer.op.startswith("linear")):
                 raise BackendUnavailableError(
                     f"PyTorch has no {layer.op} in {groups} columns here; leave it out with --contenders"
                 )
-            names = [f"{layer.name}_{letter}" for letter in steps[0].params]
-            for name, letter in zip(names, steps[0].params, strict=True):
-                whole = np.concatenate([params[f"{step.name}.{letter}"] for step in steps])
+            names = [f"{layer.name}_{letter}" for letter in nodes[0].params]
+            for name, letter in zip(names, nodes[0].params, strict=True):
+                whole = np.concatenate([params[f"{node.name}.{letter}"] for node in nodes])
                 self.register_parameter(name, nn.Parameter(torch.from_numpy(whole)))
             self._layers.append((layer.op, names, groups, dict(layer.options)))
 
@@ -155,17 +155,17 @@ class Layers:
 
     def layer(self, visit: Visit) -> dict[str, Work]:
         """Write a layer; nothing for what is no op of its own in PyTorch."""
-        step = visit.step
-        if step.layer.op not in OPS:
+        node = visit.node
+        if node.layer.op not in OPS:
             return {}
         x, *params = (self._tensor(a).requires_grad_() for a in (*visit.inputs, *visit.params.values()))
         dy = self._tensor(visit.dy)
 
         def forward() -> Tensor:
-            return OPS[step.layer.op](x, *params, 1, **step.layer.options)
+            return OPS[node.layer.op](x, *params, 1, **node.layer.options)
 
         y = forward()
-        sought = params if step.inputs == (IMAGE,) else [x, *params]
+        sought = params if node.inputs == (IMAGE,) else [x, *params]
         works: dict[str, Work] = {"forward": forward, "backward": lambda: _gradients(y, sought, dy)}
         if params:
             works["weight gradient"] = lambda: _gradients(y, params, dy)

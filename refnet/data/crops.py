@@ -29,7 +29,6 @@ they were deviations (which are 0.4776, 0.1455 and 0.0773 there): 2 to 17 times 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,27 +36,10 @@ import numpy.typing as npt
 from refnet.data.dataset import Colours, Indices, Shape
 from refnet.errors import ConfigError
 from refnet.ops import philox
+from refnet.ops.augment import Draws
 from refnet.randomness import Purpose, gaussian
 
 Size = tuple[int, int]  # (h,w)
-
-
-class Draws(NamedTuple):
-    """What the chapter `augment` is told of each image of a batch.
-
-    Attributes
-    ----------
-    offsets
-        Row and column of the crop's upper left pixel: int32 (n,2).
-    flips
-        1 where the crop is mirrored, else 0: uint8 (n,).
-    shifts
-        What is added to each channel: float32 (n,C).
-    """
-
-    offsets: npt.NDArray[np.int32]
-    flips: npt.NDArray[np.uint8]
-    shifts: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.data.crops import Augmentation, Draws
+from refnet.data.crops import Augmentation
 from refnet.data.dataset import Dataset, Indices, Labels, Pixels, Split
 from refnet.data.order import epoch_order
 from refnet.data.parallel import Reading, in_order
 from refnet.errors import ConfigError
+from refnet.ops.augment import Draws
 
 AHEAD = 2  # batches that threads are at while another one is used
 

@@ -99,4 +99,4 @@ def picture(rows: Sequence[tuple[Pixels, Pixels]]) -> Image.Image:
 
 def _width(trained: Trained) -> int:
     """Count the units of the last hidden layer."""
-    return int(trained.plan.steps[-1].params["w"][1])
+    return int(trained.plan.nodes[-1].params["w"][1])

@@ -7,14 +7,15 @@ import numpy.typing as npt
 
 from refnet.backend.interface import Array
 from refnet.data import Reading, Split
-from refnet.data.crops import Draws, centre
+from refnet.data.crops import centre
 from refnet.data.dataset import Indices, Labels
 from refnet.data.loader import batches
 from refnet.evaluation import neighbours
 from refnet.evaluation.protocol import Tally
 from refnet.evaluation.trained import Floats, Trained
 from refnet.network import passes
-from refnet.network.plan import Step
+from refnet.network.plan import Node
+from refnet.ops.augment import Draws
 from refnet.terminal.progress import Show
 
 BATCH = 64
@@ -60,13 +61,13 @@ def look(trained: Trained, split: Split, indices: Indices, show: Show, name: str
 
 
 def activations(trained: Trained, split: Split, index: int) -> dict[str, Floats]:
-    """Give what each step makes of one image that still has height and width: float32 (C,H,W) by the step's name."""
+    """Give what each node makes of one image that still has height and width: float32 (C,H,W) by the node's name."""
     backend = trained.backend
     made: dict[str, Floats] = {}
 
-    def watch(step: Step, y: Array) -> None:
-        if len(step.shape) == 3 and step.layer.op != "gather":
-            made[step.name] = np.array(backend.to_numpy(y)[0])
+    def watch(node: Node, y: Array) -> None:
+        if len(node.shape) == 3 and node.layer.op != "gather":
+            made[node.name] = np.array(backend.to_numpy(y)[0])
 
     image = backend.asarray(split.images(np.array([index])))
     placed = passes.crop(trained.plan, image, trained.mean, _centre(trained, 1), backend)

@@ -15,7 +15,6 @@ from refnet import backend as backends
 from refnet.backend.interface import Array, Backend
 from refnet.data import Dataset, Reading, decode, open_showing
 from refnet.data.archive import Place
-from refnet.data.crops import Draws
 from refnet.data.dataset import Pixels, Shape
 from refnet.data.naming import names
 from refnet.data.readers import digits
@@ -23,7 +22,8 @@ from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.nets import Net, get
 from refnet.network import passes
 from refnet.network.fuse import fuse
-from refnet.network.plan import Plan, Step
+from refnet.network.plan import Node, Plan
+from refnet.ops.augment import Draws
 from refnet.runs import checkpoint, generations
 from refnet.runs.state import Facts
 from refnet.terminal.printable import printable
@@ -97,11 +97,11 @@ class Trained:
         return self._probabilities(output), hidden
 
     def _look(self, images: Pixels, draws: Draws) -> tuple[Array, Floats]:
-        last = self._fused.steps[-1].inputs[0]
+        last = self._fused.nodes[-1].inputs[0]
         seen: list[Array] = []
 
-        def watch(step: Step, y: Array) -> None:
-            if step.name == last:
+        def watch(node: Node, y: Array) -> None:
+            if node.name == last:
                 seen.append(y)
 
         output = self._run(self.backend.asarray(images), draws, watch)
@@ -110,7 +110,7 @@ class Trained:
             raise NumericError(f"{self.where}: an output of the last hidden layer is not finite")
         return output, hidden
 
-    def _run(self, images: Array, draws: Draws, watch: Callable[[Step, Array], None] | None = None) -> Array:
+    def _run(self, images: Array, draws: Draws, watch: Callable[[Node, Array], None] | None = None) -> Array:
         """Give the outputs for images that lie in column 0."""
         reads = passes.crop(self.plan, images, self.mean, draws, self.backend)
         return passes.forward(self._fused, self.params, reads, self.backend, record=False, watch=watch).output

@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from refnet.nets import Net
-from refnet.network.plan import IMAGE, Crossing, Step, crossings
+from refnet.network.plan import IMAGE, Crossing, Node, crossings
 from refnet.ops._rules import Shape
 
 FLOAT = 4  # bytes of a float32
@@ -18,7 +18,7 @@ class Row:
     Attributes
     ----------
     reads
-        The steps whose outputs it works on; through a gather, all that the gather brings together.
+        The nodes whose outputs it works on; through a gather, all that the gather brings together.
     input_shape, output_shape
         (C,H,W), or (K,) after a fully connected layer.
     parameters
@@ -76,26 +76,26 @@ class Summary:
 def summarise(net: Net, columns: int, batch: int) -> Summary:
     """Plan the network and count. Raises ``ShapeError`` where it does not fit that number of columns."""
     plan = net.plan(columns)
-    gathers = {step.name: step for step in plan.steps if step.layer.op == "gather"}
-    rows = tuple(_row(step, gathers, batch) for step in plan.steps if step.name not in gathers)
+    gathers = {node.name: node for node in plan.nodes if node.layer.op == "gather"}
+    rows = tuple(_row(node, gathers, batch) for node in plan.nodes if node.name not in gathers)
     return Summary(net.name, columns, batch, rows, tuple(crossings(plan, batch)))
 
 
-def _row(step: Step, gathers: dict[str, Step], batch: int) -> Row:
+def _row(node: Node, gathers: dict[str, Node], batch: int) -> Row:
     reads = tuple(
-        name for source in step.inputs for name in (gathers[source].inputs if source in gathers else (source,))
+        name for source in node.inputs for name in (gathers[source].inputs if source in gathers else (source,))
     )
-    made = {"lrn": 2 * FLOAT, "maxpool": FLOAT + 1}.get(step.layer.op, FLOAT) * prod(step.shape)
-    gathered = sum(FLOAT * prod(gathers[name].shape) for name in step.inputs if name in gathers)
+    made = {"lrn": 2 * FLOAT, "maxpool": FLOAT + 1}.get(node.layer.op, FLOAT) * prod(node.shape)
+    gathered = sum(FLOAT * prod(gathers[name].shape) for name in node.inputs if name in gathers)
     return Row(
-        layer=step.layer.name,
-        op=step.layer.op,
-        column=step.column,
+        layer=node.layer.name,
+        op=node.layer.op,
+        column=node.column,
         reads=reads,
-        input_shape=step.shapes[0],
-        output_shape=step.shape,
-        parameters=sum(prod(shape) for shape in step.params.values()),
-        macs=step.macs(),
+        input_shape=node.shapes[0],
+        output_shape=node.shape,
+        parameters=sum(prod(shape) for shape in node.params.values()),
+        macs=node.macs(),
         activation_bytes=(made + gathered) * batch,
     )
 

@@ -3,24 +3,24 @@
 from dataclasses import replace
 
 from refnet import ops
-from refnet.network.plan import Plan, Step
+from refnet.network.plan import Node, Plan
 
 
 def fuse(plan: Plan) -> Plan:
-    """Write a plan with fewer steps that computes the same numbers, from the same parameters by the same names.
+    """Write a plan with fewer nodes that computes the same numbers, from the same parameters by the same names.
 
-    A step whose output ReLU alone reads becomes one with its ReLU, under its own name, since parameters bear it.
+    A node whose output ReLU alone reads becomes one with its ReLU, under its own name, since parameters bear it.
     """
     readers = plan.readers()
-    makers = {step.name: step for step in plan.steps}
-    fused: dict[str, Step] = {}
+    makers = {node.name: node for node in plan.nodes}
+    fused: dict[str, Node] = {}
     joined: dict[str, str] = {}  # what a ReLU's output is called now
-    for step in plan.steps:
-        source = makers.get(step.inputs[0])
-        if step.layer.op == "relu" and source and readers[source.name] == 1 and f"{source.layer.op}_relu" in ops.OPS:
+    for node in plan.nodes:
+        source = makers.get(node.inputs[0])
+        if node.layer.op == "relu" and source and readers[source.name] == 1 and f"{source.layer.op}_relu" in ops.OPS:
             layer = replace(source.layer, op=f"{source.layer.op}_relu")
             fused[source.name] = replace(fused[source.name], layer=layer)
-            joined[step.name] = source.name
+            joined[node.name] = source.name
         else:
-            fused[step.name] = replace(step, inputs=tuple(joined.get(name, name) for name in step.inputs))
-    return replace(plan, steps=tuple(fused.values()))
+            fused[node.name] = replace(node, inputs=tuple(joined.get(name, name) for name in node.inputs))
+    return replace(plan, nodes=tuple(fused.values()))

@@ -17,13 +17,13 @@ def initialise(plan: Plan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
     place among all columns' filters, so no two columns begin alike.
     """
     params = {}
-    for step in plan.steps:
-        if "w" not in step.params:
+    for node in plan.nodes:
+        if "w" not in node.params:
             continue
-        shape = step.params["w"]
+        shape = node.params["w"]
         numbers = randomness.normal(
-            shape[0], prod(shape[1:]), key=(seed, Purpose.INITIAL), counter=(0, step.index, step.first, 0)
+            shape[0], prod(shape[1:]), key=(seed, Purpose.INITIAL), counter=(0, node.index, node.first, 0)
         )
-        params[f"{step.name}.w"] = (step.layer.sigma * numbers).astype(np.float32).reshape(shape)
-        params[f"{step.name}.b"] = np.full(step.params["b"], step.layer.bias, np.float32)
+        params[f"{node.name}.w"] = (node.layer.sigma * numbers).astype(np.float32).reshape(shape)
+        params[f"{node.name}.b"] = np.full(node.params["b"], node.layer.bias, np.float32)
     return params

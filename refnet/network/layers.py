@@ -1,6 +1,6 @@
 """What each kind of layer does with its op: run it forward, and remember how to run it backward.
 
-A layer takes its step, the arrays that the step reads, its parameters by letter and the run it is part of. It returns
+A layer takes its node, the arrays that the node reads, its parameters by letter and the pass it is part of. It returns
 ``(y, backprop)``; ``backprop(dy)`` returns the gradient of each input, in order, and of each parameter by its letter.
 What backprop needs lives in its closure and dies with it.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from refnet.backend.interface import Array, Backend, nbytes
-from refnet.network.plan import IMAGE, Crossing, Step
+from refnet.network.plan import IMAGE, Crossing, Node
 from refnet.randomness import Purpose
 
 Inputs: TypeAlias = Sequence[Array]
@@ -20,7 +20,7 @@ Layered: TypeAlias = tuple[Array, Backprop]
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomKey:
     """Which random numbers a training pass uses: the run's seed, the step, and the batch's first sample in it."""
 
     seed: int
@@ -29,36 +29,36 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Run:
+class Pass:
     """One pass through the network.
 
     Attributes
     ----------
-    draw
+    random_key
         The random numbers of a training pass; None in a test pass.
     crossings
         Grows by every array that goes from one column to another.
     """
 
     backend: Backend
-    draw: Draw | None = None
+    random_key: RandomKey | None = None
     crossings: list[Crossing] = field(default_factory=list)
 
 
-def conv2d(step: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
     """Convolve. The gradient of the pixels is not computed."""
-    (x,), w, op, options = inputs, params["w"], run.backend.conv2d, step.layer.options
+    (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d, node.layer.options
 
     def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
-        dx, dw, db = op.backward(dy, x, w, **options, need_dx=step.inputs != (IMAGE,))
+        dx, dw, db = op.backward(dy, x, w, **options, need_dx=node.inputs != (IMAGE,))
         return (dx,), {"w": dw, "b": db}
 
     return op.forward(x, w, params["b"], **options), backprop
 
 
-def linear(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
     """Connect fully."""
-    (x,), w, op = inputs, params["w"], run.backend.linear
+    (x,), w, op = inputs, params["w"], pass_.backend.linear
 
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
         dx, dw, db = op.backward(dy, x, w)
@@ -67,21 +67,21 @@ def linear(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
     return op.forward(x, w, params["b"]), backprop
 
 
-def conv2d_relu(step: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
     """Convolve and rectify. The gradient of the pixels is not computed."""
-    (x,), w, op, options = inputs, params["w"], run.backend.conv2d_relu, step.layer.options
+    (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d_relu, node.layer.options
     y = op.forward(x, w, params["b"], **options)
 
     def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
-        dx, dw, db = op.backward(dy, y, x, w, **options, need_dx=step.inputs != (IMAGE,))
+        dx, dw, db = op.backward(dy, y, x, w, **options, need_dx=node.inputs != (IMAGE,))
         return (dx,), {"w": dw, "b": db}
 
     return y, backprop
 
 
-def linear_relu(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
+def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
     """Connect fully and rectify."""
-    (x,), w, op = inputs, params["w"], run.backend.linear_relu
+    (x,), w, op = inputs, params["w"], pass_.backend.linear_relu
     y = op.forward(x, w, params["b"])
 
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
@@ -91,57 +91,57 @@ def linear_relu(_: Step, inputs: Inputs, params: Params, run: Run) -> Layered:
     return y, backprop
 
 
-def relu(_: Step, inputs: Inputs, __: Params, run: Run) -> Layered:
+def relu(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
     """Rectify."""
-    op = run.backend.relu
+    op = pass_.backend.relu
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
-def tanh(_: Step, inputs: Inputs, __: Params, run: Run) -> Layered:
+def tanh(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
     """Squash."""
-    op = run.backend.tanh
+    op = pass_.backend.tanh
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
-def lrn(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+def lrn(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     """Normalise among the column's own maps."""
-    (x,), op, options = inputs, run.backend.lrn, step.layer.options
+    (x,), op, options = inputs, pass_.backend.lrn, node.layer.options
     y, scale = op.forward(x, **options)
     return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
 
 
-def maxpool(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     """Pool; of x only the shape is remembered."""
-    (x,), op, options = inputs, run.backend.maxpool, step.layer.options
+    (x,), op, options = inputs, pass_.backend.maxpool, node.layer.options
     y, which = op.forward(x, **options)
     x_shape = x.shape
     return y, lambda dy: ((op.backward(dy, which, x_shape=x_shape, **options),), {})
 
 
-def dropout(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     """Silence units at random in training; take the expected value in a test pass."""
-    (x,), op, options = inputs, run.backend.dropout, step.layer.options
-    if run.draw is None:
+    (x,), op, options = inputs, pass_.backend.dropout, node.layer.options
+    if pass_.random_key is None:
         return op.expected(x, **options), lambda dy: ((op.expected(dy, **options),), {})
     random: dict[str, Any] = {
-        "key": (run.draw.seed, Purpose.DROPOUT),
-        "counter": (run.draw.step, step.index, run.draw.sample, step.first),
+        "key": (pass_.random_key.seed, Purpose.DROPOUT),
+        "counter": (pass_.random_key.step, node.index, pass_.random_key.sample, node.first),
     }
     return op.forward(x, **options, **random), lambda dy: ((op.backward(dy, **options, **random),), {})
 
 
-def gather(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
+def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     """Bring every column's channels to this one; backward returns to each column the gradient of its own.
 
     Joining is linear, y = sum over c of E_c x_c, where E_c puts column c's channels in their place among all. Its
     adjoint takes them out again: dx_c = E_cᵀ dy, a slice.
     """
-    backend, here = run.backend, step.column
-    for name, x, column in zip(step.inputs, inputs, step.sources, strict=True):
+    backend, here = pass_.backend, node.column
+    for name, x, column in zip(node.inputs, inputs, node.sources, strict=True):
         if column != here:
-            run.crossings.append(Crossing(step.layer.name, name, column, here, nbytes(x, sent_by=backend)))
+            pass_.crossings.append(Crossing(node.layer.name, name, column, here, nbytes(x, sent_by=backend)))
     widths = [x.shape[1] for x in inputs]
 
     def moved(a: Array, source: int, target: int) -> Array:
@@ -149,11 +149,11 @@ def gather(step: Step, inputs: Inputs, _: Params, run: Run) -> Layered:
 
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
         slices = backend.split(dy, widths)
-        return [moved(part, here, column) for part, column in zip(slices, step.sources, strict=True)], {}
+        return [moved(part, here, column) for part, column in zip(slices, node.sources, strict=True)], {}
 
-    return backend.concat([moved(x, column, here) for x, column in zip(inputs, step.sources, strict=True)]), backprop
+    return backend.concat([moved(x, column, here) for x, column in zip(inputs, node.sources, strict=True)]), backprop
 
 
 LAYERED = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
 
-LAYERS: Mapping[str, Callable[[Step, Inputs, Params, Run], Layered]] = {layer.__name__: layer for layer in LAYERED}
+LAYERS: Mapping[str, Callable[[Node, Inputs, Params, Pass], Layered]] = {layer.__name__: layer for layer in LAYERED}

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
 from refnet.backend.interface import Array, Backend
 from refnet.errors import ShapeError
-from refnet.network.layers import LAYERS, Backprop, Draw, Run
-from refnet.network.plan import IMAGE, Crossing, Plan, Step
-
-if TYPE_CHECKING:
-    from refnet.data.crops import Draws
+from refnet.network.layers import LAYERS, Backprop, Pass, RandomKey
+from refnet.network.plan import IMAGE, Crossing, Node, Plan
+from refnet.ops.augment import Draws
 
 
 @dataclass
@@ -22,9 +20,9 @@ class Tape:
     Attributes
     ----------
     output
-        The last step's output, (N,K).
-    steps
-        Each step with its backprop, in the order they ran. ``backward`` empties it, so that activations die as soon
+        The last node's output, (N,K).
+    nodes
+        Each node with its backprop, in the order they ran. ``backward`` empties it, so that activations die as soon
         as they have been used.
     crossings
         Every array that went from one column to another.
@@ -32,7 +30,7 @@ class Tape:
 
     backend: Backend
     output: Array
-    steps: list[tuple[Step, Backprop]]
+    nodes: list[tuple[Node, Backprop]]
     crossings: list[Crossing]
 
 
@@ -42,13 +40,13 @@ def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]
 
 
 def place_bytes(
-    plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: "Draws", backend: Backend
+    plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: Draws, backend: Backend
 ) -> list[Array]:
     """Make of bytes (N,H,W,C) what each column reads: augmented in column 0, and moved to the others from there."""
     return crop(plan, backend.asarray(images), backend.asarray(mean), draws, backend)
 
 
-def crop(plan: Plan, images: Array, mean: Array, draws: "Draws", backend: Backend) -> list[Array]:
+def crop(plan: Plan, images: Array, mean: Array, draws: Draws, backend: Backend) -> list[Array]:
     """Make what each column reads, as `place_bytes` does, of bytes and a mean image that lie in column 0 already."""
     there = [backend.asarray(array) for array in draws]
     crops = backend.augment.forward(images, mean, *there, size=plan.input_shape[1:])
@@ -63,9 +61,9 @@ def place_params(plan: Plan, host: Mapping[str, npt.NDArray[Any]], backend: Back
     """Copy each parameter to where its column lives. Raises ``ShapeError`` for names or shapes that do not fit."""
     check_params(plan, host)
     return {
-        f"{step.name}.{letter}": backend.asarray(host[f"{step.name}.{letter}"], step.column)
-        for step in plan.steps
-        for letter in step.params
+        f"{node.name}.{letter}": backend.asarray(host[f"{node.name}.{letter}"], node.column)
+        for node in plan.nodes
+        for letter in node.params
     }
 
 
@@ -88,9 +86,9 @@ def forward(
     images: Sequence[Array],
     backend: Backend,
     *,
-    draw: Draw | None = None,
+    random_key: RandomKey | None = None,
     record: bool = True,
-    watch: Callable[[Step, Array], None] | None = None,
+    watch: Callable[[Node, Array], None] | None = None,
 ) -> Tape:
     """Run the network.
 
@@ -100,12 +98,12 @@ def forward(
         Every parameter by name, where its column lives (:func:`place_params`).
     images
         The batch (N,C,H,W), once for each column (:func:`place`).
-    draw
+    random_key
         The random numbers of a training pass; None for a test pass, in which dropout takes its expected value.
     record
         Whether to keep what ``backward`` needs; without it the tape holds the output alone.
     watch
-        Shown every step's output as soon as it is there.
+        Shown every node's output as soon as it is there.
 
     Raises
     ------
@@ -113,25 +111,25 @@ def forward(
         The images or parameters do not fit the plan.
     """
     _check_door(plan, params, images, backend)
-    run = Run(backend, draw)
+    pass_ = Pass(backend, random_key)
     outputs: dict[str, Array] = {}
     unread = plan.readers()
     tape = []
-    for step in plan.steps:
-        inputs = [images[step.column] if name == IMAGE else outputs[name] for name in step.inputs]
-        letters = {letter: params[f"{step.name}.{letter}"] for letter in step.params}
-        y, backprop = LAYERS[step.layer.op](step, inputs, letters, run)
-        outputs[step.name] = y
+    for node in plan.nodes:
+        inputs = [images[node.column] if name == IMAGE else outputs[name] for name in node.inputs]
+        letters = {letter: params[f"{node.name}.{letter}"] for letter in node.params}
+        y, backprop = LAYERS[node.layer.op](node, inputs, letters, pass_)
+        outputs[node.name] = y
         if watch:
-            watch(step, y)
+            watch(node, y)
         if record:
-            tape.append((step, backprop))
+            tape.append((node, backprop))
         del inputs, backprop
-        for name in step.inputs:
+        for name in node.inputs:
             unread[name] -= 1
             if not unread[name]:
                 outputs.pop(name, None)
-    return Tape(backend, y, tape, run.crossings)
+    return Tape(backend, y, tape, pass_.crossings)
 
 
 def backward(tape: Tape, dy: Array) -> dict[str, Array]:
@@ -142,15 +140,15 @@ def backward(tape: Tape, dy: Array) -> dict[str, Array]:
     ValueError
         The tape is empty.
     """
-    if not tape.steps:
+    if not tape.nodes:
         raise ValueError("the tape is empty: backward has used it already, or forward was told not to record")
     gradients: dict[str, Array] = {}
-    meeting: dict[str, Array] = {tape.steps[-1][0].name: dy}
-    while tape.steps:
-        step, backprop = tape.steps.pop()
-        to_inputs, to_params = backprop(meeting.pop(step.name))
-        gradients.update({f"{step.name}.{letter}": gradient for letter, gradient in to_params.items()})
-        for name, gradient in zip(step.inputs, to_inputs, strict=True):
+    meeting: dict[str, Array] = {tape.nodes[-1][0].name: dy}
+    while tape.nodes:
+        node, backprop = tape.nodes.pop()
+        to_inputs, to_params = backprop(meeting.pop(node.name))
+        gradients.update({f"{node.name}.{letter}": gradient for letter, gradient in to_params.items()})
+        for name, gradient in zip(node.inputs, to_inputs, strict=True):
             if gradient is not None and name != IMAGE:
                 meeting[name] = tape.backend.add(meeting[name], gradient) if name in meeting else gradient
     return gradients
@@ -158,8 +156,8 @@ def backward(tape: Tape, dy: Array) -> dict[str, Array]:
 
 def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], backend: Backend) -> None:
     check_params(plan, params)
-    if sum(step.layer == plan.steps[-1].layer for step in plan.steps) > 1:
-        raise ShapeError(f"the last layer, {plan.steps[-1].layer.name}, is split; it must be in one column")
+    if sum(node.layer == plan.nodes[-1].layer for node in plan.nodes) > 1:
+        raise ShapeError(f"the last layer, {plan.nodes[-1].layer.name}, is split; it must be in one column")
     if backend.columns < plan.columns:
         raise ShapeError(
             f"the network has {plan.columns} columns, backend {backend.name} was loaded for {backend.columns}"

@@ -1,6 +1,6 @@
 """A network as pure data, and what becomes of it when its channels are split into columns.
 
-A network is a tuple of :class:`Layer`. ``split`` turns it into a :class:`Plan`: for each layer one :class:`Step`
+A network is a tuple of :class:`Layer`. ``split`` turns it into a :class:`Plan`: for each layer one :class:`Node`
 per column and, before a layer that reads all columns, a gather for each column that needs it. Columns are part of
 what the network computes (paper, section 3.2 and figure 2); on which device a column runs is the backend's business.
 """
@@ -111,7 +111,7 @@ def dropout(name: str, *, drop: float = 0.5) -> Layer:
 
 
 @dataclass(frozen=True)
-class Step:
+class Node:
     """One layer's work in one column, or a gather before it.
 
     Attributes
@@ -121,7 +121,7 @@ class Step:
     index
         The layer's place in the network: its word in a Philox counter.
     inputs
-        Names of the steps whose outputs it reads, or ``image``.
+        Names of the nodes whose outputs it reads, or ``image``.
     shapes
         Their shapes for one sample, in the same order.
     sources
@@ -155,28 +155,28 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, in order. The last step's output is the network's."""
+    """What to run, in order. The last node's output is the network's."""
 
     columns: int
     input_shape: Shape
-    steps: tuple[Step, ...]
+    nodes: tuple[Node, ...]
 
     def param_shapes(self) -> dict[str, Shape]:
         """Shape of every parameter by its full name."""
-        return {f"{step.name}.{letter}": shape for step in self.steps for letter, shape in step.params.items()}
+        return {f"{node.name}.{letter}": shape for node in self.nodes for letter, shape in node.params.items()}
 
     def column_by_column(self) -> "Plan":
-        """Put the steps of a column side by side, as far as a gather lets them: the same numbers in another order."""
-        steps: list[Step] = []
-        for _, run in groupby(self.steps, lambda step: step.layer.op == "gather"):
-            steps += sorted(run, key=lambda step: step.column)
-        return replace(self, steps=tuple(steps))
+        """Put the nodes of a column side by side, as far as a gather lets them: the same numbers in another order."""
+        nodes: list[Node] = []
+        for _, group in groupby(self.nodes, lambda node: node.layer.op == "gather"):
+            nodes += sorted(group, key=lambda node: node.column)
+        return replace(self, nodes=tuple(nodes))
 
     def readers(self) -> dict[str, int]:
-        """How many steps read each output."""
-        counts = dict.fromkeys((IMAGE, *(step.name for step in self.steps)), 0)
-        for step in self.steps:
-            for name in step.inputs:
+        """How many nodes read each output."""
+        counts = dict.fromkeys((IMAGE, *(node.name for node in self.nodes)), 0)
+        for node in self.nodes:
+            for name in node.inputs:
                 counts[name] += 1
         return counts
 
@@ -190,7 +190,7 @@ class Crossing:
     into
         The layer that reads it.
     of
-        The step that made it.
+        The node that made it.
     source
         The column that activations leave, and their gradients reach.
     target
@@ -228,18 +228,18 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
     for name in names:
         if names.count(name) > 1:
             raise ShapeError(f"two layers are called {name}; each needs a name of its own, since parameters bear it")
-    steps: list[Step] = []
-    latest = [Step(IMAGE, Layer(IMAGE, IMAGE), -1, column, (), (), (), input_shape) for column in range(columns)]
+    nodes: list[Node] = []
+    latest = [Node(IMAGE, Layer(IMAGE, IMAGE), -1, column, (), (), (), input_shape) for column in range(columns)]
     for index, layer in enumerate(layers):
         holders = 1 if layer.columns == "one" or (layer.reads == "own" and len(latest) == 1) else columns
         if holders < len(latest) and layer.reads == "own" and latest[0].name != IMAGE:
             raise ShapeError(f"{layer.name} is in one column and reads its own, so the others' work is lost; read all")
         sources = [_source(latest, layer, index, column) for column in range(holders)]
-        latest = [_step(layer, index, column, holders, source) for column, source in enumerate(sources)]
-        # All gathers come before the steps that read them, so that a backend can overlap copies with work.
-        steps += [source for source in sources if source.layer.op == "gather"]
-        steps += latest
-    return Plan(columns, input_shape, tuple(steps))
+        latest = [_node(layer, index, column, holders, source) for column, source in enumerate(sources)]
+        # All gathers come before the nodes that read them, so that a backend can overlap copies with work.
+        nodes += [source for source in sources if source.layer.op == "gather"]
+        nodes += latest
+    return Plan(columns, input_shape, tuple(nodes))
 
 
 def apart(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
@@ -250,31 +250,31 @@ def apart(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:
     """List what will cross between the columns in one forward pass; the gradients of a training step mirror it."""
     return [
-        Crossing(step.layer.name, name, source, step.column, batch * prod(shape) * itemsize)
-        for step in plan.steps
-        for name, shape, source in zip(step.inputs, step.shapes, step.sources, strict=True)
-        if source != step.column
+        Crossing(node.layer.name, name, source, node.column, batch * prod(shape) * itemsize)
+        for node in plan.nodes
+        for name, shape, source in zip(node.inputs, node.shapes, node.sources, strict=True)
+        if source != node.column
     ]
 
 
-def _source(latest: list[Step], layer: Layer, index: int, column: int) -> Step:
-    """Say what a column of a layer reads: its own latest step, or a gather of all."""
+def _source(latest: list[Node], layer: Layer, index: int, column: int) -> Node:
+    """Say what a column of a layer reads: its own latest node, or a gather of all."""
     if layer.reads == "own" or latest[0].name == IMAGE or (len(latest) == 1 and column == 0):
         return latest[column]
     return _gather(latest, layer, index, column)
 
 
-def _gather(latest: list[Step], layer: Layer, index: int, column: int) -> Step:
+def _gather(latest: list[Node], layer: Layer, index: int, column: int) -> Node:
     """Bring every column's output to one column and join them along the channels."""
-    shapes = tuple(step.shape for step in latest)
+    shapes = tuple(node.shape for node in latest)
     shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    names = tuple(step.name for step in latest)
-    sources = tuple(step.column for step in latest)
+    names = tuple(node.name for node in latest)
+    sources = tuple(node.column for node in latest)
     name = f"{layer.name}.gather@{column}"
-    return Step(name, Layer(layer.name, "gather"), index, column, names, shapes, sources, shape)
+    return Node(name, Layer(layer.name, "gather"), index, column, names, shapes, sources, shape)
 
 
-def _step(layer: Layer, index: int, column: int, holders: int, source: Step) -> Step:
+def _node(layer: Layer, index: int, column: int, holders: int, source: Node) -> Node:
     name = f"{layer.name}@{column}"
     if layer.width % holders:
         raise ShapeError(f"{name}: its {layer.width} filters or outputs do not divide among {holders} columns")
@@ -284,7 +284,7 @@ def _step(layer: Layer, index: int, column: int, holders: int, source: Step) -> 
     except ShapeError as error:
         raise ShapeError(f"{name}, which reads {source.name}: {error}") from None
     first = column * prod(shape) if not layer.width else column * (layer.width // holders)
-    return Step(name, layer, index, column, (source.name,), (source.shape,), (column,), shape, params, first)
+    return Node(name, layer, index, column, (source.name,), (source.shape,), (column,), shape, params, first)
 
 
 def _param_shapes(layer: Layer, width: int, source: Shape) -> dict[str, Shape]:

@@ -13,19 +13,19 @@ import numpy.typing as npt
 from refnet.backend.interface import Array, Backend
 from refnet.network import passes
 from refnet.network.initial import initialise
-from refnet.network.layers import LAYERS, Draw, Layered, Run
-from refnet.network.plan import IMAGE, Plan, Step
+from refnet.network.layers import LAYERS, Layered, Pass, RandomKey
+from refnet.network.plan import IMAGE, Node, Plan
 from refnet.ops import OPS
 
 Host = npt.NDArray[Any]
-DRAW = Draw(seed=0, step=1)
+RANDOM_KEY = RandomKey(seed=0, step=1)
 # So small a rate that no number of steps leads astray.
 RATES: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One step of a plan, and what it reads, on the host.
+    """One node of a plan, and what it reads, on the host.
 
     Attributes
     ----------
@@ -37,18 +37,20 @@ class Visit:
         A gradient of its output, drawn.
     """
 
-    step: Step
+    node: Node
     inputs: tuple[Host, ...]
     params: Mapping[str, Host]
     dy: Host
 
-    def run(self, backend: Backend, draw: Draw | None = DRAW, step: Step | None = None) -> Callable[[], Layered]:
-        """Bring everything to a backend, and return the layer's forward pass there (`step`: as if it were another)."""
-        step = step or self.step
-        inputs = [backend.asarray(a, column) for a, column in zip(self.inputs, step.sources, strict=True)]
-        params = {letter: backend.asarray(a, step.column) for letter, a in self.params.items()}
-        run = Run(backend, draw)
-        return lambda: LAYERS[step.layer.op](step, inputs, params, run)
+    def run(
+        self, backend: Backend, random_key: RandomKey | None = RANDOM_KEY, node: Node | None = None
+    ) -> Callable[[], Layered]:
+        """Bring everything to a backend, and return the layer's forward pass there (`node`: as if it were another)."""
+        node = node or self.node
+        inputs = [backend.asarray(a, column) for a, column in zip(self.inputs, node.sources, strict=True)]
+        params = {letter: backend.asarray(a, node.column) for letter, a in self.params.items()}
+        pass_ = Pass(backend, random_key)
+        return lambda: LAYERS[node.layer.op](node, inputs, params, pass_)
 
 
 def images_of(plan: Plan, batch: int) -> npt.NDArray[np.float32]:
@@ -58,11 +60,11 @@ def images_of(plan: Plan, batch: int) -> npt.NDArray[np.float32]:
 
 def labels_of(plan: Plan, batch: int) -> npt.NDArray[np.int64]:
     """Draw a label for each image."""
-    return np.random.default_rng(1).integers(0, plan.steps[-1].shape[0], batch)
+    return np.random.default_rng(1).integers(0, plan.nodes[-1].shape[0], batch)
 
 
 def walk(plan: Plan, backend: Backend, batch: int) -> Iterator[Visit]:
-    """Visit every step in order, with the activations of a training pass through freshly drawn parameters.
+    """Visit every node in order, with the activations of a training pass through freshly drawn parameters.
 
     The activations are those that `backend` computes.
     """
@@ -71,17 +73,17 @@ def walk(plan: Plan, backend: Backend, batch: int) -> Iterator[Visit]:
     rng = np.random.default_rng(2)
     outputs: dict[str, Array] = {}
     unread = plan.readers()
-    for step in plan.steps:
-        inputs = [images[step.column] if name == IMAGE else outputs[name] for name in step.inputs]
-        letters = {letter: params[f"{step.name}.{letter}"] for letter in step.params}
+    for node in plan.nodes:
+        inputs = [images[node.column] if name == IMAGE else outputs[name] for name in node.inputs]
+        letters = {letter: params[f"{node.name}.{letter}"] for letter in node.params}
         yield Visit(
-            step,
+            node,
             tuple(backend.to_numpy(a) for a in inputs),
             {letter: backend.to_numpy(a) for letter, a in letters.items()},
-            rng.standard_normal((batch, *step.shape), np.float32),
+            rng.standard_normal((batch, *node.shape), np.float32),
         )
-        outputs[step.name], _ = LAYERS[step.layer.op](step, inputs, letters, Run(backend, DRAW))
-        for name in step.inputs:
+        outputs[node.name], _ = LAYERS[node.layer.op](node, inputs, letters, Pass(backend, RANDOM_KEY))
+        for name in node.inputs:
             unread[name] -= 1
             if not unread[name]:
                 outputs.pop(name, None)

@@ -29,7 +29,7 @@ Bytes go in, so that a device receives a quarter of what it computes with.
 No backward: nothing is learned from the gradient of an image.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,24 @@ INTERFACE = ("forward",)
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer[Any]]
+
+
+class Draws(NamedTuple):
+    """How each image of a batch is varied: the arrays that `forward` reads beside the pixels and the mean.
+
+    Attributes
+    ----------
+    offsets
+        Row and column of the crop's upper left pixel: int32 (n,2).
+    flips
+        1 where the crop is mirrored, else 0: uint8 (n,).
+    shifts
+        What is added to each channel, in grey levels: float32 (n,C).
+    """
+
+    offsets: npt.NDArray[np.int32]
+    flips: npt.NDArray[np.uint8]
+    shifts: npt.NDArray[np.float32]
 
 
 def forward_shapes(

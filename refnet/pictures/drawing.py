@@ -5,7 +5,7 @@ from html import escape
 from itertools import groupby
 from math import prod
 
-from refnet.network.plan import IMAGE, Plan, Step, crossings
+from refnet.network.plan import IMAGE, Node, Plan, crossings
 
 WIDTH, BOX, GAP = 436, 142, 34  # of the drawing and of a box, and between two boxes
 TALL, PITCH, TOP = 46, 84, 40  # height of a box, from box to box, and of the image's own box with what follows it
@@ -16,25 +16,25 @@ LEFT = 8
 class Block:
     """A layer with parameters in all its columns, and the layers without any that follow it."""
 
-    steps: list[Step]
-    after: list[Step] = field(default_factory=list)
+    nodes: list[Node]
+    after: list[Node] = field(default_factory=list)
 
 
 def blocks(plan: Plan) -> list[Block]:
-    """Group a plan's steps; a layer without parameters before the first with some stands alone."""
+    """Group a plan's nodes; a layer without parameters before the first with some stands alone."""
     found: list[Block] = []
-    for _, group in groupby((step for step in plan.steps if step.layer.op != "gather"), lambda step: step.index):
-        steps = list(group)
-        if steps[0].params or not found:
-            found.append(Block(steps))
+    for _, group in groupby((node for node in plan.nodes if node.layer.op != "gather"), lambda node: node.index):
+        nodes = list(group)
+        if nodes[0].params or not found:
+            found.append(Block(nodes))
         else:
-            found[-1].after += steps
+            found[-1].after += nodes
     return found
 
 
 def draw(plan: Plan) -> str:
     """Draw a network of one or two columns."""
-    gathers = {step.name: step for step in plan.steps if step.layer.op == "gather"}
+    gathers = {node.name: node for node in plan.nodes if node.layer.op == "gather"}
     cross: dict[str, int] = {}
     for crossing in crossings(plan, 1):
         cross[crossing.into] = cross.get(crossing.into, 0) + crossing.nbytes
@@ -46,15 +46,15 @@ def draw(plan: Plan) -> str:
     body.append(f'<text class="name" x="{LEFT + wide / 2}" y="20" text-anchor="middle">image {shape}</text>')
     for place, block in enumerate(found):
         top = TOP + 14 + place * PITCH
-        for step in block.steps:
-            body.append(_box(step, block, top))
-            lines += [_edge(source, step.column, top, place) for source in _sources(step, gathers)]
-        if block.steps[0].layer.name in cross:
-            told = f"{cross[block.steps[0].layer.name] / 1000:,.1f} kB cross"
+        for node in block.nodes:
+            body.append(_box(node, block, top))
+            lines += [_edge(source, node.column, top, place) for source in _sources(node, gathers)]
+        if block.nodes[0].layer.name in cross:
+            told = f"{cross[block.nodes[0].layer.name] / 1000:,.1f} kB cross"
             body.append(f'<text class="crosses" x="{LEFT + wide + 14}" y="{top - 12}">{told}</text>')
         body.append(
             f'<text class="count" x="{LEFT + wide + 14}" y="{top + 20}">'
-            f"{sum(prod(s) for step in block.steps for s in step.params.values()):,}</text>"
+            f"{sum(prod(s) for node in block.nodes for s in node.params.values()):,}</text>"
             f'<text class="note" x="{LEFT + wide + 14}" y="{top + 36}">parameters</text>'
         )
     height = TOP + 14 + len(found) * PITCH - (PITCH - TALL) + 26
@@ -65,27 +65,27 @@ def draw(plan: Plan) -> str:
     )
 
 
-def _sources(step: Step, gathers: dict[str, Step]) -> list[int]:
-    """List the columns that a step reads."""
-    source = step.inputs[0]
-    return list(gathers[source].sources) if source in gathers else [step.column if source == IMAGE else step.sources[0]]
+def _sources(node: Node, gathers: dict[str, Node]) -> list[int]:
+    """List the columns that a node reads."""
+    source = node.inputs[0]
+    return list(gathers[source].sources) if source in gathers else [node.column if source == IMAGE else node.sources[0]]
 
 
-def _box(step: Step, block: Block, top: int) -> str:
-    x = LEFT + step.column * (BOX + GAP)
+def _box(node: Node, block: Block, top: int) -> str:
+    x = LEFT + node.column * (BOX + GAP)
     ops = {"lrn": "norm", "maxpool": "pool", "dropout": "drop"}
-    after = [ops.get(s.layer.op, s.layer.op) for s in block.after if s.column == step.column]
-    side = f" {step.layer.kernel}&times;{step.layer.kernel}" if step.layer.kernel else ""
-    last = next((s for s in reversed(block.after) if s.column == step.column), step)
-    place, anchor = (x + 10, "start") if step.column == 0 else (x + BOX - 10, "end")
+    after = [ops.get(s.layer.op, s.layer.op) for s in block.after if s.column == node.column]
+    side = f" {node.layer.kernel}&times;{node.layer.kernel}" if node.layer.kernel else ""
+    last = next((s for s in reversed(block.after) if s.column == node.column), node)
+    place, anchor = (x + 10, "start") if node.column == 0 else (x + BOX - 10, "end")
     told = escape(" · ".join(after))
     below = f'<text class="note" x="{place}" y="{top + TALL + 15}" text-anchor="{anchor}">{told}</text>'
     return (
-        f'<rect class="column{step.column}" x="{x}" y="{top}" width="{BOX}" height="{TALL}" rx="8"/>'
-        f'<text class="name" x="{x + 10}" y="{top + 20}">{escape(step.layer.name)}'
+        f'<rect class="column{node.column}" x="{x}" y="{top}" width="{BOX}" height="{TALL}" rx="8"/>'
+        f'<text class="name" x="{x + 10}" y="{top + 20}">{escape(node.layer.name)}'
         f'<tspan class="note" dx="5">{side}</tspan></text>'
-        f'<text class="note" x="{x + 10}" y="{top + 37}">{_shape(step.shape)}'
-        f"{' → ' + _shape(last.shape[1:]) if last.shape != step.shape else ''}</text>{below}"
+        f'<text class="note" x="{x + 10}" y="{top + 37}">{_shape(node.shape)}'
+        f"{' → ' + _shape(last.shape[1:]) if last.shape != node.shape else ''}</text>{below}"
     )
 
 

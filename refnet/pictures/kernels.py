@@ -43,9 +43,9 @@ class Kernels:
 def first_kernels(trained: Trained) -> list[Kernels]:
     """Find the kernels that read the image, in the order of their columns; none where no convolution does."""
     return [
-        Kernels(step.layer.name, step.column, trained.backend.to_numpy(trained.params[f"{step.name}.w"]))
-        for step in trained.plan.steps
-        if step.inputs == (IMAGE,) and step.layer.op == "conv2d"
+        Kernels(node.layer.name, node.column, trained.backend.to_numpy(trained.params[f"{node.name}.w"]))
+        for node in trained.plan.nodes
+        if node.inputs == (IMAGE,) and node.layer.op == "conv2d"
     ]
 
 

@@ -21,7 +21,7 @@ from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
-from refnet.network.walk import DRAW, RATES, Tapped, images_of, labels_of, walk
+from refnet.network.walk import RANDOM_KEY, RATES, Tapped, images_of, labels_of, walk
 from refnet.terminal.progress import Show
 from refnet.testing import agreement
 from refnet.testing.agreement import Problem
@@ -41,7 +41,7 @@ class Row:
     part
         "op" for drawn calls, "layer" for a network's own.
     name
-        The op, or the step of the network's plan.
+        The op, or the node of the network's plan.
     worst
         By backend, the largest error over its bound; infinite where no bound applies and the numbers differ.
     breaches
@@ -90,17 +90,17 @@ def compare_layers(net: Net, columns: int, batch: int, backends: Sequence[Backen
     """
     plan = fuse(net.plan(columns))
     rows: list[Row] = []
-    with show.task("layers", len(plan.steps) + 3) as advance:
+    with show.task("layers", len(plan.nodes) + 3) as advance:
         for done, visit in enumerate(walk(plan, backends[0], batch)):
-            advance(done, remark=visit.step.name)
+            advance(done, remark=visit.node.name)
             tapped = Tapped(backends[0])
-            for draw in (DRAW, None):
+            for draw in (RANDOM_KEY, None):
                 _, backprop = visit.run(cast("Backend", tapped), draw)()
-                backprop(backends[0].asarray(visit.dy, visit.step.column))
+                backprop(backends[0].asarray(visit.dy, visit.node.column))
             for call in {(call.op, call.function): call for call in tapped.calls}.values():
                 arguments = {name: _on_host(backends[0], value) for name, value in call.arguments.items()}
-                problem = _recorded(visit.step.name, case_of(call.op, call.function), arguments)
-                rows.append(_row("layer", visit.step.name, str(problem.case), [problem], backends))
+                problem = _recorded(visit.node.name, case_of(call.op, call.function), arguments)
+                rows.append(_row("layer", visit.node.name, str(problem.case), [problem], backends))
         for extra in (_loss(plan, batch), _updates(plan)):
             advance(len(rows))
             for layer, problems in extra:
@@ -167,7 +167,7 @@ def _recorded(layer: str, case: Case, arguments: Mapping[str, Any]) -> Recorded:
 
 
 def _loss(plan: Plan, batch: int) -> Iterator[tuple[str, list[Problem]]]:
-    z = np.random.default_rng(3).standard_normal((batch, plan.steps[-1].shape[0]), np.float32)
+    z = np.random.default_rng(3).standard_normal((batch, plan.nodes[-1].shape[0]), np.float32)
     labels = labels_of(plan, batch)
     forward, backward = case_of("softmax_xent", "forward"), case_of("softmax_xent", "backward")
     _, p = forward.chapter.forward(z, labels)
@@ -188,7 +188,9 @@ def _scores(plan: Plan, batch: int, backends: Sequence[Backend]) -> Row:
     scores = {}
     for backend in backends:
         params = passes.place_params(plan, host, backend)
-        tape = passes.forward(plan, params, passes.place(plan, images, backend), backend, draw=DRAW, record=False)
+        tape = passes.forward(
+            plan, params, passes.place(plan, images, backend), backend, random_key=RANDOM_KEY, record=False
+        )
         scores[backend.name] = np.array(backend.to_numpy(tape.output))
     expected = scores[backends[0].name]
     allowed = LOGITS * np.abs(expected).max()

@@ -13,8 +13,8 @@ from refnet.data.dataset import Labels
 from refnet.errors import NumericError
 from refnet.network import passes
 from refnet.network.initial import initialise
-from refnet.network.layers import Draw
-from refnet.network.plan import Plan, Step
+from refnet.network.layers import RandomKey
+from refnet.network.plan import Node, Plan
 from refnet.runs.checkpoint import Checkpoint
 
 Halves: TypeAlias = tuple[
@@ -72,7 +72,7 @@ def _halves(
         plan = plan.column_by_column()
 
     def forward(images: Sequence[Array], labels: Array, step: int) -> tuple[Array, Any]:
-        tape = passes.forward(plan, params, images, backend, draw=Draw(config.seed, step))
+        tape = passes.forward(plan, params, images, backend, random_key=RandomKey(config.seed, step))
         loss, p = backend.softmax_xent.forward(tape.output, labels)
         return loss, (tape, p, labels)
 
@@ -97,7 +97,7 @@ def update(
 ) -> None:
     """Change parameters and velocities in place, all of a column at once."""
     for column in range(plan.columns):
-        names = [f"{step.name}.{letter}" for step in plan.steps if step.column == column for letter in step.params]
+        names = [f"{node.name}.{letter}" for node in plan.nodes if node.column == column for letter in node.params]
         w, v, g = ([arrays[name] for name in names] for arrays in (params, velocities, gradients))
         # Paper: weights decay, biases do not.
         decays = [config.weight_decay if name.endswith(".w") else 0.0 for name in names]
@@ -118,7 +118,7 @@ def train_step(model: Model, images: Sequence[Array], labels: Labels, lr: float,
     batch_loss, kept = forward(images, backend.asarray(labels), step)
     loss = float(backend.to_numpy(batch_loss))
     if not isfinite(loss):
-        where = _first_not_finite(model, images, Draw(model.config.seed, step))
+        where = _first_not_finite(model, images, RandomKey(model.config.seed, step))
         raise NumericError(f"the loss is {loss}; {where}; a lower --lr than {lr:g} may keep it finite")
     backward(kept, lr)
     return loss
@@ -132,7 +132,7 @@ def batch_that_fits(plan: Plan, total: int | None, config: Config) -> int:
     """
     devices = len(set(config.devices)) or 1
     fixed = 3 * 4 * sum(prod(shape) for shape in plan.param_shapes().values())
-    image = 2 * 4 * sum(prod(step.shape) for step in plan.steps)
+    image = 2 * 4 * sum(prod(node.shape) for node in plan.nodes)
     room = config.batch - 1 if total is None else int((0.9 * total * devices - fixed) // image)
     return max(0, min(room, config.batch // 2))
 
@@ -150,23 +150,23 @@ def _check(gradients: Mapping[str, Array], backend: Backend, config: Config, lr:
             raise NumericError(f"the gradient of {name} is not finite; a lower --lr than {lr:g} may keep it finite")
 
 
-def _first_not_finite(model: Model, images: Sequence[Array], draw: Draw) -> str:
+def _first_not_finite(model: Model, images: Sequence[Array], random_key: RandomKey) -> str:
     """Run forward once more, with the same random numbers, and say where a number was first not finite."""
     found: list[str] = []
     if not all(_is_finite(a, model.backend) for a in images):
         return "the images are not finite"
 
-    def watch(step: Step, y: Array) -> None:
+    def watch(node: Node, y: Array) -> None:
         if found:
             return
-        for name in (f"{step.name}.{letter}" for letter in step.params):
+        for name in (f"{node.name}.{letter}" for letter in node.params):
             if not _is_finite(model.params[name], model.backend):
                 found.append(f"parameter {name} is the first that is not finite")
                 return
         if not _is_finite(y, model.backend):
-            found.append(f"layer {step.name} is the first whose output is not finite")
+            found.append(f"layer {node.name} is the first whose output is not finite")
 
-    passes.forward(model.plan, model.params, images, model.backend, draw=draw, record=False, watch=watch)
+    passes.forward(model.plan, model.params, images, model.backend, random_key=random_key, record=False, watch=watch)
     return found[0] if found else "every layer's output is finite"
 
 

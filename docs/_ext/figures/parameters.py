@@ -16,11 +16,11 @@ def draw(figure: Figure) -> None:
     """Draw both shares as bars, layer by layer."""
     parameters: dict[str, int] = {}
     macs: dict[str, int] = {}
-    for step in nets.get("paper").plan(columns=2).steps:
-        if step.params:
-            name = step.layer.name
-            parameters[name] = parameters.get(name, 0) + sum(map(prod, step.params.values()))
-            macs[name] = macs.get(name, 0) + step.macs()
+    for node in nets.get("paper").plan(columns=2).nodes:
+        if node.params:
+            name = node.layer.name
+            parameters[name] = parameters.get(name, 0) + sum(map(prod, node.params.values()))
+            macs[name] = macs.get(name, 0) + node.macs()
     places = np.arange(len(parameters))
     axis = figure.subplots()
     for shift, sums, colour, label in ((-0.2, parameters, BLUE, "parameters"), (0.2, macs, ORANGE, "multiply-adds")):
