@@ -17,7 +17,7 @@ from refnet import backend as backends
 from refnet import nets
 from refnet.bench.timing import in_rounds
 from refnet.bench.torch_peer import LAYOUTS, Peer
-from refnet.config import Config
+from refnet.config import configure
 from refnet.errors import end
 from refnet.machine import environment
 from refnet.network import passes
@@ -32,7 +32,7 @@ GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 def ours(net, batch, backend, *, graph):
     """A step of refnet, as a function that ends with the step."""
     plan = fuse(net.plan(2))
-    forward, backward = begin(plan, Config(net=net.name, graph=graph), backend).halves
+    forward, backward = begin(plan, configure(net=net.name, graph=graph), backend).halves
     images, labels = passes.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
 
     def step():

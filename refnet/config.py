@@ -12,18 +12,21 @@ import argparse
 import difflib
 import json
 import math
+import numbers
 import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
 from refnet.errors import ConfigError
+from refnet.nets import NETS
 from refnet.nets.variants import VARIANTS
 from refnet.terminal.printable import printable
 
@@ -38,8 +41,6 @@ _SYNONYMS = {
     "out": "run_dir",
     "wd": "weight_decay",
 }
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,95 +138,146 @@ class Key:
     unset: str | None = None  # what the default None or () stands for, in words
 
 
-def _key(default: T, allowed: Allowed, purpose: str, unset: str | None = None) -> T:
-    return field(default=default, metadata={"key": Key(default, allowed, purpose, unset)})
+def _key(default: object, allowed: Allowed, purpose: str, unset: str | None = None) -> Mapping[str, Key]:
+    return {"key": Key(default, allowed, purpose, unset)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """The keys of a training run, in the order in which they are printed. A new key is one line here."""
+    """The keys of a training run, in the order in which they are printed. A new key is one line here.
 
-    net: str = _key("digits", _text("the name of a net"), "the network to train")
-    init: str | None = _key(None, _text("the name of one of the net's inits"), "the initial weights", "the net's own")
-    variant: tuple[str, ...] = _key(
-        (),
-        Allowed(
-            str, f"names among {', '.join(VARIANTS)}, separated by commas", lambda v: set(v) <= set(VARIANTS), many=True
-        ),
-        "what is changed in the net",
-        "nothing",
+    No field has a default, since most values depend on the net: :func:`configure` makes a whole configuration.
+    """
+
+    net: str = field(metadata=_key("digits", _text("the name of a net"), "the network to train"))
+    init: str | None = field(
+        metadata=_key(None, _text("the name of one of the net's inits"), "the initial weights", "the net's own")
     )
-    data: str | None = _key(None, _text("'digits' or a path"), "the images to train on", "the net's own")
-    images: int | None = _key(
-        None, _whole(1), "train on so many of the images alone, validate on the same share", "all of them"
+    variant: tuple[str, ...] = field(
+        metadata=_key(
+            (),
+            Allowed(
+                str,
+                f"names among {', '.join(VARIANTS)}, separated by commas",
+                lambda v: set(v) <= set(VARIANTS),
+                many=True,
+            ),
+            "what is changed in the net",
+            "nothing",
+        )
     )
-    backend: str = _key("auto", _text("the name of a backend, or auto for the fastest"), "the code that computes")
-    columns: int = _key(2, _whole(1, 2), "columns into which the network is split")
-    devices: tuple[str, ...] = _key(
-        (),
-        Allowed(str, "names of devices, separated by commas", lambda v: all(map(_is_text, v)), many=True),
-        "where each column computes",
-        "the backend's choice",
+    data: str | None = field(
+        metadata=_key(None, _text("'digits' or a path"), "the images to train on", "the net's own")
     )
-    precision: Literal["ieee", "tf32x3", "tf32"] | None = _key(
-        None,
-        _one_of(("ieee", "tf32x3", "tf32")),
-        "how products round their factors: not, or to tf32, as three products or one",
-        "the backend's choice",
+    images: int | None = field(
+        metadata=_key(
+            None, _whole(1), "train on so many of the images alone, validate on the same share", "all of them"
+        )
     )
-    exchange: Literal["fp32", "fp16", "none"] = _key(
-        "fp32",
-        _one_of(("fp32", "fp16", "none")),
-        "how arrays travel between columns; none: no convolution reads the other column",
+    backend: str = field(
+        metadata=_key("auto", _text("the name of a backend, or auto for the fastest"), "the code that computes")
     )
-    graph: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "record the steps of GPUs as graphs")
-    checked: bool = _key(False, Allowed(bool, "true or false", lambda _: True), "check every op's arrays")
-    threads: int | None = _key(None, _whole(1), "threads that compute", "one for each core")
-    seed: int = _key(0, _whole(0, 2**32 - 1), "the seed of all that is random")
-    epochs: int = _key(1, _whole(1), "passes over the training images")
-    max_steps: int | None = _key(None, _whole(1), "stop after so many steps", "no limit")
-    batch: int = _key(128, _whole(1), "images in a step")
-    augment: bool = _key(
-        True, Allowed(bool, "true or false", lambda _: True), "crop at random and mirror; if not: the centre, as it is"
+    columns: int = field(metadata=_key(2, _whole(1, 2), "columns into which the network is split"))
+    devices: tuple[str, ...] = field(
+        metadata=_key(
+            (),
+            Allowed(str, "names of devices, separated by commas", lambda v: all(map(_is_text, v)), many=True),
+            "where each column computes",
+            "the backend's choice",
+        )
     )
-    colour_noise: float = _key(
-        0.0, _number("of at least 0", lambda v: v >= 0), "shift colours by so many of their standard deviations"
+    precision: Literal["ieee", "tf32x3", "tf32"] | None = field(
+        metadata=_key(
+            None,
+            _one_of(("ieee", "tf32x3", "tf32")),
+            "how products round their factors: not, or to tf32, as three products or one",
+            "the backend's choice",
+        )
     )
-    crop_sharing: int = _key(1, _whole(1), "images in a row that share a random crop")
-    read_threads: int | None = _key(None, _whole(1), "threads that read images", "one for each core")
-    read_timeout: float = _key(60.0, _number("above 0", lambda v: v > 0), "seconds to wait for an image to be read")
-    lr: float = _key(0.01, _number("above 0", lambda v: v > 0), "the learning rate at the start")
-    momentum: float = _key(0.9, _number("of at least 0 and below 1", lambda v: 0 <= v < 1), "the momentum")
-    weight_decay: float = _key(5e-4, _number("of at least 0", lambda v: v >= 0), "the weight decay")
-    schedule: Literal["plateau", "fixed"] = _key(
-        "plateau",
-        _one_of(("plateau", "fixed")),
-        "when to lower lr: as the validation error stops improving, or at drop_epochs",
+    exchange: Literal["fp32", "fp16", "none"] = field(
+        metadata=_key(
+            "fp32",
+            _one_of(("fp32", "fp16", "none")),
+            "how arrays travel between columns; none: no convolution reads the other column",
+        )
     )
-    lr_factor: float = _key(10.0, _number("above 1", lambda v: v > 1), "by what to divide lr at a drop")
-    lr_drops: int = _key(3, _whole(0), "plateau: how often lr may drop")
-    patience: int = _key(3, _whole(1), "plateau: epochs without improvement before a drop")
-    drop_epochs: tuple[int, ...] = _key(
-        (),
-        Allowed(
-            int,
-            "rising whole numbers of at least 1, separated by commas",
-            lambda v: all(a < b for a, b in pairwise((0, *v))),
-            many=True,
-        ),
-        "fixed: the epochs at which lr drops",
-        "none, a constant lr",
+    graph: bool = field(
+        metadata=_key(False, Allowed(bool, "true or false", lambda _: True), "record the steps of GPUs as graphs")
     )
-    score_train: int = _key(0, _whole(0), "training images to classify after each epoch, to see overfitting")
-    checkpoint_minutes: float = _key(30.0, _number("above 0", lambda v: v > 0), "minutes between checkpoints at most")
-    checkpoint_steps: int | None = _key(None, _whole(1), "steps between checkpoints at most", "minutes alone count")
-    non_finite: Literal["stop", "skip"] = _key(
-        "stop", _one_of(("stop", "skip")), "when a loss or gradient is NaN or infinite: stop, or leave the step out"
+    checked: bool = field(
+        metadata=_key(False, Allowed(bool, "true or false", lambda _: True), "check every op's arrays")
     )
-    run_dir: str | None = _key(None, _text("the path of a folder"), "where to write", "a fresh folder under ./runs")
+    threads: int | None = field(metadata=_key(None, _whole(1), "threads that compute", "one for each core"))
+    seed: int = field(metadata=_key(0, _whole(0, 2**32 - 1), "the seed of all that is random"))
+    epochs: int = field(metadata=_key(1, _whole(1), "passes over the training images"))
+    max_steps: int | None = field(metadata=_key(None, _whole(1), "stop after so many steps", "no limit"))
+    batch: int = field(metadata=_key(128, _whole(1), "images in a step"))
+    augment: bool = field(
+        metadata=_key(
+            True,
+            Allowed(bool, "true or false", lambda _: True),
+            "crop at random and mirror; if not: the centre, as it is",
+        )
+    )
+    colour_noise: float = field(
+        metadata=_key(
+            0.0, _number("of at least 0", lambda v: v >= 0), "shift colours by so many of their standard deviations"
+        )
+    )
+    crop_sharing: int = field(metadata=_key(1, _whole(1), "images in a row that share a random crop"))
+    read_threads: int | None = field(metadata=_key(None, _whole(1), "threads that read images", "one for each core"))
+    read_timeout: float = field(
+        metadata=_key(60.0, _number("above 0", lambda v: v > 0), "seconds to wait for an image to be read")
+    )
+    lr: float = field(metadata=_key(0.01, _number("above 0", lambda v: v > 0), "the learning rate at the start"))
+    momentum: float = field(
+        metadata=_key(0.9, _number("of at least 0 and below 1", lambda v: 0 <= v < 1), "the momentum")
+    )
+    weight_decay: float = field(metadata=_key(5e-4, _number("of at least 0", lambda v: v >= 0), "the weight decay"))
+    schedule: Literal["plateau", "fixed"] = field(
+        metadata=_key(
+            "plateau",
+            _one_of(("plateau", "fixed")),
+            "when to lower lr: as the validation error stops improving, or at drop_epochs",
+        )
+    )
+    lr_factor: float = field(metadata=_key(10.0, _number("above 1", lambda v: v > 1), "by what to divide lr at a drop"))
+    lr_drops: int = field(metadata=_key(3, _whole(0), "plateau: how often lr may drop"))
+    patience: int = field(metadata=_key(3, _whole(1), "plateau: epochs without improvement before a drop"))
+    drop_epochs: tuple[int, ...] = field(
+        metadata=_key(
+            (),
+            Allowed(
+                int,
+                "rising whole numbers of at least 1, separated by commas",
+                lambda v: all(a < b for a, b in pairwise((0, *v))),
+                many=True,
+            ),
+            "fixed: the epochs at which lr drops",
+            "none, a constant lr",
+        )
+    )
+    score_train: int = field(
+        metadata=_key(0, _whole(0), "training images to classify after each epoch, to see overfitting")
+    )
+    checkpoint_minutes: float = field(
+        metadata=_key(30.0, _number("above 0", lambda v: v > 0), "minutes between checkpoints at most")
+    )
+    checkpoint_steps: int | None = field(
+        metadata=_key(None, _whole(1), "steps between checkpoints at most", "minutes alone count")
+    )
+    non_finite: Literal["stop", "skip"] = field(
+        metadata=_key(
+            "stop", _one_of(("stop", "skip")), "when a loss or gradient is NaN or infinite: stop, or leave the step out"
+        )
+    )
+    run_dir: str | None = field(
+        metadata=_key(None, _text("the path of a folder"), "where to write", "a fresh folder under ./runs")
+    )
 
 
 KEYS: Mapping[str, Key] = {f.name: f.metadata["key"] for f in fields(Config)}
+DEFAULTS: Mapping[str, Any] = {name: key.default for name, key in KEYS.items()}
 
 
 class Resolved(NamedTuple):
@@ -287,25 +339,64 @@ def resolve(
         With one line for each unknown key and each value that is not allowed, in all sources together.
     """
     problems: list[str] = []
-    base = [_DEFAULTS]
     stated = [_from_environ(environ), _Source(flags, spell=_as_flag, equals=" ")]
+    base = [_DEFAULTS]
     if file is not None:
         try:
             stated.insert(0, _from_file(file))
         except ConfigError as error:
             problems.append(printable(error))
             base = []  # the file may name a net: to go on with the default would report what is not wrong
+    return _merge(base, stated, recipes, inits, problems)
 
+
+def configure(net: str = "digits", **settings: object) -> Config:
+    """Return the configuration of a training run for a Python caller: defaults, the net's recipe, then `settings`.
+
+    Numbers of NumPy, paths and lists are taken for what they mean.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each argument that is unknown or not allowed.
+    """
+    arguments = {name: _plain(value) for name, value in {"net": net, **settings}.items()}
+    source = _Source(arguments, spell=str, equals="=", python=True)
+    recipes = {name: write(inits[0]).recipe for name, (write, inits) in NETS.items()}
+    return _merge([_DEFAULTS], [source], recipes, {name: inits for name, (_, inits) in NETS.items()}, []).config
+
+
+def _plain(value: object) -> object:
+    """Return the Python value that a NumPy number, a path or a list of them stands for."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+def _merge(
+    base: list["_Source"],
+    stated: Sequence["_Source"],
+    recipes: Mapping[str, Mapping[str, object]],
+    inits: Mapping[str, Sequence[str]],
+    problems: list[str],
+) -> Resolved:
+    """Merge sources, the strongest last; `base` is weaker than the recipe, and `problems` are those found so far."""
     rules = {name: key.allowed for name, key in KEYS.items()}
     rules["net"] = _one_of(recipes)
     rules_of_init = rules
-    naming_net = _strongest("net", base + stated)
+    naming_net = _strongest("net", [*base, *stated])
     net = naming_net and naming_net.values["net"]
     if isinstance(net, str) and net in recipes:
-        base.append(_Source(recipes[net], where=f"the recipe of {net}"))
+        base = [*base, _Source(recipes[net], where=f"the recipe of {net}")]
         rules_of_init = {**rules, "init": _one_of(inits[net])}
 
-    sources = base + stated
+    sources = [*base, *stated]
     # A weaker source may hold the init of another net, since its net is replaced too.
     naming_init = _strongest("init", sources)
     values: dict[str, Any] = {}
@@ -335,13 +426,14 @@ class _Source:
     """Keys and values from one place, and how that place is cited.
 
     A table (defaults, recipe, file) is cited by `where` and its values have their types; flags and environment are
-    known by the spelling of their keys, and their values are texts.
+    known by the spelling of their keys, and their values are texts; so are arguments of Python, with Python's values.
     """
 
     values: Mapping[str, object]
     where: str = ""
     spell: Callable[[str], str] = shlex.quote
     equals: str = " = "
+    python: bool = False
 
     def read(self, name: str, value: object, rules: Mapping[str, Allowed]) -> object:
         """Return the value in its own type. Raises ``ConfigError`` where key or value is not allowed."""
@@ -352,15 +444,16 @@ class _Source:
             raise ConfigError(f"{cited} is not a key; the nearest is {self.spell(_nearest(name))}")
         if value is None and KEYS[name].default is None:
             return None
-        text = not self.where and isinstance(value, str)
+        text = not self.where and not self.python and isinstance(value, str)
         try:
             return rules[name].from_text(str(value)) if text else rules[name].from_value(value)
         except ValueError as error:
-            setting = f"{cited}{self.equals}{_shown(value, text=text)}"
+            shown = _cut(repr(value)) if self.python else _shown(value, text=text)
+            setting = f"{cited}{self.equals}{shown}"
             raise ConfigError(f"{setting} is not allowed; it must be {rules[name].rule}") from error
 
 
-_DEFAULTS = _Source({name: key.default for name, key in KEYS.items()}, where="the default")
+_DEFAULTS = _Source(DEFAULTS, where="the default")
 
 
 def _from_environ(environ: Mapping[str, str]) -> _Source:
@@ -418,4 +511,8 @@ def _shown(value: object, *, text: bool) -> str:
         shown = f"{hex(value)[:20]}... (more than 64 bits)"  # Python refuses to write thousands of decimal digits
     else:
         shown = str(value)
+    return _cut(shown)
+
+
+def _cut(shown: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

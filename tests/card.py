@@ -6,7 +6,7 @@ import torch
 
 from refnet import backend as backends
 from refnet import nets
-from refnet.config import Config
+from refnet.config import configure
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.plan import crossings
@@ -21,7 +21,7 @@ def trained(devices, *, graph=False, steps=20, batch=16):
     """Train digits with dropout and a rate that falls, the last batch being short; return losses and parameters."""
     backend = backends.load("triton", columns=2, devices=devices, precision="ieee")
     plan = fuse(nets.get("digits").plan(2))
-    model = begin(plan, Config(net="digits", seed=SEED, graph=graph), backend)
+    model = begin(plan, configure(net="digits", seed=SEED, graph=graph), backend)
     rng = np.random.default_rng(1)
     losses = []
     for step in range(1, steps + 1):
@@ -48,7 +48,7 @@ def test_training_has_the_same_bits(eager_on_one, devices, graph):
 def test_what_crosses(devices, exchange):
     backend = backends.load("triton", columns=2, devices=devices, exchange=exchange)
     plan = nets.get("digits").plan(2)
-    model = begin(plan, Config(net="digits"), backend)
+    model = begin(plan, configure(net="digits"), backend)
     images = passes.place(plan, np.ones((3, 1, 8, 8), np.float32), backend)
     tape = passes.forward(plan, model.params, images, backend, record=False)
     assert tape.crossings == crossings(plan, 3, itemsize=backend.exchange_itemsize)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from threadpoolctl import threadpool_limits
 
-from refnet.config import Config
+from refnet.config import configure
 from refnet.machine import environment
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.state import DataFacts, Facts, State, Validated
@@ -115,7 +115,7 @@ def checkpoint_of():
         )
         data = DataFacts("digits", "embedded", "handwritten digits", (10, 10, 1), "f" * 64)
         described = {"net": "digits", "init": None, "columns": 2, "backend": "numpy", "classes": tuple("0123456789")}
-        described |= {"config": asdict(Config()), "environment": {"numpy": "2"}} | facts
+        described |= {"config": asdict(configure()), "environment": {"numpy": "2"}} | facts
         whole = Facts(data=data, state=state, **described)
         rng = np.random.default_rng(seed)
         arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_shapes(whole).items()}

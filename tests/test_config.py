@@ -3,13 +3,15 @@ from dataclasses import MISSING, FrozenInstanceError, asdict, fields, replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refnet import config
-from refnet.config import KEYS, Config
+from refnet import config, nets
+from refnet.config import DEFAULTS, KEYS, Config, configure
 from refnet.errors import ConfigError
+from refnet.nets import NETS
 
 RECIPES = {"digits": {"batch": 64, "lr": 0.05}, "alexnet": {"epochs": 90, "lr": 0.02, "init": "paper"}}
 INITS = {"digits": ("gaussian", "he"), "alexnet": ("paper", "gaussian")}
@@ -59,7 +61,7 @@ def parse(*argv):
 class TestSources:
     def test_nothing_stated_gives_the_defaults_and_the_recipe_of_the_default_net(self, resolve):
         resolved = resolve()
-        assert resolved.config == replace(Config(), batch=64, lr=0.05)
+        assert resolved.config == Config(**{**DEFAULTS, "batch": 64, "lr": 0.05})
         assert resolved.origin["lr"] == "the recipe of digits"
         assert resolved.origin["momentum"] == "the default"
         assert list(resolved.origin) == list(KEYS)
@@ -99,7 +101,7 @@ class TestSources:
 
     def test_a_config_cannot_be_changed(self):
         with pytest.raises(FrozenInstanceError):
-            Config().lr = 1.0
+            configure().lr = 1.0
 
 
 class TestValues:
@@ -354,16 +356,55 @@ class TestFlags:
         assert helps["init"].endswith("(default: the net's own)")
         assert "REFNET_LR_FACTOR" in parser.format_help()  # and no help text breaks argparse's % formatting
 
-    def test_every_field_has_a_key_with_its_default(self):
-        for field in fields(Config):
-            assert KEYS[field.name].default == field.default is not MISSING
+    def test_every_field_has_a_key_and_no_default_so_that_no_config_is_incomplete(self):
+        assert [field.name for field in fields(Config)] == list(KEYS)
+        assert {field.default for field in fields(Config)} == {MISSING}
+        with pytest.raises(TypeError, match="missing"):
+            Config(net="digits")
+
+
+class TestConfigure:
+    """The way for Python code."""
+
+    @pytest.mark.parametrize("net", NETS)
+    def test_the_recipe_of_the_net_applies(self, net):
+        whole, recipe = asdict(configure(net)), nets.get(net).recipe
+        assert recipe["epochs"] > 1
+        assert {name: whole[name] for name in recipe} == recipe
+        assert {name: whole[name] for name in DEFAULTS.keys() - recipe.keys()} == {
+            name: value for name, value in {**DEFAULTS, "net": net}.items() if name not in recipe
+        }
+
+    def test_an_argument_goes_before_the_recipe_and_the_environment_plays_no_part(self, monkeypatch):
+        monkeypatch.setenv("REFNET_EPOCHS", "7")
+        assert configure("digits", batch=16) == replace(configure("digits"), batch=16)
+        assert configure("digits").epochs == 26
+
+    def test_paths_lists_and_numbers_of_numpy_are_taken_for_what_they_mean(self):
+        whole = configure(
+            "paper", data=Path("photos"), batch=np.int64(16), lr=np.float32(0.5), drop_epochs=[np.int32(2), 3]
+        )
+        assert (whole.data, whole.batch, whole.lr, whole.drop_epochs) == ("photos", 16, 0.5, (2, 3))
+        assert (type(whole.batch), type(whole.lr), type(whole.drop_epochs[0])) == (int, float, int)
+
+    def test_every_wrong_argument_is_named_at_once(self):
+        with pytest.raises(ConfigError) as caught:
+            configure("lenet", batch=0, lr="0.1", learning_rate=1, graph=1, devices=["a", 1], init="x" * 99)
+        assert str(caught.value).splitlines() == [
+            "net='lenet' is not allowed; it must be one of digits, paper, half, cifar, fashion",
+            "batch=0 is not allowed; it must be a whole number of at least 1",
+            "lr='0.1' is not allowed; it must be a number above 0",
+            "learning_rate is not a key; the nearest is lr",
+            "graph=1 is not allowed; it must be true or false",
+            "devices=('a', 1) is not allowed; it must be names of devices, separated by commas",
+        ]
 
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
 at_least_1 = st.integers(1, 10**9)
 configs = st.sampled_from(sorted(INITS)).flatmap(
     lambda net: st.builds(
-        Config,
+        lambda **values: Config(**{**DEFAULTS, **values}),
         net=st.just(net),
         # With a recipe that has an init, None is no result of `resolve`.
         init=st.sampled_from(INITS[net]) | st.none() if "init" not in RECIPES[net] else st.sampled_from(INITS[net]),
@@ -399,8 +440,8 @@ class TestRoundTrip:
         assert [type(v) for v in asdict(resolved.config).values()] == [type(v) for v in asdict(written).values()]
 
     def test_none_is_left_out(self):
-        assert "run_dir" not in config.to_toml(Config())
-        assert 'run_dir = "x"' in config.to_toml(Config(run_dir="x"))
+        assert "run_dir" not in config.to_toml(configure())
+        assert 'run_dir = "x"' in config.to_toml(configure(run_dir="x"))
 
 
 anything = st.recursive(

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refnet.cli import main
-from refnet.config import Config, to_toml
+from refnet.config import configure, to_toml
 from refnet.runs import directory, generations
 
 HOSTILE = "\x1b]0;owned\x07[red]<b>x\u202ey"
@@ -30,7 +31,7 @@ def three(tmp_path_factory):
     with (root / "b-stopped/metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "step": 4, "epoch": 1}\n{"kind": "st')
     (root / "c-begun").mkdir()
-    (root / "c-begun/config.toml").write_text(to_toml(Config(net="paper", data="/photos")))
+    (root / "c-begun/config.toml").write_text(to_toml(configure(net="paper", data="/photos")))
     (root / "no-run").mkdir()
     (root / "file").touch()
     return root
@@ -63,7 +64,7 @@ def test_runs(copy, refnet_):
     assert cells == [
         ["runs/a-finished", "digits", "digits", "numpy", "finished", "1/1", "41", f"{best:.2%}"],
         ["runs/b-stopped", "digits", "digits", "numpy", "stopped", "1/26", "4"],
-        ["runs/c-begun", "paper", "photos", "auto", "stopped", "1/1", "0"],
+        ["runs/c-begun", "paper", "photos", "auto", "stopped", "1/90", "0"],
     ]
 
 
@@ -152,7 +153,7 @@ def test_names_that_would_do_harm_are_shown_harmless(copy, refnet_):
     """A terminal's title, colours, markup and writing direction stay as they are."""
     folder = copy / HOSTILE
     (copy / "c-begun").rename(folder)
-    (folder / "config.toml").write_text(to_toml(Config(net=HOSTILE, data=HOSTILE, backend=HOSTILE)))
+    (folder / "config.toml").write_text(to_toml(replace(configure(), net=HOSTILE, data=HOSTILE, backend=HOSTILE)))
     code, out, _ = refnet_("runs", copy)
     assert code == 0
     assert "\x1b" not in out

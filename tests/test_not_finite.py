@@ -9,7 +9,7 @@ import pytest
 
 from refnet.backend.loading import load
 from refnet.cli import main
-from refnet.config import Config
+from refnet.config import configure
 from refnet.data import open_dataset
 from refnet.data.crops import centre
 from refnet.errors import NumericError
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 def begun():
     """Give a model of the digits net, and a batch."""
     net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
-    begun = step.begin(net.plan(2), Config(), load("numpy", columns=2))
+    begun = step.begin(net.plan(2), configure(), load("numpy", columns=2))
     draws = centre(8, digits.image_shape, net.crop)
     images = passes.place_bytes(begun.plan, digits.train.images(np.arange(8)), digits.mean, draws, begun.backend)
     return begun, images, digits.train.labels[:8]

@@ -15,7 +15,7 @@ from refnet.cli import main
 from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
 from refnet.reproduce.claims import CHANCE, CLAIMS, epochs_to
-from refnet.reproduce.experiment import USUAL, Settings, configure, net_for
+from refnet.reproduce.experiment import USUAL, Settings, config_of, net_for
 from refnet.reproduce.verdict import MOST, T, compare, explain
 from refnet.terminal import signals
 
@@ -50,7 +50,7 @@ SMALL = ("--images", 96, "--epochs", 2, "--seeds", 2, "--backend", "numpy")
 
 def both(claim, net, seed=3):
     settings = Settings(net, None, None, USUAL[net], 5, "auto", 1, Path("runs"))
-    return [configure(claim, arm, settings, seed) for arm in claim.arms]
+    return [config_of(claim, arm, settings, seed) for arm in claim.arms]
 
 
 def layers_of(config):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from refnet.cli import main
-from refnet.config import Config
+from refnet.config import configure
 from refnet.data import fingerprint, open_dataset
 from refnet.errors import ConfigError
 from refnet.runs import checkpoint, generations, resume
@@ -317,10 +317,10 @@ def test_a_key_that_the_run_did_not_know_had_its_default(checkpoint_of):
     facts = checkpoint_of().facts
     known = {name: value for name, value in facts.config.items() if name not in {"variant", "augment", "images"}}
     older = dataclasses.replace(facts, config=json.loads(json.dumps(known)))
-    assert resume.changes(older, Config()) == {}
-    assert resume.changes(older, Config(augment=False)) == {"augment": [True, False]}
+    assert resume.changes(older, configure()) == {}
+    assert resume.changes(older, configure(augment=False)) == {"augment": [True, False]}
     with pytest.raises(ConfigError, match="--variant"):
-        resume.changes(older, Config(variant=("tanh",)))
+        resume.changes(older, configure(variant=("tanh",)))
 
 
 def test_the_flag_for_changed_data_needs_a_run(refnet_):

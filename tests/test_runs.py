@@ -13,7 +13,7 @@ import pytest
 
 import refnet
 from refnet import config
-from refnet.config import Config
+from refnet.config import configure
 from refnet.errors import ConfigError
 from refnet.runs import directory
 from refnet.runs.directory import RunDirectory
@@ -32,14 +32,14 @@ def everything():
 
 
 def created(**keys):
-    with RunDirectory.create(Config(**keys)) as run:
+    with RunDirectory.create(configure(**keys)) as run:
         return run.path
 
 
 def refused(act, run_dir):
     before = everything()
     with pytest.raises(ConfigError) as caught:
-        act(Config(run_dir=run_dir))
+        act(configure(run_dir=run_dir))
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert run_dir in message
@@ -51,12 +51,12 @@ def refused(act, run_dir):
 
 
 def test_the_configuration_comes_back_without_its_directory():
-    ran = Config(net="paper", data="my photos", devices=("a", "b"), lr=1e-5, max_steps=3, run_dir="here")
+    ran = configure(net="paper", data="my photos", devices=("a", "b"), lr=1e-5, max_steps=3, run_dir="here")
     path = created(**vars(ran))
     recipes = {"digits": {}, "paper": {"lr": 1.0}}
     found = config.resolve({}, environ={}, file=path / "config.toml", recipes=recipes, inits=dict.fromkeys(recipes, ()))
     data = str(Path("my photos").absolute())  # it can be run again from anywhere
-    assert found.config == Config(**{**vars(ran), "run_dir": None, "data": data})
+    assert found.config == configure(**{**vars(ran), "run_dir": None, "data": data})
 
 
 def test_the_environment_says_what_computed():
@@ -70,7 +70,7 @@ def test_the_environment_says_what_computed():
 
 
 def test_the_end_is_written_when_it_is_known():
-    with RunDirectory.create(Config()) as run:
+    with RunDirectory.create(configure()) as run:
         run.metrics.log("step", step=1)
         assert not (run.path / "result.json").exists()
         run.finish({"steps": 1})
@@ -79,7 +79,7 @@ def test_the_end_is_written_when_it_is_known():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_is_never_written(value):
-    with RunDirectory.create(Config()) as run:
+    with RunDirectory.create(configure()) as run:
         with pytest.raises(ValueError, match="JSON"):
             run.metrics.log("step", loss=value)
         with pytest.raises(ValueError, match="JSON"):
@@ -118,7 +118,7 @@ def test_runs_at_the_same_instant_do_not_meet(monkeypatch):
 
 @pytest.mark.parametrize("name", ["new", "a/b/c", "with spaces", "ünï-雪", "-leading", "[red]:smile:"])
 def test_a_named_directory_is_made_with_its_parents(name):
-    RunDirectory.check(Config(run_dir=name))
+    RunDirectory.check(configure(run_dir=name))
     assert everything() == []
     assert created(run_dir=name) == Path(name)
     assert sorted(file.name for file in Path(name).iterdir()) == FILES
@@ -126,7 +126,7 @@ def test_a_named_directory_is_made_with_its_parents(name):
 
 def test_an_empty_directory_will_do():
     Path("empty").mkdir()
-    RunDirectory.check(Config(run_dir="empty"))
+    RunDirectory.check(configure(run_dir="empty"))
     assert created(run_dir="empty") == Path("empty")
 
 
@@ -172,7 +172,7 @@ def test_a_name_that_is_too_long(act):
 def test_a_file_in_the_place_of_runs():
     Path("runs").touch()
     with pytest.raises(ConfigError, match=r"runs is not a directory; choose another directory"):
-        RunDirectory.check(Config())
+        RunDirectory.check(configure())
 
 
 def test_a_folder_without_permission(monkeypatch):
@@ -191,7 +191,7 @@ def test_a_full_disk_is_told(monkeypatch, call):
     with monkeypatch.context() as patch:
         patch.setattr(directory.os, call, full)
         with pytest.raises(ConfigError, match="--run-dir new cannot be written: No space left on device"):
-            RunDirectory.create(Config(run_dir="new"))
+            RunDirectory.create(configure(run_dir="new"))
     assert not Path("new").exists()
 
 
@@ -204,7 +204,7 @@ def test_a_full_disk_costs_no_other_run(monkeypatch):
     old = created(run_dir="runs")
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
-        RunDirectory.create(Config())
+        RunDirectory.create(configure())
     assert sorted(file.name for file in old.iterdir()) == FILES
 
 
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_listed_keeps_its_files(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "iterdir", denied)
         with pytest.raises(ConfigError, match="Permission denied; choose another directory"):
-            RunDirectory.create(Config(run_dir="old"))
+            RunDirectory.create(configure(run_dir="old"))
     assert sorted(file.name for file in old.iterdir()) == FILES
 
 
@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_listed_keeps_its_files(monkeypatch):
 
 
 def test_two_trainers_do_not_meet():
-    with RunDirectory.create(Config()) as run:
+    with RunDirectory.create(configure()) as run:
         assert directory.is_training(run.path)
         with pytest.raises(ConfigError, match="is in use: another process trains there; wait for it, or stop it"):
             RunDirectory.reopen(run.path)
@@ -279,7 +279,7 @@ def test_a_run_that_cannot_be_written_is_told(monkeypatch):
     with RunDirectory.reopen(path) as run:
         monkeypatch.setattr(directory, "truncate", denied)
         with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
-            run.rewind(Config(), 0)
+            run.rewind(configure(), 0)
 
 
 def test_going_back_forgets_the_end_and_later_figures():
@@ -289,7 +289,7 @@ def test_going_back_forgets_the_end_and_later_figures():
             run.metrics.log("step", step=step)
         run.finish({})
     with RunDirectory.reopen(path) as run:
-        assert run.rewind(Config(lr=0.5), 3) == 3
+        assert run.rewind(configure(lr=0.5), 3) == 3
         run.metrics.log("step", step="new")
         assert run.metrics.lines == 4
     assert [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2, "new"]

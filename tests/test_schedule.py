@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.config import Config
+from refnet.config import configure
 from refnet.training.schedule import Rate, after_epoch
 
-PAPER = Config(lr=0.01, schedule="plateau", lr_factor=10.0, lr_drops=3, patience=2)
-FIXED = Config(lr=0.08, schedule="fixed", lr_factor=2.0, drop_epochs=(2, 3, 7))
+PAPER = configure(lr=0.01, schedule="plateau", lr_factor=10.0, lr_drops=3, patience=2)
+FIXED = configure(lr=0.08, schedule="fixed", lr_factor=2.0, drop_epochs=(2, 3, 7))
 
 errors = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), max_size=40)
 
@@ -57,13 +57,13 @@ def test_a_drop_follows_patience_epochs_without_improvement(errors, expected):
 
 
 def test_without_drops_training_ends_at_the_first_plateau():
-    config = Config(schedule="plateau", lr_drops=0, patience=1)
+    config = configure(schedule="plateau", lr_drops=0, patience=1)
     assert [rate.finished for rate in rates(config, [0.5, 0.4, 0.4, 0.1])] == [False, False, False, True]
 
 
 @given(errors, st.integers(0, 3), st.integers(1, 4))
 def test_plateau_counts(errors, lr_drops, patience):
-    config = Config(schedule="plateau", lr_drops=lr_drops, patience=patience)
+    config = configure(schedule="plateau", lr_drops=lr_drops, patience=patience)
     states = rates(config, errors)
     for (before, after), error in zip(pairwise(states), errors, strict=False):
         assert after.lr == pytest.approx(config.lr / 10**after.drops)
@@ -93,4 +93,4 @@ def test_fixed_epochs_ignore_the_error_and_never_finish(errors):
 
 
 def test_no_fixed_epochs_is_a_constant_rate():
-    assert {rate.lr for rate in rates(Config(schedule="fixed"), [0.5] * 9)} == {0.01}
+    assert {rate.lr for rate in rates(configure(schedule="fixed", lr=0.01, drop_epochs=()), [0.5] * 9)} == {0.01}

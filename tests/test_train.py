@@ -11,7 +11,7 @@ import pytest
 
 from refnet.backend.loading import load
 from refnet.cli import main
-from refnet.config import Config
+from refnet.config import configure
 from refnet.data import fingerprint, loader, open_dataset
 from refnet.data.crops import Augmentation, centre
 from refnet.nets import get
@@ -296,7 +296,7 @@ def test_weights_decay_and_biases_do_not():
     pixels, draws = digits.train.images(np.arange(8)), centre(8, digits.image_shape, net.crop)
     after = {}
     for weight_decay in (decay, 0.0):
-        config = Config(weight_decay=weight_decay, momentum=0.0)
+        config = configure(weight_decay=weight_decay, momentum=0.0)
         begun = step.begin(net.plan(2), config, load("numpy", columns=2))
         for name, param in begun.params.items():
             if name.endswith(".b"):
@@ -368,7 +368,7 @@ def test_training_ends_when_the_rate_has_fallen_and_nothing_improves(trained, ph
 
 def test_the_rate_follows_the_validation_error(trained, photos):
     run = trained("run", "--data", photos, "--schedule", "plateau", "--patience", 1, "--lr-drops", 2, "--epochs", 15)
-    config, rate = Config(schedule="plateau", patience=1, lr_drops=2), Rate(metrics(run, "epoch")[0]["lr"])
+    config, rate = configure(schedule="plateau", patience=1, lr_drops=2), Rate(metrics(run, "epoch")[0]["lr"])
     lines = metrics(run, "epoch")
     for line in lines:
         assert not rate.finished

@@ -22,7 +22,7 @@ from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
 from refnet.cli import main
-from refnet.config import Config as TrainConfig
+from refnet.config import configure
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -173,7 +173,7 @@ class BackwardsOrder(NumpyBackend):
 def losses(backend, steps, *, columns=2, batch=16):
     """Train digits for some steps, with dropout, momentum and decay."""
     plan = fuse(nets.get("digits").plan(columns))
-    model = begin(plan, TrainConfig(net="digits", seed=SEED, columns=columns), backend)
+    model = begin(plan, configure(net="digits", seed=SEED, columns=columns), backend)
     rng = np.random.default_rng(1)
     images, labels = rng.integers(-8, 9, (batch, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, batch)
     placed = passes.place(plan, images, backend)
@@ -368,7 +368,7 @@ def recordings(monkeypatch):
 def stepped(batches, *, graph):
     """Train on batches with a rate that falls; return losses and parameters."""
     backend = backends.load("triton", columns=2)
-    model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", seed=SEED, graph=graph), backend)
+    model = begin(fuse(nets.get("digits").plan(2)), configure(net="digits", seed=SEED, graph=graph), backend)
     found = [
         train_step(model, passes.place(model.plan, images, backend), labels, 0.02 / step, step)
         for step, (images, labels) in enumerate(batches, start=1)
@@ -428,7 +428,7 @@ from triton.runtime.jit import JITFunction
 
 from refnet import nets
 from refnet.network import passes
-from refnet.config import Config
+from refnet.config import configure
 from refnet.network.fuse import fuse
 from refnet.training.step import begin
 from refnet_triton import TritonBackend, _devices, _launch, _memory
@@ -456,7 +456,7 @@ _devices.precision = lambda asked, devices: "tf32"
 _launch.architecture = lambda device: "sm_90"
 for columns, batch, kind in ((2, 1, np.int32), (1, 13, np.int64)):
     backend, plan = TritonBackend(columns), fuse(nets.get("digits").plan(columns))
-    forward, backward = begin(plan, Config(net="digits", columns=columns), backend).halves
+    forward, backward = begin(plan, configure(net="digits", columns=columns), backend).halves
     images = passes.place(plan, np.zeros((batch, 1, 8, 8), np.float32), backend)
     _, kept = forward(images, backend.asarray(np.zeros(batch, kind)), 1)
     backward(kept, 0.01)
@@ -573,7 +573,7 @@ def test_memory_that_runs_out_while_a_step_is_recorded(monkeypatch, error, where
 
     monkeypatch.setattr(torch.cuda, "graph", recording)
     backend = backends.load("triton", columns=2)
-    model = begin(fuse(nets.get("digits").plan(2)), TrainConfig(net="digits", graph=True), backend)
+    model = begin(fuse(nets.get("digits").plan(2)), configure(net="digits", graph=True), backend)
     batch = passes.place(model.plan, normal(4, 1, 8, 8), backend), np.zeros(4, np.int64)
     train_step(model, *batch, 0.01, 1)
     if where == "within":

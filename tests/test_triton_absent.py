@@ -12,7 +12,7 @@ from refnet_triton import _devices
 from refnet import backend as backends
 from refnet import nets
 from refnet.cli import main
-from refnet.config import Config
+from refnet.config import configure
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
 from refnet.training import loop
 
@@ -146,11 +146,11 @@ def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
 
 def test_the_batch_that_fits_grows_with_the_memory():
     plan = nets.get("paper").plan(2)
-    config = Config(net="paper", batch=4096, devices=("cuda:0",))
+    config = configure(net="paper", batch=4096, devices=("cuda:0",))
     fits = [loop.batch_that_fits(plan, total * 10**9, config) for total in (0, 4, 16, 80)]
     assert fits[0] == 0
     assert fits == sorted(set(fits))
-    two = Config(net="paper", batch=4096, devices=("cuda:0", "cuda:1"))
+    two = configure(net="paper", batch=4096, devices=("cuda:0", "cuda:1"))
     assert loop.batch_that_fits(plan, 4 * 10**9, two) > fits[1]
     assert loop.batch_that_fits(plan, None, config) < config.batch
     assert loop.batch_that_fits(plan, 10**15, config) == config.batch // 2

@@ -17,7 +17,7 @@ from refnet_triton import _configs, _launch, _memory, _scalars
 
 from refnet import backend as backends
 from refnet import nets
-from refnet.config import Config
+from refnet.config import configure
 from refnet.network.fuse import fuse
 from refnet.training.step import begin
 
@@ -224,7 +224,7 @@ def trained(backend, *, graph=False):
 
     As in training, but that nobody looks at the losses, and so waits for a step, before the end.
     """
-    config = Config(net="digits", seed=11, graph=graph)
+    config = configure(net="digits", seed=11, graph=graph)
     model = begin(fuse(nets.get("digits").plan(2)), config, backend)
     forward, backward = model.halves
     losses = [backend.asarray(np.zeros(1, np.float32)) for _ in BATCHES]

@@ -8,7 +8,7 @@ one repetition to the next, so a small op may come below the time in which memor
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from refnet.config import Config
+from refnet.config import configure
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
@@ -41,7 +41,7 @@ def measure(
     tape = passes.forward(plan, params, images, cast("Backend", timed), random_key=RANDOM_KEY)
     _, p = timed.softmax_xent.forward(tape.output, labels)
     gradients = passes.backward(tape, timed.softmax_xent.backward(p, labels))
-    update(plan, params, velocities, gradients, cast("Backend", timed), 1e-6, Config(weight_decay=5e-4))
+    update(plan, params, velocities, gradients, cast("Backend", timed), 1e-6, configure(weight_decay=5e-4))
     return timed.found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refnet.config import Config
+from refnet.config import configure
 from refnet.network import passes
 from refnet.network.layers import RandomKey
 from refnet.network.plan import Plan
@@ -34,7 +34,7 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
     tape = passes.forward(plan, params, images, backend, random_key=RandomKey(0, 1))
     _, p = backend.softmax_xent.forward(tape.output, labels)
     gradients = passes.backward(tape, backend.softmax_xent.backward(p, labels))
-    config = Config()
+    config = configure()
     update(plan, params, velocities, gradients, backend, config.lr, config)
 
 

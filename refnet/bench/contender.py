@@ -80,7 +80,7 @@ class BackendNet:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         from refnet.backend.loading import load  # noqa: PLC0415
-        from refnet.config import Config  # noqa: PLC0415
+        from refnet.config import configure  # noqa: PLC0415
         from refnet.network.fuse import fuse  # noqa: PLC0415
         from refnet.network.walk import RATES, images_of, labels_of  # noqa: PLC0415
         from refnet.training.step import begin  # noqa: PLC0415
@@ -88,7 +88,7 @@ class BackendNet:
         self._plan = fuse(get(spec.net).plan(spec.columns))
         self._backend = load(spec.contender, columns=spec.columns, threads=spec.threads)
         self._limits = threadpool_limits(spec.threads, "blas")
-        self._config = Config(net=spec.net, columns=spec.columns, batch=spec.batch, **RATES)
+        self._config = configure(net=spec.net, columns=spec.columns, batch=spec.batch, **RATES)
         self._images, self._labels = images_of(self._plan, spec.batch), labels_of(self._plan, spec.batch)
         self._model = begin(self._plan, self._config, self._backend)
 

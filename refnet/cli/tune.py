@@ -9,7 +9,7 @@ import numpy as np
 from refnet import nets
 from refnet.backend.loading import load
 from refnet.cli import within
-from refnet.config import Config
+from refnet.config import configure
 from refnet.errors import ConfigError
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     backend: Any = load(arguments.backend, columns=2, devices=devices, precision=arguments.precision)
     if not hasattr(backend, "tune"):
         raise ConfigError(f"backend {arguments.backend} has nothing to tune; --backend triton has")
-    config = Config(net=net.name, batch=arguments.batch)
+    config = configure(net=net.name, batch=arguments.batch)
     model = begin(fuse(net.plan(2)), config, backend)
     rng = np.random.default_rng(0)
     drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)

@@ -4,12 +4,12 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refnet import nets
-from refnet.config import Config, to_toml
+from refnet.config import Config, configure, to_toml
 from refnet.data import Dataset, describe, open_showing, prepared
 from refnet.data.readers import idx
 from refnet.data.readers.folder import list_names
@@ -65,7 +65,7 @@ def net_for(data: str) -> str:
     return "fashion" if gray else "cifar"
 
 
-def configure(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float | None = None) -> Config:
+def config_of(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float | None = None) -> Config:
     """Write the configuration of one run: the net's recipe at the size chosen, what is common to the arms, the arm."""
     chosen: dict[str, Any] = {
         "net": settings.net,
@@ -81,9 +81,9 @@ def configure(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float |
     }
     chosen |= {} if settings.threads is None else {"threads": settings.threads}
     chosen |= {} if lr is None else {"lr": lr}
-    values = {**nets.get(settings.net).recipe, **chosen, **claim.common, **arm.keys}
+    chosen |= {**claim.common, **arm.keys}
     folder = f"{arm.name.replace(',', '').replace(' ', '-').lower()}-seed{seed}" + (f"-lr{lr:g}" if lr else "")
-    return replace(Config(**values), run_dir=str(settings.folder / folder))
+    return configure(**(chosen | {"run_dir": str(settings.folder / folder)}))
 
 
 def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
@@ -112,7 +112,7 @@ def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
     for seed in range(settings.seeds):
         for arm in claim.arms:
             done += 1
-            config = configure(claim, arm, settings, seed, best[arm.name])
+            config = config_of(claim, arm, settings, seed, best[arm.name])
             yield _run(arm, config, dataset, Within(show, f"run {done}/{total}, {arm.name}, seed {seed}"))
 
 
@@ -123,7 +123,7 @@ def _best_rate(
     done, total = counted
     found: list[tuple[float, float, float]] = []
     for number, lr in enumerate(claim.rates, start=done + 1):
-        config = configure(claim, arm, settings, settings.seeds, lr)
+        config = config_of(claim, arm, settings, settings.seeds, lr)
         try:
             outcome = _run(arm, config, dataset, Within(show, f"run {number}/{total}, {arm.name}, rate {lr:g}"))
         except NumericError as error:

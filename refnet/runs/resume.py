@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refnet.config import Config
+from refnet.config import DEFAULTS, Config
 from refnet.data import Dataset, fingerprint
 from refnet.errors import ConfigError, DataError
 from refnet.terminal.printable import printable
@@ -46,7 +46,7 @@ def changes(facts: Facts, config: Config) -> Changes:
         One of them makes another run of it, with a line for each.
     """
     # A key that is younger than the run had its default.
-    found = _differences(json.loads(json.dumps(asdict(Config()))) | facts.config, asdict(config))
+    found = _differences(json.loads(json.dumps(dict(DEFAULTS))) | facts.config, asdict(config))
     wrong = [
         f"--{name} {_said(now)} cannot be: the run has {_said(before)}; start a run of its own"
         for name, (before, now) in found.items()

@@ -9,7 +9,7 @@ import numpy as np
 
 from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
-from refnet.config import Config
+from refnet.config import configure
 from refnet.data.crops import centre
 from refnet.data.dataset import Labels
 from refnet.machine.doctor import module_of
@@ -69,7 +69,7 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
             params, velocities = (passes.place_params(plan, zeros, backend) for _ in range(2))
-            model = model_of(plan, Config(net=net.name), backend, params, velocities)
+            model = model_of(plan, configure(net.name), backend, params, velocities)
             advance(2 * done, remark=f"{net.name}, training")
             train_step(model, *_images(plan, MANY, backend), 0.01, 1)
             advance(2 * done + 1, remark=f"{net.name}, testing")
