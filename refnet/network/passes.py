@@ -1,6 +1,6 @@
-"""Run a plan forward, writing a tape, and the tape backward. The only code that knows the chain rule runs backwards."""
+"""The forward pass over a plan, which records a tape, and the backward pass over the tape, which is the chain rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,32 @@ from refnet.network.plan import IMAGE, Crossing, Node, Plan
 from refnet.ops.augment import Draws
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A node of a plan that has run forward.
+
+    Attributes
+    ----------
+    inputs
+        The arrays that it read, in order.
+    params
+        Its parameters by letter.
+    output
+        The array that it returned.
+    backprop
+        Its backward pass, see :mod:`refnet.network.layers`.
+    """
+
+    node: Node
+    inputs: Sequence[Array]
+    params: Mapping[str, Array]
+    output: Array
+    backprop: Backprop
+
+
 @dataclass
 class Tape:
-    """What a forward pass leaves behind.
+    """The record of a forward pass, from which `backward` computes the gradients.
 
     Attributes
     ----------
@@ -35,21 +58,21 @@ class Tape:
 
 
 def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]:
-    """Bring images to column 0, and from there to where the other columns read them."""
+    """Return the images once for each column: copied to column 0, and from there to the others."""
     return _spread(plan, backend.asarray(images), backend)
 
 
 def place_bytes(
     plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: Draws, backend: Backend
 ) -> list[Array]:
-    """Make of bytes (N,H,W,C) what each column reads: augmented in column 0, and moved to the others from there."""
+    """Return what each column reads of bytes (N,H,W,C): augmented in column 0, and moved from there to the others."""
     return crop(plan, backend.asarray(images), backend.asarray(mean), draws, backend)
 
 
 def crop(plan: Plan, images: Array, mean: Array, draws: Draws, backend: Backend) -> list[Array]:
-    """Make what each column reads, as `place_bytes` does, of bytes and a mean image that lie in column 0 already."""
-    there = [backend.asarray(array) for array in draws]
-    crops = backend.augment.forward(images, mean, *there, size=plan.input_shape[1:])
+    """Do as `place_bytes` does, with bytes and a mean image that are in column 0 already."""
+    placed_draws = [backend.asarray(array) for array in draws]
+    crops = backend.augment.forward(images, mean, *placed_draws, size=plan.input_shape[1:])
     return _spread(plan, crops, backend)
 
 
@@ -58,7 +81,7 @@ def _spread(plan: Plan, images: Array, backend: Backend) -> list[Array]:
 
 
 def place_params(plan: Plan, host: Mapping[str, npt.NDArray[Any]], backend: Backend) -> dict[str, Array]:
-    """Copy each parameter to where its column lives. Raises ``ShapeError`` for names or shapes that do not fit."""
+    """Copy each parameter to its column's device. Raises ``ShapeError`` for names or shapes that do not fit."""
     check_params(plan, host)
     return {
         f"{node.name}.{letter}": backend.asarray(host[f"{node.name}.{letter}"], node.column)
@@ -68,7 +91,7 @@ def place_params(plan: Plan, host: Mapping[str, npt.NDArray[Any]], backend: Back
 
 
 def check_params(plan: Plan, params: Mapping[str, Any]) -> None:
-    """Hold parameters to the plan. Raises ``ShapeError`` that names the first which is missing, extra or misshapen."""
+    """Check parameters against the plan. Raises ``ShapeError`` that names the first missing, misshapen or extra one."""
     expected = plan.param_shapes()
     for name, shape in expected.items():
         if name not in params:
@@ -90,50 +113,63 @@ def forward(
     record: bool = True,
     watch: Callable[[Node, Array], None] | None = None,
 ) -> Tape:
-    """Run the network.
+    """Run the network forward and return its tape.
 
     Parameters
     ----------
     params
-        Every parameter by name, where its column lives (:func:`place_params`).
+        Every parameter by name, on its column's device (:func:`place_params`).
     images
         The batch (N,C,H,W), once for each column (:func:`place`).
     random_key
-        The random numbers of a training pass; None for a test pass, in which dropout takes its expected value.
+        Selects the random numbers of a training pass; None for a test pass, in which dropout takes its expected value.
     record
         Whether to keep what ``backward`` needs; without it the tape holds the output alone.
     watch
-        Shown every node's output as soon as it is there.
+        Called with each node and its output as soon as it is computed.
 
     Raises
     ------
     ShapeError
-        The images or parameters do not fit the plan.
+        The images, the parameters or the backend's columns do not fit the plan.
     """
-    _check_door(plan, params, images, backend)
+    check_params(plan, params)
+    _check_columns(plan, images, backend)
     pass_ = Pass(backend, random_key)
+    tape = []
+    for ran in run(plan, params, images, pass_):
+        output = ran.output
+        if watch:
+            watch(ran.node, output)
+        if record:
+            tape.append((ran.node, ran.backprop))
+        del ran  # what it holds may die before the next node runs
+    return Tape(backend, output, tape, pass_.crossings)
+
+
+def run(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], pass_: Pass) -> Iterator[Ran]:
+    """Run a plan node by node, and yield each node with what it read and returned.
+
+    An output is dropped once its last reader has run. So whoever iterates drops what was yielded before asking for
+    more, or activations live longer than they need to.
+    """
     outputs: dict[str, Array] = {}
     unread = plan.readers()
-    tape = []
     for node in plan.nodes:
         inputs = [images[node.column] if name == IMAGE else outputs[name] for name in node.inputs]
         letters = {letter: params[f"{node.name}.{letter}"] for letter in node.params}
-        y, backprop = LAYERS[node.layer.op](node, inputs, letters, pass_)
-        outputs[node.name] = y
-        if watch:
-            watch(node, y)
-        if record:
-            tape.append((node, backprop))
-        del inputs, backprop
+        output, backprop = LAYERS[node.layer.op](node, inputs, letters, pass_)
+        outputs[node.name] = output
         for name in node.inputs:
             unread[name] -= 1
             if not unread[name]:
                 outputs.pop(name, None)
-    return Tape(backend, y, tape, pass_.crossings)
+        yield Ran(node, inputs, letters, output, backprop)
+        del inputs, output, backprop
 
 
 def backward(tape: Tape, dy: Array) -> dict[str, Array]:
-    """Gradient of every parameter by name, given that of the output (N,K). Empties the tape.
+    """Return the gradient of every parameter by name, given that of the output (N,K). Empties the tape.
 
     Raises
     ------
@@ -143,19 +179,19 @@ def backward(tape: Tape, dy: Array) -> dict[str, Array]:
     if not tape.nodes:
         raise ValueError("the tape is empty: backward has used it already, or forward was told not to record")
     gradients: dict[str, Array] = {}
-    meeting: dict[str, Array] = {tape.nodes[-1][0].name: dy}
+    pending: dict[str, Array] = {tape.nodes[-1][0].name: dy}
     while tape.nodes:
         node, backprop = tape.nodes.pop()
-        to_inputs, to_params = backprop(meeting.pop(node.name))
+        to_inputs, to_params = backprop(pending.pop(node.name))
         gradients.update({f"{node.name}.{letter}": gradient for letter, gradient in to_params.items()})
         for name, gradient in zip(node.inputs, to_inputs, strict=True):
             if gradient is not None and name != IMAGE:
-                meeting[name] = tape.backend.add(meeting[name], gradient) if name in meeting else gradient
+                pending[name] = tape.backend.add(pending[name], gradient) if name in pending else gradient
     return gradients
 
 
-def _check_door(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], backend: Backend) -> None:
-    check_params(plan, params)
+def _check_columns(plan: Plan, images: Sequence[Array], backend: Backend) -> None:
+    """Raise ``ShapeError`` unless plan, backend and images agree on the columns, and the images fit the plan."""
     if sum(node.layer == plan.nodes[-1].layer for node in plan.nodes) > 1:
         raise ShapeError(f"the last layer, {plan.nodes[-1].layer.name}, is split; it must be in one column")
     if backend.columns < plan.columns:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refnet.backend.interface import Array, Backend
+from refnet.backend.interface import Backend
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import LAYERS, Layered, Pass, RandomKey
-from refnet.network.plan import IMAGE, Node, Plan
+from refnet.network.plan import Node, Plan
 from refnet.ops import OPS
 
 Host = npt.NDArray[Any]
@@ -71,22 +71,13 @@ def walk(plan: Plan, backend: Backend, batch: int) -> Iterator[Visit]:
     params = passes.place_params(plan, initialise(plan, seed=0), backend)
     images = passes.place(plan, images_of(plan, batch), backend)
     rng = np.random.default_rng(2)
-    outputs: dict[str, Array] = {}
-    unread = plan.readers()
-    for node in plan.nodes:
-        inputs = [images[node.column] if name == IMAGE else outputs[name] for name in node.inputs]
-        letters = {letter: params[f"{node.name}.{letter}"] for letter in node.params}
+    for ran in passes.run(plan, params, images, Pass(backend, RANDOM_KEY)):
         yield Visit(
-            node,
-            tuple(backend.to_numpy(a) for a in inputs),
-            {letter: backend.to_numpy(a) for letter, a in letters.items()},
-            rng.standard_normal((batch, *node.shape), np.float32),
+            ran.node,
+            tuple(backend.to_numpy(a) for a in ran.inputs),
+            {letter: backend.to_numpy(a) for letter, a in ran.params.items()},
+            rng.standard_normal((batch, *ran.node.shape), np.float32),
         )
-        outputs[node.name], _ = LAYERS[node.layer.op](node, inputs, letters, Pass(backend, RANDOM_KEY))
-        for name in node.inputs:
-            unread[name] -= 1
-            if not unread[name]:
-                outputs.pop(name, None)
 
 
 @dataclass(frozen=True)
