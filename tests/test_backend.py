@@ -9,8 +9,19 @@ import pytest
 from refnet.backend import loading as registry
 from refnet.backend.interface import METHODS, nbytes
 from refnet.backend.loading import available, load, verify
+from refnet.backend.powers import (
+    Examinable,
+    Exchange,
+    Memory,
+    Precision,
+    Recording,
+    Threads,
+    Tuning,
+    exchanged_bytes,
+    precision_of,
+)
 from refnet.backend.reference import NumpyBackend
-from refnet.backend.wrapped import Checked
+from refnet.backend.wrapped import Checked, Tapped, Wrapped, unwrapped
 from refnet.errors import BackendUnavailableError, NumericError, ShapeError
 from refnet.ops import OPS, conv2d, linear, relu, sgd
 from refnet.testing.loopback import LoopbackBackend
@@ -203,6 +214,68 @@ class TestChecked:
         for function in (backend.softmax_xent.forward, backend.softmax_xent.backward):
             with pytest.raises(ShapeError, match=r"labels\[1\] is 3, it must be at least 0 and below 3"):
                 function(z, labels)
+
+
+class TestWrapped:
+    def test_every_call_of_an_op_goes_through_around_by_name(self):
+        calls = []
+
+        class Spy(Wrapped):
+            def around(self, op, name, function, arguments):
+                calls.append((op, name, dict(arguments)))
+                return super().around(op, name, function, arguments)
+
+        spy, dy, y = Spy(NumpyBackend(columns=2)), np.ones(2), np.array([1.0, -1.0])
+        assert spy.relu.backward(dy, y=y).tolist() == [1, 0]
+        assert calls == [("relu", "backward", {"dy": dy, "y": y})]
+        assert (spy.name, spy.columns) == ("numpy", 2)
+        assert verify(spy) == []
+
+    def test_wrong_arguments_are_a_type_error_before_the_call(self):
+        with pytest.raises(TypeError, match="missing a required argument: 'y'"):
+            Wrapped(NumpyBackend()).relu.backward(np.ones(2))
+
+    def test_wrappers_nest(self):
+        inner = NumpyBackend()
+        tapped = Tapped(Checked(inner))
+        tapped.lrn.forward(np.ones((1, 2, 3, 4)), n=3, k=2.0, alpha=1.0, beta=0.75)
+        (call,) = tapped.calls
+        assert (call.op, call.function, len(call.results), call.arguments["n"]) == ("lrn", "forward", 2, 3)
+        assert unwrapped(tapped) is unwrapped(inner) is inner
+
+
+class Able(NumpyBackend):
+    """A backend with every power."""
+
+    precision = "tf32"
+    exchange_itemsize = 2
+    memory = doctor = SimpleNamespace()
+    threads = max_threads = 1
+    set_threads = graphed = tune = staticmethod(lambda *_: None)
+
+
+class TestPowers:
+    @pytest.mark.parametrize("power", [Precision, Exchange, Memory, Threads, Recording, Tuning, Examinable])
+    def test_they_are_seen_where_they_are(self, power):
+        assert isinstance(Able(), power)
+        assert isinstance(unwrapped(Checked(Tapped(Able()))), power)
+        assert not isinstance(NumpyBackend(), power)
+
+    def test_of_numba(self):
+        backend = load("numba")
+        assert isinstance(backend, Memory)
+        assert isinstance(backend, Threads)
+        assert isinstance(backend, Examinable)
+        assert not isinstance(backend, Tuning)
+
+    def test_what_crosses_is_counted_as_it_is_sent(self):
+        a = np.ones(3, np.float32)
+        assert exchanged_bytes(a, NumpyBackend()) == nbytes(a) == 12
+        assert exchanged_bytes(a, Checked(Able())) == 6
+
+    def test_products_are_exact_unless_the_backend_says_otherwise(self):
+        assert precision_of(NumpyBackend()) == "ieee"
+        assert precision_of(Checked(Able())) == "tf32"
 
 
 USES = {

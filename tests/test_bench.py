@@ -11,6 +11,7 @@ import pytest
 
 from refnet import nets
 from refnet.backend.loading import load
+from refnet.backend.wrapped import Tapped
 from refnet.bench import figures, machine, report, saved, step, timing
 from refnet.bench.contender import Spec, contender, forget_peak, peak_bytes
 from refnet.bench.machine import Peak, differences
@@ -21,7 +22,7 @@ from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
-from refnet.network.walk import RANDOM_KEY, Tapped, images_of, walk
+from refnet.network.walk import RANDOM_KEY, images_of, walk
 from refnet.terminal.progress import Quiet
 
 DIGITS = nets.get("digits")

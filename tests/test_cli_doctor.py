@@ -218,8 +218,8 @@ class TestDoctor:
         assert doctor._gpus() == found
 
     def test_what_a_backend_without_a_doctor_tells(self):
-        assert doctor.module_of(registry.load("numpy")) is None
-        assert doctor.module_of(registry.load("numba")) is numbas
+        assert doctor.doctor_of(registry.load("numpy")) is None
+        assert doctor.doctor_of(registry.load("numba")) is numbas
 
     def test_an_argument_that_is_not_known(self, refnet_):
         assert refnet_("doctor", "--jsn") == (

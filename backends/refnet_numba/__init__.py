@@ -4,6 +4,7 @@ Importing it compiles nothing; a function is compiled when it is first called, o
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -11,29 +12,16 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from refnet.backend.interface import require_cpu
+from refnet.backend.interface import require_cpu, with_ops
+from refnet.backend.powers import Doctor
 from refnet.errors import ConfigError
 from refnet.machine.environment import physical_cores
-from refnet_numba import (
-    _memory,
-    augment,
-    conv2d,
-    conv2d_relu,
-    dropout,
-    linear,
-    linear_relu,
-    lrn,
-    maxpool,
-    philox,
-    relu,
-    sgd,
-    softmax_xent,
-    tanh,
-)
+from refnet_numba import _memory
 
 Array = npt.NDArray[Any]
 
 
+@with_ops("refnet_numba")
 class NumbaBackend:
     """Runs each op as compiled loops on all cores. Both columns live in the host's memory.
 
@@ -51,28 +39,37 @@ class NumbaBackend:
     """
 
     name = "numba"
-    conv2d: ModuleType = conv2d
-    conv2d_relu: ModuleType = conv2d_relu
-    relu: ModuleType = relu
-    tanh: ModuleType = tanh
-    lrn: ModuleType = lrn
-    maxpool: ModuleType = maxpool
-    linear: ModuleType = linear
-    linear_relu: ModuleType = linear_relu
-    augment: ModuleType = augment
-    dropout: ModuleType = dropout
-    softmax_xent: ModuleType = softmax_xent
-    sgd: ModuleType = sgd
-    philox: ModuleType = philox
+    memory: ModuleType = _memory
 
     def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:
         require_cpu(self.name, devices)
-        settings: Any = numba.config
-        most: int = settings.NUMBA_NUM_THREADS
+        most = self.max_threads
         if threads is not None and threads > most:
             raise ConfigError(f"--threads {threads} is more than backend numba has here; it must be at most {most}")
-        numba.set_num_threads(threads or min(physical_cores(), most))
+        self.set_threads(threads or min(physical_cores(), most))
         self.columns = columns
+
+    @property
+    def doctor(self) -> Doctor:
+        """The module that describes this backend (:class:`refnet.backend.powers.Examinable`)."""
+        doctor: Any = import_module("refnet_numba.doctor")
+        return doctor  # type: ignore[no-any-return]
+
+    @property
+    def threads(self) -> int:
+        """How many threads run kernels, in the whole process."""
+        return numba.get_num_threads()
+
+    @property
+    def max_threads(self) -> int:
+        """How many there can be."""
+        settings: Any = numba.config
+        most: int = settings.NUMBA_NUM_THREADS
+        return most
+
+    def set_threads(self, count: int) -> None:
+        """Run kernels on so many threads from now on."""
+        numba.set_num_threads(count)
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
         """Copy a host array. Raises ``ConfigError`` for real numbers that are not float32."""

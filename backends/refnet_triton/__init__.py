@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from refnet.backend.interface import METHODS
 from refnet.errors import BackendUnavailableError, ConfigError
-from refnet.ops import OPS
+from refnet.ops import OPS, chapter
 
 if TYPE_CHECKING:
     import torch
@@ -205,8 +205,8 @@ class TritonBackend:
 
     def _bound(self, module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
         """Give a chapter's functions with some arguments settled, which then are no parameters any more."""
-        chapter = import_module(f"refnet.ops.{module.__name__.rpartition('.')[2]}")
-        functions = {name: _settled(getattr(module, name), settings) for name in chapter.INTERFACE}
+        names = chapter(module.__name__.rpartition(".")[2]).INTERFACE
+        functions = {name: _settled(getattr(module, name), settings) for name in names}
         return SimpleNamespace(**{name: self._watched(function) for name, function in functions.items()})
 
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:

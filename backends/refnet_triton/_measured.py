@@ -5,14 +5,15 @@ no launch waits for Python, and the graph timed by events of the GPU. What fits 
 one repetition to the next, so a small op may come below the time in which memory could move its arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from refnet.backend.wrapped import OpCall, Wrapped, results_of
 from refnet.config import configure
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
-from refnet.network.walk import RANDOM_KEY, Called, Tapped, images_of, labels_of
+from refnet.network.walk import RANDOM_KEY, images_of, labels_of
 from refnet.training.step import update
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Seconds = Callable[[Callable[[], object]], float]
 
 
 def measure(
-    plan: Plan, batch: int, backend: Any, name: Callable[[Called], str], seconds: Seconds | None = None
+    plan: Plan, batch: int, backend: Any, name: Callable[[OpCall], str], seconds: Seconds | None = None
 ) -> dict[str, float]:
     """Time every op of one training step; return the seconds of all calls that `name` gives the same name.
 
@@ -45,28 +46,25 @@ def measure(
     return timed.found
 
 
-class _Timed(Tapped):
-    """A backend that times each call of an op, and each meeting of gradients, when it has been made."""
+class _Timed(Wrapped):
+    """A backend that times each call of an op, and each sum of two gradients, after it has been made."""
 
-    def __init__(self, backend: Any, name: Callable[[Called], str], seconds: Seconds) -> None:
+    def __init__(self, inner: Any, name: Callable[[OpCall], str], seconds: Seconds) -> None:
+        super().__init__(inner)
         self._name, self._seconds = name, seconds
         self.found: dict[str, float] = {}
-        super().__init__(backend)
 
     def add(self, a: Any, b: Any) -> Any:
         """Add two gradients that meet."""
-        self._note("gradients that meet", lambda: self._backend.add(a, b))
-        return self._backend.add(a, b)
+        total = self.inner.add(a, b)
+        self._note("gradients that meet", lambda: self.inner.add(a, b))
+        return total
 
-    def _tap(self, op: str, name: str, reference: Callable[..., Any]) -> Callable[..., Any]:
-        tapped, function = super()._tap(op, name, reference), getattr(getattr(self._backend, op), name)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            result = tapped(*args, **kwargs)
-            self._note(self._name(self.calls.pop()), lambda: function(*args, **kwargs))
-            return result
-
-        return timed
+    def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call, then time the same call."""
+        result = function(**arguments)
+        self._note(self._name(OpCall(op, name, arguments, results_of(result))), lambda: function(**arguments))
+        return result
 
     def _note(self, what: str, call: Callable[[], object]) -> None:
         self.found[what] = self.found.get(what, 0.0) + self._seconds(call)

@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from refnet import nets
-from refnet.backend.wrapped import arrays_in
+from refnet.backend.wrapped import OpCall, Tapped, arrays_in
 from refnet.errors import end
 from refnet.network.fuse import fuse
 from refnet.network.plan import Plan
-from refnet.network.walk import Called, Tapped
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 from refnet_triton._measured import measure
@@ -91,26 +90,22 @@ def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: st
 
 
 class _Listening(Tapped):
-    """Notes, beside each call of an op, what it launched."""
+    """Records, beside each call of an op, what it launched."""
 
-    def __init__(self, backend: Any, launches: list[Launch]) -> None:
+    def __init__(self, inner: Any, launches: list[Launch]) -> None:
+        super().__init__(inner)
         self._launches = launches
         self.launched: list[list[Launch]] = []
-        super().__init__(backend)
 
-    def _tap(self, op: str, name: str, reference: Callable[..., Any]) -> Callable[..., Any]:
-        tapped = super()._tap(op, name, reference)
-
-        def listened(*args: Any, **kwargs: Any) -> Any:
-            before = len(self._launches)
-            result = tapped(*args, **kwargs)
-            self.launched.append(self._launches[before:])
-            return result
-
-        return listened
+    def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call, and record the launches."""
+        before = len(self._launches)
+        result = super().around(op, name, function, arguments)
+        self.launched.append(self._launches[before:])
+        return result
 
 
-def name_of(called: Called) -> str:
+def name_of(called: OpCall) -> str:
     """Name a call by its op, direction and the shape that tells layers apart."""
     w = called.arguments.get("w")
     if called.op == "sgd":
@@ -121,7 +116,7 @@ def name_of(called: Called) -> str:
     return f"{called.op} {direction} {'x'.join(map(str, lengths))}"
 
 
-def flops(called: Called) -> int:
+def flops(called: OpCall) -> int:
     """Count the operations of a call's products: one product forward; backward one for dw, and one for dx if wanted."""
     if called.op.partition("_")[0] not in {"conv2d", "linear"}:
         return 0
@@ -132,7 +127,7 @@ def flops(called: Called) -> int:
     return int(2 * products * w.numel() * (y.numel() // w.shape[0]))
 
 
-def must(called: Called) -> int:
+def must(called: OpCall) -> int:
     """Count the bytes of a call's arrays, each once; those that it changes twice."""
     changed = [called.arguments[name] for name in ("w", "v")] if called.op == "sgd" else []
     return _nbytes([*called.arguments.values(), *called.results, *changed])

@@ -4,14 +4,18 @@ There is no class to inherit. Ops are modules (or anything with the same functio
 signatures are the reference's own, which :func:`refnet.backend.loading.verify` compares.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from math import prod
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
 from refnet.errors import BackendUnavailableError
+from refnet.ops import OPS
+
+Class = TypeVar("Class")
 
 
 class Array(Protocol):
@@ -27,23 +31,13 @@ class Array(Protocol):
 
 
 class Backend(Protocol):
-    """The interface. Ops are read as ``backend.conv2d.forward(...)``; their meaning is their chapter's."""
+    """The interface. Ops are called as ``backend.conv2d.forward(...)``; a chapter defines what its op computes."""
 
     name: str
     columns: int
-    conv2d: ModuleType
-    conv2d_relu: ModuleType
-    relu: ModuleType
-    tanh: ModuleType
-    lrn: ModuleType
-    maxpool: ModuleType
-    linear: ModuleType
-    linear_relu: ModuleType
-    augment: ModuleType
-    dropout: ModuleType
-    softmax_xent: ModuleType
-    sgd: ModuleType
-    philox: ModuleType
+
+    def __getattr__(self, op: str) -> ModuleType:
+        """Return an op, one attribute for each name in ``OPS``; :func:`with_ops` sets them."""
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> Array:
         """Copy a host array to where the column lives; the dtype is kept."""
@@ -70,6 +64,17 @@ class Backend(Protocol):
 METHODS = ("asarray", "to_numpy", "move", "concat", "split", "add", "synchronize")
 
 
+def with_ops(package: str) -> Callable[[type[Class]], type[Class]]:
+    """Return a class decorator that sets an attribute for each op: the module of its name in a package."""
+
+    def decorate(backend: type[Class]) -> type[Class]:
+        for op in OPS:
+            setattr(backend, op, import_module(f"{package}.{op}"))
+        return backend
+
+    return decorate
+
+
 def require_cpu(name: str, devices: Sequence[str]) -> None:
     """Raise ``BackendUnavailableError`` for a device that a CPU backend does not run on."""
     elsewhere = [device for device in devices if device != "cpu"]
@@ -79,9 +84,6 @@ def require_cpu(name: str, devices: Sequence[str]) -> None:
         )
 
 
-def nbytes(a: Array, sent_by: Any = None) -> int:
-    """Bytes that the numbers of an array take; or that they take on their way between columns, if a backend sends them.
-
-    A backend that sends them in another form than it keeps them has ``exchange_itemsize``, the bytes of one number.
-    """
-    return prod(a.shape) * int(getattr(sent_by, "exchange_itemsize", a.dtype.itemsize))
+def nbytes(a: Array) -> int:
+    """Return the bytes of an array's numbers."""
+    return prod(a.shape) * int(a.dtype.itemsize)

@@ -7,14 +7,13 @@ A package registers a factory, ``factory(columns=..., devices=..., threads=...)`
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from refnet.backend.interface import METHODS, Backend
 from refnet.backend.wrapped import Checked
 from refnet.errors import BackendUnavailableError, ConfigError, RefnetError
-from refnet.ops import OPS
+from refnet.ops import OPS, chapter
 
 GROUP = "refnet.backends"
 AUTO = ("numba", "numpy")  # the fastest first
@@ -107,13 +106,12 @@ def verify(backend: object) -> list[str]:
     """Compare a backend with the reference: names, parameters, kinds and defaults. Empty where they agree."""
     differences = [f"it has no method {method}" for method in METHODS if not callable(getattr(backend, method, None))]
     for op in OPS:
-        chapter = import_module(f"refnet.ops.{op}")
-        mine = getattr(backend, op, None)
+        reference, mine = chapter(op), getattr(backend, op, None)
         if mine is None:
             differences.append(f"it has no op {op}")
             continue
-        for function in chapter.INTERFACE:
-            expected = _parameters(getattr(chapter, function))
+        for function in reference.INTERFACE:
+            expected = _parameters(getattr(reference, function))
             if not callable(getattr(mine, function, None)):
                 differences.append(f"it has no {op}.{function}")
             elif (found := _parameters(getattr(mine, function))) != expected:

@@ -1,18 +1,17 @@
 """The NumPy backend: the chapters themselves, and the few methods that say where arrays live (in one memory)."""
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from refnet import ops
-from refnet.backend.interface import require_cpu
+from refnet.backend.interface import require_cpu, with_ops
 
 Array = npt.NDArray[Any]
 
 
+@with_ops("refnet.ops")
 class NumpyBackend:
     """Runs each op as its chapter is written. Both columns live in the host's memory.
 
@@ -27,19 +26,6 @@ class NumpyBackend:
     """
 
     name = "numpy"
-    conv2d: ModuleType = ops.conv2d
-    conv2d_relu: ModuleType = ops.conv2d_relu
-    relu: ModuleType = ops.relu
-    tanh: ModuleType = ops.tanh
-    lrn: ModuleType = ops.lrn
-    maxpool: ModuleType = ops.maxpool
-    linear: ModuleType = ops.linear
-    linear_relu: ModuleType = ops.linear_relu
-    augment: ModuleType = ops.augment
-    dropout: ModuleType = ops.dropout
-    softmax_xent: ModuleType = ops.softmax_xent
-    sgd: ModuleType = ops.sgd
-    philox: ModuleType = ops.philox
 
     def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:  # noqa: ARG002
         require_cpu(self.name, devices)

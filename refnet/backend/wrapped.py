@@ -1,68 +1,128 @@
-"""Backends that stand around another one and watch its calls."""
+"""Backends around another backend: ``Wrapped``, and those that check or record every call of an op."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import wraps
-from importlib import import_module
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from refnet.backend.interface import Array
 from refnet.errors import NumericError, ShapeError
-from refnet.ops import OPS
+from refnet.ops import OPS, chapter
 
 
-class Checked:
-    """A backend whose every call is held to its chapter: shapes, dtypes and values going in, and coming out.
+class Wrapped:
+    """A backend around another one. Every call of an op goes through ``around``, which a subclass overrides.
 
-    Raises ``ShapeError`` for arguments that break the rule or results that do, and where real numbers of two dtypes
-    meet; ``NumericError`` for a result that is not finite although every argument was. Results are brought to the
-    host to be looked at, so it is slow.
+    Methods and other attributes are those of the inner backend.
+
+    Attributes
+    ----------
+    inner
+        The other backend.
     """
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
         for op in OPS:
-            chapter = import_module(f"refnet.ops.{op}")
-            functions = {name: self._check(op, chapter, name) for name in chapter.INTERFACE}
+            functions = {name: self._wrap(op, name) for name in chapter(op).INTERFACE}
             setattr(self, op, SimpleNamespace(**functions))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+        if name == "inner":  # a copy that is not initialised yet would ask for it without end
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
-    def _check(self, op: str, chapter: ModuleType, name: str) -> Callable[..., Any]:
-        reference = getattr(chapter, name)
-        shapes_rule = getattr(chapter, f"{name}_shapes")
-        values_rule = getattr(chapter, f"{name}_values", None)
-        function = getattr(getattr(self._backend, op), name)
+    def around(self, _op: str, _name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call the inner backend's function with its arguments by name, and return its result."""
+        return function(**arguments)
+
+    def _wrap(self, op: str, name: str) -> Callable[..., Any]:
+        reference, function = getattr(chapter(op), name), getattr(getattr(self.inner, op), name)
         signature = inspect.signature(reference)
 
         @wraps(reference)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            arguments = signature.bind(*args, **kwargs).arguments
-            expected = shapes_rule(**{key: _each(_shape, value) for key, value in arguments.items()})
-            if values_rule:
-                values_rule(**{key: _each(self._backend.to_numpy, value) for key, value in arguments.items()})
-            sound = self._are_finite(arguments.values())
-            result = function(*args, **kwargs)
-            results = () if result is None else result if isinstance(result, tuple) else (result,)
-            dtypes = {str(a.dtype) for a in arrays_in((*arguments.values(), *results)) if _is_real(a)}
-            if len(dtypes) > 1:
-                raise ShapeError(f"{op}.{name} of backend {self.name} mixes {' and '.join(sorted(dtypes))}")
-            shapes = tuple(None if array is None else tuple(array.shape) for array in results)
-            if shapes != tuple(expected):
-                raise ShapeError(f"{op}.{name} of backend {self.name} returned shapes {shapes}, not {tuple(expected)}")
-            changed = arguments.values() if name.endswith("_") else ()
-            if sound and not self._are_finite((*results, *changed)):
-                raise NumericError(f"{op}.{name} of backend {self.name} made NaN or infinity out of finite numbers")
-            return result
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            return self.around(op, name, function, signature.bind(*args, **kwargs).arguments)
 
-        return checked
+        return wrapped
+
+
+def unwrapped(backend: object) -> object:
+    """Return a backend without what is wrapped around it."""
+    while isinstance(backend, Wrapped):
+        backend = backend.inner
+    return backend
+
+
+class Checked(Wrapped):
+    """A backend that checks every call against its chapter's rules: shapes, dtypes and values of arguments and results.
+
+    Raises ``ShapeError`` for arguments or results that break a rule, and where real numbers of two dtypes meet;
+    ``ArgumentError`` for values that an op cannot take; ``NumericError`` for a result that is not finite although every
+    argument was. Results are copied to the host to be checked, so it is slow.
+    """
+
+    def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call, and check what goes in and what comes out."""
+        rules, label = chapter(op), f"{op}.{name} of backend {self.name}"
+        expected = getattr(rules, f"{name}_shapes")(**{key: _each(_shape, value) for key, value in arguments.items()})
+        if values_rule := getattr(rules, f"{name}_values", None):
+            values_rule(**{key: _each(self.inner.to_numpy, value) for key, value in arguments.items()})
+        finite = self._are_finite(arguments.values())
+        result = function(**arguments)
+        results = results_of(result)
+        dtypes = {str(a.dtype) for a in arrays_in((*arguments.values(), *results)) if _is_real(a)}
+        if len(dtypes) > 1:
+            raise ShapeError(f"{label} mixes {' and '.join(sorted(dtypes))}")
+        shapes = tuple(None if array is None else tuple(array.shape) for array in results)
+        if shapes != tuple(expected):
+            raise ShapeError(f"{label} returned shapes {shapes}, not {tuple(expected)}")
+        changed = arguments.values() if name.endswith("_") else ()
+        if finite and not self._are_finite((*results, *changed)):
+            raise NumericError(f"{label} made NaN or infinity out of finite numbers")
+        return result
 
     def _are_finite(self, values: Iterable[Any]) -> bool:
-        return all(np.isfinite(self._backend.to_numpy(a)).all() for a in arrays_in(values))
+        return all(np.isfinite(self.inner.to_numpy(a)).all() for a in arrays_in(values))
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """One call of an op: its arguments by name, and its results."""
+
+    op: str
+    function: str
+    arguments: Mapping[str, Any]
+    results: tuple[Any, ...]
+
+
+class Tapped(Wrapped):
+    """A backend that records every call of an op.
+
+    Attributes
+    ----------
+    calls
+        The calls so far, in order.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.calls: list[OpCall] = []
+
+    def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call, and record the call."""
+        result = function(**arguments)
+        self.calls.append(OpCall(op, name, arguments, results_of(result)))
+        return result
+
+
+def results_of(result: Any) -> tuple[Any, ...]:
+    """Return what an op returned as a tuple of results, whether that was nothing, one array or several."""
+    return () if result is None else result if isinstance(result, tuple) else (result,)
 
 
 def arrays_in(values: Iterable[Any]) -> Iterator[Any]:
@@ -83,9 +143,9 @@ def _is_real(a: Array) -> bool:
 
 
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply a function to an array, or to each of a list; whatever else there is stays as it is."""
+    """Apply a function to an array, or to each array of a list; return any other value as it is."""
     if isinstance(value, list):
-        return [_each(function, one) for one in value]
+        return [_each(function, item) for item in value]
     return function(value) if _is_array(value) else value
 
 

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from refnet import ops
 from refnet.backend.interface import Backend, nbytes
+from refnet.backend.wrapped import Tapped, arrays_in
 from refnet.bench.timing import Timing, Work, in_rounds
 from refnet.network.plan import IMAGE, Node, Plan
-from refnet.network.walk import RATES, Tapped, Visit, labels_of, walk
+from refnet.network.walk import RATES, Visit, labels_of, walk
 from refnet.terminal.progress import Show
 
 Host = npt.NDArray[Any]
@@ -183,9 +184,9 @@ def amounts(visit: Visit, backend: Backend) -> Amounts:
 
 def _moved(tapped: Tapped) -> int:
     """Sum the bytes of the arrays of all calls since the last time."""
-    arrays = [a for call in tapped.calls for a in (*call.arguments.values(), *call.results) if hasattr(a, "dtype")]
+    arrays = [a for call in tapped.calls for a in arrays_in((*call.arguments.values(), *call.results))]
     tapped.calls.clear()
-    return sum(nbytes(a) for a in arrays)
+    return sum(map(nbytes, arrays))
 
 
 def has_halves(node: Node) -> bool:

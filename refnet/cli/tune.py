@@ -8,6 +8,7 @@ import numpy as np
 
 from refnet import nets
 from refnet.backend.loading import load
+from refnet.backend.powers import Tuning
 from refnet.cli import within
 from refnet.config import configure
 from refnet.errors import ConfigError
@@ -33,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     net = nets.get(arguments.net)
     devices = tuple(arguments.devices.split(",")) if arguments.devices else ()
     backend: Any = load(arguments.backend, columns=2, devices=devices, precision=arguments.precision)
-    if not hasattr(backend, "tune"):
+    tunable: object = backend
+    if not isinstance(tunable, Tuning):
         raise ConfigError(f"backend {arguments.backend} has nothing to tune; --backend triton has")
     config = configure(net=net.name, batch=arguments.batch)
     model = begin(fuse(net.plan(2)), config, backend)
@@ -42,6 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     images = passes.place(model.plan, drawn, backend)
     labels = rng.integers(0, net.outputs, arguments.batch)
     # At a rate of zero the parameters stay as they are, however many steps are timed.
-    path = backend.tune(lambda: cast("None", train_step(model, images, labels, 0.0, 1)), show.say)
+    path = tunable.tune(lambda: cast("None", train_step(model, images, labels, 0.0, 1)), show.say)
     show.say(f"written to {path}, which is read from now on; delete it to go back to the table of this version")
     return 0

@@ -1,11 +1,7 @@
-"""What this machine computes with, and what holds it back.
+"""What this machine computes with, and what slows it down.
 
-A backend that has more to tell than whether it can run has a module ``doctor`` in its package (see
-:func:`module_of`), with
-
-- ``examine()``: what it runs on, ready for JSON;
-- ``throttles(environ)``: what makes it slower than it could be;
-- ``cache()`` and ``fullness()``: the directory in which it keeps machine code (None where it cannot), and how full.
+A backend that has more to tell than whether it can run has the power ``Examinable``
+(:mod:`refnet.backend.powers`).
 """
 
 import os
@@ -13,12 +9,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from refnet.backend.loading import available, load
+from refnet.backend.powers import Doctor, Examinable
+from refnet.backend.wrapped import unwrapped
 from refnet.machine import environment
 from refnet.machine.environment import Throttle
 
@@ -61,35 +57,30 @@ class Examination:
 def examine(environ: Mapping[str, str]) -> Examination:
     """Look at everything."""
     backends = available()
-    modules = {name: module_of(load(name)) for name, reason in backends.items() if reason is None}
-    doctors = {name: module for name, module in modules.items() if module}
+    able = [name for name, reason in backends.items() if reason is None]
+    doctors = {name: doctor for name in able if (doctor := doctor_of(load(name)))}
     throttles = [*environment.throttles(environ), *_denied()]
-    for module in doctors.values():
-        throttles += module.throttles(environ)
+    for doctor in doctors.values():
+        throttles += doctor.throttles(environ)
     return Examination(
         environment.describe() | {"physical cores": environment.physical_cores()},
         backends,
-        {name: module.examine() for name, module in doctors.items()},
-        {name: _cache(module) for name, module in doctors.items()},
+        {name: doctor.examine() for name, doctor in doctors.items()},
+        {name: _cache(doctor) for name, doctor in doctors.items()},
         tuple(_gpus()),
         tuple(throttles),
     )
 
 
-def module_of(backend: Any) -> ModuleType | None:
-    """Find the module ``doctor`` beside the class of a backend; None where it has none."""
-    name = f"{type(backend).__module__}.doctor"
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name in {name, type(backend).__module__}:
-            return None
-        raise
+def doctor_of(backend: object) -> Doctor | None:
+    """Return what a backend describes itself with; None where it has nothing to tell."""
+    inner = unwrapped(backend)
+    return inner.doctor if isinstance(inner, Examinable) else None
 
 
-def _cache(module: ModuleType) -> dict[str, Any] | None:
-    directory = module.cache()
-    return None if directory is None else {"directory": str(directory), **module.fullness()}
+def _cache(doctor: Doctor) -> dict[str, Any] | None:
+    directory = doctor.cache()
+    return None if directory is None else {"directory": str(directory), **(doctor.fullness() or {})}
 
 
 def _denied() -> list[Throttle]:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from refnet.backend.interface import Array, Backend, nbytes
+from refnet.backend.interface import Array, Backend
+from refnet.backend.powers import exchanged_bytes
 from refnet.network.plan import IMAGE, Crossing, Node
 from refnet.randomness import Purpose
 
@@ -141,7 +142,7 @@ def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     backend, here = pass_.backend, node.column
     for name, x, column in zip(node.inputs, inputs, node.sources, strict=True):
         if column != here:
-            pass_.crossings.append(Crossing(node.layer.name, name, column, here, nbytes(x, sent_by=backend)))
+            pass_.crossings.append(Crossing(node.layer.name, name, column, here, exchanged_bytes(x, backend)))
     widths = [x.shape[1] for x in inputs]
 
     def moved(a: Array, source: int, target: int) -> Array:

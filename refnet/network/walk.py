@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from inspect import signature
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,6 @@ from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import LAYERS, Layered, Pass, RandomKey
 from refnet.network.plan import Node, Plan
-from refnet.ops import OPS
 
 Host = npt.NDArray[Any]
 RANDOM_KEY = RandomKey(seed=0, step=1)
@@ -78,39 +74,3 @@ def walk(plan: Plan, backend: Backend, batch: int) -> Iterator[Visit]:
             {letter: backend.to_numpy(a) for letter, a in ran.params.items()},
             rng.standard_normal((batch, *ran.node.shape), np.float32),
         )
-
-
-@dataclass(frozen=True)
-class Called:
-    """One call of an op: its arguments by name, and its results."""
-
-    op: str
-    function: str
-    arguments: Mapping[str, Any]
-    results: tuple[Any, ...]
-
-
-class Tapped:
-    """A backend that notes every call of an op in `calls`."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-        self.calls: list[Called] = []
-        for op in OPS:
-            chapter = import_module(f"refnet.ops.{op}")
-            functions = {name: self._tap(op, name, getattr(chapter, name)) for name in chapter.INTERFACE}
-            setattr(self, op, SimpleNamespace(**functions))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def _tap(self, op: str, name: str, reference: Callable[..., Any]) -> Callable[..., Any]:
-        function, parameters = getattr(getattr(self._backend, op), name), signature(reference)
-
-        def tapped(*args: Any, **kwargs: Any) -> Any:
-            result = function(*args, **kwargs)
-            results = () if result is None else result if isinstance(result, tuple) else (result,)
-            self.calls.append(Called(op, name, parameters.bind(*args, **kwargs).arguments, results))
-            return result
-
-        return tapped

@@ -8,21 +8,8 @@ rule ``f_values``.
 A name ending in an underscore changes its arguments; every other function returns fresh arrays.
 """
 
-from refnet.ops import (
-    augment,
-    conv2d,
-    conv2d_relu,
-    dropout,
-    linear,
-    linear_relu,
-    lrn,
-    maxpool,
-    philox,
-    relu,
-    sgd,
-    softmax_xent,
-    tanh,
-)
+from importlib import import_module
+from types import ModuleType
 
 OPS = (
     "conv2d",
@@ -40,19 +27,11 @@ OPS = (
     "philox",
 )
 
-__all__ = [
-    "OPS",
-    "augment",
-    "conv2d",
-    "conv2d_relu",
-    "dropout",
-    "linear",
-    "linear_relu",
-    "lrn",
-    "maxpool",
-    "philox",
-    "relu",
-    "sgd",
-    "softmax_xent",
-    "tanh",
-]
+
+def chapter(op: str) -> ModuleType:
+    """Return the chapter of an op: the module of its name."""
+    return import_module(f"{__name__}.{op}")
+
+
+for _op in OPS:
+    chapter(_op)  # so that each is an attribute of this package

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.config import DEFAULTS, Config
-from refnet.data.dataset import Dataset
-from refnet.data.fingerprint import fingerprint
+from refnet.data import Dataset, fingerprint
 from refnet.errors import ConfigError, DataError
 from refnet.terminal.printable import printable
 from refnet.training.schedule import Rate

@@ -1,6 +1,5 @@
 """Run one call on a backend and hold it to its chapter."""
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from refnet.backend.powers import Threads, precision_of
+from refnet.backend.wrapped import unwrapped
 from refnet.testing import bounds
 from refnet.testing.call import Array, Call, Values, laid_out
 from refnet.testing.cases import Case, case_of
 from refnet.testing.cases._case import Given
-from refnet.testing.memory import Guards, module_of, poisoned
+from refnet.testing.memory import Guards, allocator_of, poisoned
 
 ATTEMPTS = 100
 
@@ -100,7 +101,7 @@ def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> dict[str, fl
     with quiet(call):
         expected = reference(case, call, problem.given, np.float32)
         given64 = {name: converted(value, np.float64) for name, value in problem.given.items()}
-        precision = getattr(backend, "precision", "ieee")
+        precision = precision_of(backend)
         allowed = case.allowed(given64, call.options, problem.expected, precision) if case.allowed else ()
     worst = dict.fromkeys(case.results, 0.0)
     for i, (name, y, y32, y64) in enumerate(zip(case.results, results, expected, problem.expected, strict=True)):
@@ -119,15 +120,16 @@ def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> dict[str, fl
 
 
 def repeat(backend: Any, problem: Problem) -> None:
-    """T3: fail unless a second run gives the same bits, as does one thread or two where Numba lets us choose."""
+    """T3: fail unless a second run gives the same bits, and one thread the bits of two where they can be chosen."""
     first = run(backend, problem)
     _same_bits(first, run(backend, problem), f"the second time {problem.where(backend)}")
-    if numba := sys.modules.get("numba"):
-        before = numba.get_num_threads()
-        for threads in range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1):
-            numba.set_num_threads(threads)
+    inner = unwrapped(backend)
+    if isinstance(inner, Threads):
+        before = inner.threads
+        for threads in range(1, min(2, inner.max_threads) + 1):
+            inner.set_threads(threads)
             _same_bits(first, run(backend, problem), f"with {threads} threads {problem.where(backend)}")
-        numba.set_num_threads(before)
+        inner.set_threads(before)
 
 
 def compete(backend: Any, case: Case, kind: str, seed: int) -> None:
@@ -165,8 +167,9 @@ def _same_bits(first: Sequence[Any], second: Sequence[Any], where: str) -> None:
 
 def _allocated_by_empty(backend: Any, guards: Guards, case: Case, where: str) -> None:
     """Fail where a backend has a module for its memory and did not use it: then poison proves nothing."""
-    if module_of(backend) and len(case.results) > len(case.changes):
-        assert guards.count, f"nothing was allocated through {module_of(backend).__name__}.empty: {where}"
+    allocator = allocator_of(backend)
+    if allocator and len(case.results) > len(case.changes):
+        assert guards.count, f"nothing was allocated through {allocator.__name__}.empty: {where}"
 
 
 def _arguments_kept(backend: Any, problem: Problem, there: Given) -> None:

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from refnet.backend.interface import Backend
+from refnet.backend.wrapped import Tapped
 from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
-from refnet.network.walk import RANDOM_KEY, RATES, Tapped, images_of, labels_of, walk
+from refnet.network.walk import RANDOM_KEY, RATES, images_of, labels_of, walk
 from refnet.terminal.progress import Show
 from refnet.testing import agreement
 from refnet.testing.agreement import Problem

@@ -4,17 +4,14 @@ It computes nothing of its own. A program that runs on it has shown that it touc
 and that it never mixes the columns: an array remembers where it lives, and ops refuse to combine two places.
 """
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from refnet import ops
 from refnet.backend.reference import NumpyBackend
-from refnet.backend.wrapped import arrays_in
+from refnet.backend.wrapped import Wrapped, arrays_in
 
 
 class LoopArray:
@@ -44,21 +41,27 @@ class LoopArray:
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __neg__ = _refuse
 
 
-class LoopbackBackend:
-    """NumPy's results in another backend's clothes. Any device name is accepted: there is one memory."""
+class LoopbackBackend(Wrapped):
+    """The reference behind ``LoopArray``. Any device name is accepted: there is one memory."""
 
     name = "loopback"
 
     def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:  # noqa: ARG002
-        self.columns = columns
+        super().__init__(NumpyBackend(columns))
         self.devices = tuple(devices)
-        self._numpy = NumpyBackend(columns)
-        for op in ops.OPS:
-            setattr(self, op, _behind_loop(getattr(ops, op)))
+
+    def around(self, _op: str, _name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call with the hidden arrays, and hide those that are returned in the column of the arguments."""
+        arrays = list(arrays_in(arguments.values()))
+        column = _column_of(arrays) if arrays else 0
+        result = function(**{name: _reveal_arrays(value) for name, value in arguments.items()})
+        if isinstance(result, tuple):
+            return tuple(None if array is None else LoopArray(array, column) for array in result)
+        return None if result is None else LoopArray(result, column)
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> LoopArray:
         """Copy a host array to the column."""
-        return LoopArray(self._numpy.asarray(a), column)
+        return LoopArray(self.inner.asarray(a), column)
 
     def to_numpy(self, a: LoopArray) -> npt.NDArray[Any]:
         """Copy an array to the host."""
@@ -70,37 +73,18 @@ class LoopbackBackend:
 
     def concat(self, parts: Sequence[LoopArray]) -> LoopArray:
         """Join arrays of one column along their channels."""
-        return LoopArray(self._numpy.concat([_reveal(part) for part in parts]), _column_of(parts))
+        return LoopArray(self.inner.concat([_reveal(part) for part in parts]), _column_of(parts))
 
     def split(self, a: LoopArray, widths: Sequence[int]) -> list[LoopArray]:
         """Undo ``concat``."""
-        return [LoopArray(part, a._column) for part in self._numpy.split(_reveal(a), widths)]  # noqa: SLF001
+        return [LoopArray(part, a._column) for part in self.inner.split(_reveal(a), widths)]  # noqa: SLF001
 
     def add(self, a: LoopArray, b: LoopArray) -> LoopArray:
         """Add two gradients of one column."""
-        return LoopArray(self._numpy.add(_reveal(a), _reveal(b)), _column_of((a, b)))
+        return LoopArray(self.inner.add(_reveal(a), _reveal(b)), _column_of((a, b)))
 
     def synchronize(self) -> None:
         """Nothing runs behind the caller's back."""
-
-
-def _behind_loop(chapter: ModuleType) -> SimpleNamespace:
-    return SimpleNamespace(**{name: _wrap(getattr(chapter, name)) for name in chapter.INTERFACE})
-
-
-def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        hidden = [_reveal_arrays(value) for value in args]
-        hidden_by_name = {key: _reveal_arrays(value) for key, value in kwargs.items()}
-        arrays = list(arrays_in((*args, *kwargs.values())))
-        column = _column_of(arrays) if arrays else 0
-        result = function(*hidden, **hidden_by_name)
-        if isinstance(result, tuple):
-            return tuple(None if array is None else LoopArray(array, column) for array in result)
-        return None if result is None else LoopArray(result, column)
-
-    return wrapped
 
 
 def _reveal(a: object) -> npt.NDArray[Any]:

@@ -1,29 +1,32 @@
 """Poisoned memory and guard bands: what a kernel fails to write, or writes beside its arrays, is seen.
 
-A backend allocates through the ``empty`` of its own module ``_memory``, or of the module it names as ``memory``. While
-an op runs, that function hands out arrays full of NaN (integers: the largest) that lie inside larger ones. The
-reference has no such module; for it, and for a backend that wraps it, NumPy's own ``empty`` is poisoned instead.
+A backend with the power ``Memory`` allocates through the ``empty`` of its module ``memory``. While an op runs, that
+function returns arrays full of NaN (integers: the largest) inside larger ones. For a backend without such a module,
+such as the reference and what wraps it, NumPy's own ``empty`` is poisoned instead.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import prod
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
+from refnet.backend.powers import Memory
+from refnet.backend.wrapped import unwrapped
 from refnet.testing.bounds import bit_equal
 from refnet.testing.call import Array, filler
 
 BAND = 64  # elements on either side; a multiple of what any allocator aligns to, so that `empty` stays aligned
 
 
-def module_of(backend: Any) -> Any:
-    """Find the module that allocates for a backend; None for the reference and what wraps it."""
-    return getattr(backend, "memory", None) or sys.modules.get(f"{type(backend).__module__}._memory")
+def allocator_of(backend: object) -> ModuleType | None:
+    """Return the module that allocates for a backend; None where it names none."""
+    inner = unwrapped(backend)
+    return inner.memory if isinstance(inner, Memory) else None
 
 
 class Guards:
@@ -76,7 +79,7 @@ def poisoned(backend: Any) -> Iterator[Guards]:
     """Poison what the backend allocates; yields the guards of what it did allocate."""
     guards = Guards(backend)
     with ExitStack() as patches:
-        if module := module_of(backend):
+        if module := allocator_of(backend):
             patches.enter_context(patch.object(module, "empty", partial(guards.empty, module.empty)))
         else:
             for name in ("empty", "empty_like"):

@@ -1,18 +1,17 @@
-"""A backend with one function replaced by a mutant: what the suite must reject."""
+"""The reference with one function replaced by a mutant: what the suite must reject."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from refnet.backend.reference import NumpyBackend
+from refnet.backend.wrapped import Wrapped
 from refnet.testing.cases import Case
 
 
-class Mutated(NumpyBackend):
-    """The reference, but for one function."""
+class Mutated(Wrapped):
+    """The reference, except for one function."""
 
     def __init__(self, case: Case, mutant: Callable[..., Any]) -> None:
-        super().__init__()
-        self.name = f"numpy with another {case}"
-        functions = {name: getattr(case.chapter, name) for name in case.chapter.INTERFACE}
-        setattr(self, case.op, SimpleNamespace(**{**functions, case.function: mutant}))
+        super().__init__(NumpyBackend())
+        self.name = f"{self.inner.name} with another {case}"
+        setattr(getattr(self, case.op), case.function, mutant)

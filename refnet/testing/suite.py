@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refnet.backend.powers import EXACT_PRODUCTS, precision_of
 from refnet.backend.wrapped import Checked
 from refnet.errors import RefnetError, ShapeError
 from refnet.testing import agreement
@@ -54,7 +55,7 @@ def test_no_worse_than_numpy(backend: Any, case: Case, kind: str, seed: int) -> 
 
     Products in tf32 are worse, by what T1 allows them; for them there is nothing to show here.
     """
-    if getattr(backend, "precision", "ieee") == "ieee":
+    if precision_of(backend) == EXACT_PRODUCTS:
         agreement.compete(backend, case, kind, seed)
 
 

@@ -12,7 +12,7 @@ from refnet.backend.loading import load
 from refnet.config import configure
 from refnet.data.crops import centre
 from refnet.data.dataset import Labels
-from refnet.machine.doctor import module_of
+from refnet.machine.doctor import doctor_of
 from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -61,8 +61,8 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
     """
     began = time.monotonic()
     backend = load(name, columns=max(net.recipe["columns"] for net in nets))
-    module = module_of(backend)
-    before = module.fullness() if module else None
+    doctor = doctor_of(backend)
+    before = doctor.fullness() if doctor else None
     with show.task("warming up", 2 * len(nets)) as advance:
         for done, net in enumerate(nets):
             plan = fuse(net.plan(net.recipe["columns"]))
@@ -77,15 +77,15 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             tape = passes.forward(plan, model.params, images, backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))
             backend.synchronize()
-    after = module.fullness() if module else None
+    after = doctor.fullness() if doctor else None
     held = after["functions"] if after else 0
     return Warmth(
         backend.name,
         time.monotonic() - began,
         held - before["functions"] if before else 0,
         held,
-        str(module.cache()) if module and after else None,
-        module is not None,
+        str(doctor.cache()) if doctor and after else None,
+        doctor is not None,
     )
 
 

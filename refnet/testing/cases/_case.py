@@ -3,13 +3,16 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from hypothesis import strategies as st
 
+from refnet.backend.wrapped import results_of
+from refnet.ops import chapter
 from refnet.testing.call import KINDS, LAYOUTS, Call, Options, Sizes, Values
+from refnet.testing.gradients import Differentiable
 from refnet.testing.strategies import Geometry
 
 Given: TypeAlias = dict[str, Any]
@@ -43,6 +46,9 @@ class Case:
         Wrong implementations, by what is wrong with them, which the agreement tests must reject.
     listed
         How many arrays there are in each of its arguments, where those are lists; `make` gives them one by one.
+    differentiable
+        For a backward function, ``differentiable(sizes, options, rng)``: the op at inputs where finite differences can
+        measure its gradients.
     refusals
         Arguments, with shapes in place of arrays, that the shape rule must refuse, by what the message says.
     """
@@ -60,6 +66,7 @@ class Case:
     special: bool = True
     changes: tuple[str, ...] = ()
     listed: int = 0
+    differentiable: Callable[[Sizes, Options, np.random.Generator], Differentiable] | None = None
     refusals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -68,7 +75,7 @@ class Case:
     @property
     def chapter(self) -> ModuleType:
         """The op's definition."""
-        return import_module(f"refnet.ops.{self.op}")
+        return chapter(self.op)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -99,6 +106,5 @@ class Case:
 
     def outcome(self, function: Callable[..., Any], given: Given, options: Options) -> tuple[Any, ...]:
         """Call a function: its results and the arguments it changes, in the order of `results`."""
-        result = function(*self.arguments(given), **options)
-        returned = () if result is None else result if isinstance(result, tuple) else (result,)
-        return (*returned, *(given[name] for name in self.changes))
+        results = results_of(function(*self.arguments(given), **options))
+        return (*results, *(given[name] for name in self.changes))

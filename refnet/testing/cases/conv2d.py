@@ -9,6 +9,7 @@ from refnet.ops import conv2d
 from refnet.testing.bounds import data_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import LINEAR, Differentiable, short
 from refnet.testing.strategies import Geometry, shape, sliding
 
 
@@ -107,6 +108,19 @@ def _backward_geometry(draw: st.DrawFn) -> Geometry:
 X, W, B = (2, 3, 5, 9), (4, 3, 2, 2), (4,)
 FLAT = {"stride": 1, "pad": 0}
 
+
+def differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) -> Differentiable:
+    """Return the op with inputs of 16 bits, so that sums of products are exact in float64."""
+    inputs = tuple(short(rng, *shape(sizes, letters)) for letters in ("NCHW", "KCRS", "K"))
+    window = {name: options[name] for name in ("stride", "pad", "ceil")}
+    return Differentiable(
+        lambda x, w, b: conv2d.forward(x, w, b, **window),
+        inputs,
+        lambda backward, dy, x, w, _b: backward(dy, x, w, **window),
+        LINEAR,
+    )
+
+
 CASES = (
     Case(
         "conv2d",
@@ -158,6 +172,7 @@ CASES = (
             {"N": 3, "C": 11, "K": 131, "H": 8, "W": 6, "P": 6, "Q": 6, "R": 5, "S": 3},
             {"stride": 1, "pad": 1, "ceil": False, "need_dx": True},
         ),
+        differentiable=differentiable,
         mutants={
             "window shifted by one": lambda dy, x, w, **options: conv2d.backward(dy, _shifted(x), w, **options),
             "last tap forgotten": _last_tap_forgotten,

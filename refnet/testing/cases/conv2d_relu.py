@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from refnet.ops import conv2d, relu
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases import conv2d as plain
 from refnet.testing.cases._case import Given
+from refnet.testing.gradients import Differentiable
 from refnet.testing.strategies import shape
 
 Function = Callable[..., Any]
@@ -44,6 +47,21 @@ def _backward_allowed(given: Given, options: Options, expected: tuple[Any, ...],
     return plain.backward_allowed({"dy": through, "x": given["x"], "w": given["w"]}, options, expected, precision)
 
 
+def rectified_problem(plain: Differentiable) -> Differentiable:
+    """Put ReLU after sums of products. With inputs of quarters and biases of odd 32nds no sum comes near its kink."""
+    x, w, b = plain.inputs
+
+    def f(x: Array, w: Array, b: Array) -> Array:
+        y: Array = relu.forward(plain.f(x, w, b))
+        return y
+
+    def pull(backward: Function, dy: Array, x: Array, w: Array, b: Array) -> Any:
+        return plain.pull(lambda dy, *others, **options: backward(dy, f(x, w, b), *others, **options), dy, x, w, b)
+
+    inputs = np.round(4 * x) / 4, np.round(4 * w) / 4, np.round(16 * b) / 16 + 1 / 32
+    return Differentiable(f, inputs, pull, plain.tolerance)
+
+
 _FORWARD, _BACKWARD = plain.CASES
 
 CASES = (
@@ -64,6 +82,7 @@ CASES = (
         op="conv2d_relu",
         make=with_output(_BACKWARD.make, "NKPQ"),
         allowed=_backward_allowed,
+        differentiable=lambda *drawn: rectified_problem(plain.differentiable(*drawn)),
         mutants={
             "ReLU forgotten": lambda dy, _y, x, w, **options: conv2d.backward(dy, x, w, **options),
             "multiplied by y": lambda dy, y, x, w, **options: conv2d.backward(dy * y, x, w, **options),

@@ -10,6 +10,7 @@ from refnet.ops import dropout
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
 from refnet.testing.cases.philox import nine_rounds
+from refnet.testing.gradients import LINEAR, Differentiable, spread
 from refnet.testing.strategies import Geometry, counters, keys, shape, shapes
 
 
@@ -59,6 +60,16 @@ def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"dy" if name == "x" else name: value for name, value in arguments.items()}
 
 
+def _differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) -> Differentiable:
+    x = spread(rng, *shape(sizes, "NCHW"))
+    return Differentiable(
+        lambda x: dropout.forward(x, **options),
+        (x,),
+        lambda backward, dy, _x: [backward(dy, **options)],
+        LINEAR,
+    )
+
+
 CASES = (
     Case(
         "dropout",
@@ -77,6 +88,7 @@ CASES = (
         _argument("dy"),
         results=("dx",),
         exact="always",
+        differentiable=_differentiable,
         mutants=MUTANTS,
         refusals={message: _renamed(arguments) for message, arguments in REFUSALS.items()},
     ),

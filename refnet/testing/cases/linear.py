@@ -8,6 +8,7 @@ from refnet.ops import linear
 from refnet.testing.bounds import data_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import LINEAR, Differentiable, short
 from refnet.testing.strategies import Geometry, dense, shape
 
 
@@ -68,6 +69,18 @@ def _last_output_forgotten(dy: Array, x: Array, w: Array) -> tuple[Array, ...]:
 
 ROOMY: Geometry = ({"N": 131, "D": 131, "K": 31}, {})
 
+
+def differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
+    """Return the op with inputs of 16 bits, so that sums of products are exact in float64."""
+    x = short(rng, *_x_shape(sizes))
+    return Differentiable(
+        linear.forward,
+        (x, short(rng, *shape(sizes, "KD")), short(rng, *shape(sizes, "K"))),
+        lambda backward, dy, x, w, _b: backward(dy, x, w),
+        LINEAR,
+    )
+
+
 CASES = (
     Case(
         "linear",
@@ -99,6 +112,7 @@ CASES = (
         exact="integers",
         allowed=backward_allowed,
         roomy=ROOMY,
+        differentiable=differentiable,
         mutants={
             "last output left out of dx": _last_output_forgotten,
             "last sample left out of dw": _last_sample_forgotten,

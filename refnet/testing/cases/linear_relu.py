@@ -7,7 +7,7 @@ from refnet.ops import linear, relu
 from refnet.testing.call import Options
 from refnet.testing.cases import linear as plain
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.cases.conv2d_relu import rectified, through_relu, with_output
+from refnet.testing.cases.conv2d_relu import rectified, rectified_problem, through_relu, with_output
 
 
 def _forward_allowed(given: Given, options: Options, _expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
@@ -37,6 +37,7 @@ CASES: tuple[Case, ...] = (
         op="linear_relu",
         make=with_output(_BACKWARD.make, "NK"),
         allowed=_backward_allowed,
+        differentiable=lambda *drawn: rectified_problem(plain.differentiable(*drawn)),
         mutants={
             "ReLU forgotten": lambda dy, _y, x, w: linear.backward(dy, x, w),
             "multiplied by y": lambda dy, y, x, w: linear.backward(dy * y, x, w),

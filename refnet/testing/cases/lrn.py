@@ -9,6 +9,7 @@ from refnet.ops import lrn
 from refnet.testing.bounds import EPS, relative_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import CURVED, Differentiable, spread
 from refnet.testing.strategies import Geometry, distinct, shape
 
 
@@ -81,6 +82,17 @@ PAPER = {"n": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75}
 ROOMY = ({"N": 3, "C": 13, "H": 5, "W": 7}, {"n": 5, "k": 2.0, "alpha": 1.0, "beta": 0.75})
 X = (2, 3, 5, 7)
 
+
+def _differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) -> Differentiable:
+    x = spread(rng, *shape(sizes, "NCHW"))
+    return Differentiable(
+        lambda x: lrn.forward(x, **options)[0],
+        (x,),
+        lambda backward, dy, x: [backward(dy, x, *lrn.forward(x, **options), **options)],
+        CURVED,
+    )
+
+
 CASES = (
     Case(
         "lrn",
@@ -116,6 +128,7 @@ CASES = (
         exact="never",
         allowed=_backward_allowed,
         roomy=ROOMY,
+        differentiable=_differentiable,
         mutants={
             "the 2 in 2 alpha beta forgotten": _two_forgotten,
             "beta forgotten": _beta_forgotten,

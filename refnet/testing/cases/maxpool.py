@@ -1,5 +1,6 @@
 """Cases of :mod:`refnet.ops.maxpool`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from refnet.ops import maxpool
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import LINEAR, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, sliding
 
 
@@ -79,6 +81,17 @@ def _backward_geometry(draw: st.DrawFn) -> Geometry:
 
 X = (2, 3, 7, 9)
 
+
+def _differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) -> Differentiable:
+    x = spread(rng, *shape(sizes, "NCHW"))
+    window = {name: options[name] for name in ("size", "stride", "ceil")}
+
+    def pull(backward: Callable[..., Any], dy: Array, x: Array) -> list[Array]:
+        return [backward(dy, maxpool.forward(x, **window)[1], x_shape=x.shape, **window)]
+
+    return Differentiable(lambda x: maxpool.forward(x, **window)[0], (x,), pull, LINEAR)
+
+
 CASES = (
     Case(
         "maxpool",
@@ -110,6 +123,7 @@ CASES = (
         results=("dx",),
         exact="always",
         zeros=0.99,
+        differentiable=_differentiable,
         mutants={
             "overwrite instead of accumulate": _overwritten,
             "positions column by column": _position_transposed,

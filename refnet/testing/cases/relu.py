@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from refnet.ops import relu
 from refnet.testing.call import Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import LINEAR, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, shapes
 
 
@@ -20,6 +21,11 @@ def _backward_arguments(sizes: Sizes, _options: Options, values: Values) -> Give
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
     return draw(shapes()), {}
+
+
+def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
+    x = spread(rng, *shape(sizes, "NCHW"))
+    return Differentiable(relu.forward, (x,), lambda backward, dy, x: [backward(dy, relu.forward(x))], LINEAR)
 
 
 CASES = (
@@ -43,6 +49,7 @@ CASES = (
         _backward_arguments,
         results=("dx",),
         exact="always",
+        differentiable=_differentiable,
         mutants={
             "slope 1 at zero": lambda dy, y: np.where(y < 0, dy.dtype.type(0), dy),
             "NaN of y stops the gradient": lambda dy, y: np.where(y > 0, dy, dy.dtype.type(0)),

@@ -9,6 +9,7 @@ from refnet.ops import softmax_xent
 from refnet.testing.bounds import U, relative_bound, softmax_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import CURVED, Differentiable, spread
 from refnet.testing.strategies import LENGTHS, Geometry, distinct, shape
 
 
@@ -67,6 +68,17 @@ def _geometry(draw: st.DrawFn, spreads: tuple[int, ...]) -> Geometry:
 
 ROOMY: Geometry = ({"N": 31, "K": 19, "spread": 3}, {})
 
+
+def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
+    labels = rng.integers(0, sizes["K"], sizes["N"])
+    return Differentiable(
+        lambda z: softmax_xent.forward(z, labels)[0],
+        (spread(rng, *shape(sizes, "NK")),),
+        lambda backward, dy, z: [dy * backward(softmax_xent.forward(z, labels)[1], labels)],
+        CURVED,
+    )
+
+
 CASES = (
     Case(
         "softmax_xent",
@@ -98,6 +110,7 @@ CASES = (
         exact="never",
         allowed=_backward_allowed,
         roomy=ROOMY,
+        differentiable=_differentiable,
         mutants={
             "not divided by N": lambda p, labels: softmax_xent.backward(p, labels) * p.dtype.type(len(labels)),
             "labels off by one": lambda p, labels: softmax_xent.backward(p, _next_label(labels, p)),

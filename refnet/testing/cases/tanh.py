@@ -9,6 +9,7 @@ from refnet.ops import tanh
 from refnet.testing.bounds import relative_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
+from refnet.testing.gradients import CURVED, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, shapes
 
 
@@ -45,6 +46,12 @@ def _geometry(draw: st.DrawFn) -> Geometry:
 
 ROOMY: Geometry = ({"N": 7, "C": 131, "percent": 100}, {})
 
+
+def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
+    x = spread(rng, *shape(sizes, "NCHW"))
+    return Differentiable(tanh.forward, (x,), lambda backward, dy, x: [backward(dy, tanh.forward(x))], CURVED)
+
+
 CASES = (
     Case(
         "tanh",
@@ -70,6 +77,7 @@ CASES = (
         exact="never",
         allowed=_backward_allowed,
         roomy=ROOMY,
+        differentiable=_differentiable,
         mutants={
             "square forgotten": lambda dy, y: dy * (1 - y),
             "1 - y², which cancels near 1": lambda dy, y: dy * (1 - y * y),

@@ -1,0 +1,131 @@
+"""What only some backends can do: a Protocol for each power.
+
+A backend has a power if it has the attributes and methods of its Protocol: ``isinstance(unwrapped(backend), Tuning)``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+from refnet.backend.interface import Array, nbytes
+from refnet.backend.wrapped import unwrapped
+
+EXACT_PRODUCTS = "ieee"
+
+
+@runtime_checkable
+class Precision(Protocol):
+    """Matrix products may round their factors.
+
+    Attributes
+    ----------
+    precision
+        ``ieee`` (float32, not rounded), ``tf32x3`` (three TF32 products) or ``tf32``.
+    """
+
+    precision: str
+
+
+@runtime_checkable
+class Exchange(Protocol):
+    """Arrays may be converted on their way between columns.
+
+    Attributes
+    ----------
+    exchange_itemsize
+        Bytes of a number on its way.
+    """
+
+    @property
+    def exchange_itemsize(self) -> int:
+        """Bytes of a number on its way."""
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """All arrays are allocated by one function, which the conformance suite replaces.
+
+    Attributes
+    ----------
+    memory
+        A module with that function, ``empty(shape, dtype, ...)``.
+    """
+
+    memory: ModuleType
+
+
+@runtime_checkable
+class Threads(Protocol):
+    """The number of threads can be changed between calls. Results must have the same bits for any number."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads run the ops."""
+
+    @property
+    def max_threads(self) -> int:
+        """How many there can be."""
+
+    def set_threads(self, count: int) -> None:
+        """Run the ops on so many threads from now on."""
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A training step can be recorded once and then repeated."""
+
+    def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
+        """Return the two halves of a training step as functions that record at their first call and then repeat."""
+
+
+@runtime_checkable
+class Tuning(Protocol):
+    """Kernels can be fitted to the device."""
+
+    def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
+        """Choose the configurations with which a training step is fastest; return the file in which they are kept."""
+
+
+class Doctor(Protocol):
+    """What ``refnet doctor`` and ``refnet warmup`` ask of a backend; a module with these functions will do."""
+
+    def examine(self) -> dict[str, Any]:
+        """Describe what the backend runs on, ready for JSON."""
+
+    def throttles(self, environ: Mapping[str, str]) -> Sequence[Any]:
+        """List what makes the backend slower than it could be, each a :class:`refnet.machine.environment.Throttle`."""
+
+    def cache(self) -> Path | None:
+        """Return the folder in which machine code is kept between runs; None where it cannot be."""
+
+    def fullness(self) -> dict[str, int] | None:
+        """Return how many functions that folder holds, their bytes, and the bytes that are free; None without one."""
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A backend can describe what it runs on.
+
+    Attributes
+    ----------
+    doctor
+        Where to ask.
+    """
+
+    @property
+    def doctor(self) -> Doctor:
+        """Where to ask."""
+
+
+def precision_of(backend: object) -> str:
+    """Return how a backend's matrix products round their factors."""
+    inner = unwrapped(backend)
+    return inner.precision if isinstance(inner, Precision) else EXACT_PRODUCTS
+
+
+def exchanged_bytes(a: Array, backend: object) -> int:
+    """Return the bytes of an array's numbers on their way between the columns of a backend."""
+    inner = unwrapped(backend)
+    return prod(a.shape) * inner.exchange_itemsize if isinstance(inner, Exchange) else nbytes(a)
