@@ -1,5 +1,7 @@
 """Finding a backend, holding it to the interface, and the two that are made to refuse: Checked and loopback."""
 
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import pytest
 
 from refnet.backend import loading as registry
 from refnet.backend.interface import METHODS, nbytes
-from refnet.backend.loading import available, load, verify
+from refnet.backend.loading import available, installed, load, verify
 from refnet.backend.powers import (
     Examinable,
     Exchange,
@@ -35,7 +37,9 @@ def register(monkeypatch, **factories):
             raise factory
         return factory
 
-    points = {name: SimpleNamespace(load=lambda f=factory: load_or_raise(f)) for name, factory in factories.items()}
+    points = {
+        name: SimpleNamespace(load=lambda f=factory: load_or_raise(f), dist=None) for name, factory in factories.items()
+    }
     installed = registry._entry_points()
     monkeypatch.setattr(registry, "_entry_points", lambda: {**installed, **points})
 
@@ -76,9 +80,16 @@ class TestLoad:
             load("nunpy")
 
     def test_unknown_and_like_nothing(self):
-        with pytest.raises(BackendUnavailableError, match=r"loopback, .*numpy.*; install the package") as caught:
+        with pytest.raises(BackendUnavailableError, match=r"numba, numpy.*; install the package") as caught:
             load("xyz")
         assert caught.value.exit_code == 6
+
+    def test_one_for_tests_is_loaded_and_never_named(self):
+        assert load("loopback").name == "loopback"
+        assert "loopback" not in {**installed(), **available()}
+        with pytest.raises(BackendUnavailableError) as caught:
+            load("loopbac")
+        assert "loopback" not in str(caught.value)
 
     def test_unavailable(self, monkeypatch):
         register(monkeypatch, broken=ImportError("No module named 'cupy'"))
@@ -100,9 +111,23 @@ class TestLoad:
         register(monkeypatch, broken=ImportError("no GPU"), differs=Differs)
         reasons = available()
         assert reasons["numpy"] is None
-        assert reasons["loopback"] is None
         assert "no GPU" in reasons["broken"]
         assert "it has no op relu" in reasons["differs"]
+
+    def test_installed_names_what_is_missing(self, monkeypatch):
+        needs = ["numpy", "no-such-cupy>=3,<4", 'no-such-torch>=2 ; extra == "gpu"', "no_such.one; extra=='gpu'"]
+        package = SimpleNamespace(name="refnet-gpu", requires=[*needs, 'numpy>=1; extra == "gpu"'])
+        points = {name: SimpleNamespace(dist=package) for name in ("gpu", "other")}
+        monkeypatch.setattr(registry, "_entry_points", lambda: points)
+        missing = "backend gpu needs no-such-torch and no_such.one; pip install 'refnet-gpu[gpu]'"
+        assert installed() == {"gpu": missing, "other": None}
+
+    def test_listing_imports_none_of_them(self):
+        listed = "from refnet.backend import installed; import sys; print(*installed()); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True)
+        names, modules = done.stdout.splitlines()
+        assert {"numba", "numpy", "triton"} <= set(names.split())
+        assert {"numba", "torch", "triton", "refnet_numba", "refnet_triton"}.isdisjoint(modules.split())
 
     def test_one_that_differs_is_refused_with_every_difference(self, monkeypatch):
         register(monkeypatch, differs=Differs)

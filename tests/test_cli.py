@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import refnet
 from refnet import cli
+from refnet.backend import loading as registry
 from refnet.cli import COMMANDS, EXIT_CODES, main
 from refnet.errors import DataError, RefnetError
 from refnet.runs.metrics import Metrics
@@ -121,7 +123,21 @@ def test_python_m_refnet_is_refnet():
 def test_backends(refnet_):
     code, out, err = refnet_("backends")
     assert (code, err) == (0, "")
-    assert "numpy      ready\n" in out
+    assert "numpy      installed\n" in out
+    assert "loopback" not in out
+
+
+def test_backends_checked(refnet_, monkeypatch):
+    def absent():
+        raise ImportError("no such library")
+
+    installed = registry._entry_points()
+    points = {name: installed[name] for name in ("numba", "numpy")} | {"lame": SimpleNamespace(load=absent, dist=None)}
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    code, out, err = refnet_("backends", "--check")
+    assert (code, err) == (0, "")
+    assert out == "lame       backend lame cannot run here: no such library\nnumba      ready\nnumpy      ready\n"
+    assert "lame       installed\n" in refnet_("backends")[1]
 
 
 def test_backends_json(refnet_):

@@ -1,6 +1,8 @@
 """Tests of what tests: every comparison rejects what is wrong, every mutant is found out, every draw keeps its word."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import arrays_in
 from refnet.ops import OPS, relu
-from refnet.testing import agreement, bounds, strategies
+from refnet.testing import agreement, bounds, strategies, suite
 from refnet.testing.bounds import EPS, TINY, U
 from refnet.testing.call import LAYOUTS, Call, Values, laid_out
 from refnet.testing.cases import CASES, case_of
@@ -365,6 +367,15 @@ def test_a_backend_that_cannot_load_ends_the_run():
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--backend nunpy: backend nunpy is not known" in run.stderr
     assert "did you mean numpy?" in run.stderr
+
+
+def test_every_backend_that_can_run_is_checked_where_none_is_named(tmp_path):
+    shutil.copy(suite.__file__, tmp_path / "test_suite.py")
+    command = [sys.executable, "-m", "pytest", "-p", "refnet.testing.plugin", "--collect-only", "-q", "-k", "same_bits"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+    names = set(re.findall(r"\[(\w+)-relu\.forward\]", run.stdout))
+    assert {"numba", "numpy"} <= names <= {"numba", "numpy", "triton"}
 
 
 def test_loopback_needs_no_hypothesis():

@@ -1,13 +1,15 @@
 """How a backend is found by its name, loaded, and compared with the reference's interface.
 
 A package registers a factory, ``factory(columns=..., devices=..., threads=...)``, under the entry-point group
-``refnet.backends``. Further parameters of the factory are options of its own, which ``load`` passes on.
+``refnet.backends``. Further parameters of the factory are options of its own, which ``load`` passes on. What the
+backend needs beyond its package is listed in the package's extra of the backend's name, such as ``refnet[triton]``.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any, cast
 
 from refnet.backend.interface import METHODS, Backend
@@ -16,7 +18,9 @@ from refnet.errors import BackendUnavailableError, ConfigError, RefnetError
 from refnet.ops import OPS, chapter
 
 GROUP = "refnet.backends"
+UNLISTED_GROUP = "refnet.backends.unlisted"  # loaded by name like the others, and named by no list: for tests
 AUTO = ("numba", "numpy")  # the fastest first
+NEED = re.compile(r"([\w.-]+).*;.*\bextra\s*==\s*[\"'](?P<extra>[\w.-]+)[\"']")  # torch>=2.11; extra == "triton"
 
 
 def load(
@@ -58,17 +62,18 @@ def load(
         raise ConfigError(
             f"--devices names {len(devices)} devices for {columns} columns; name one for all, or one for each column"
         )
-    found = _entry_points()
+    listed = _entry_points()
     if name == "auto":
-        name = next(candidate for candidate in AUTO if candidate in found)
-    if name not in found:
-        nearest = get_close_matches(name, found, n=1)
+        name = next(candidate for candidate in AUTO if candidate in listed)
+    point = listed.get(name) or _unlisted().get(name)
+    if point is None:
+        nearest = get_close_matches(name, listed, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else "install the package that provides it"
         raise BackendUnavailableError(
-            f"backend {name} is not known; there are auto, {', '.join(sorted(found))}; {hint}"
+            f"backend {name} is not known; there are auto, {', '.join(sorted(listed))}; {hint}"
         )
     try:
-        factory = found[name].load()
+        factory = point.load()
         chosen = {option: value for option, value in options.items() if value is not None}
         _check_options(name, factory, chosen)
         backend = factory(columns=columns, devices=devices, threads=threads, **chosen)
@@ -90,8 +95,16 @@ def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str,
             raise ConfigError(f"backend {name} has no {shown}; leave it out, or name a --backend that has it")
 
 
+def installed() -> dict[str, str | None]:
+    """Return every listed backend, with None if the packages it needs are installed, and otherwise what is missing.
+
+    No backend is imported; whether one can run here, only ``available`` says.
+    """
+    return {name: _missing(name, point.dist) for name, point in sorted(_entry_points().items())}
+
+
 def available() -> dict[str, str | None]:
-    """Every registered backend, with None where it can run here and the reason where it cannot."""
+    """Return every listed backend, with None if it can run here, and otherwise the reason. Each is loaded."""
     reasons: dict[str, str | None] = {}
     for name in sorted(_entry_points()):
         try:
@@ -121,6 +134,29 @@ def verify(backend: object) -> list[str]:
 
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _unlisted() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=UNLISTED_GROUP)}
+
+
+def _missing(name: str, package: Distribution | None) -> str | None:
+    """Say which packages of a backend's extra are not installed; None if all are."""
+    if package is None:
+        return None
+    needs = [match[1] for need in package.requires or () if (match := NEED.match(need)) and match["extra"] == name]
+    lacking = [need for need in needs if not _is_installed(need)]
+    if not lacking:
+        return None
+    return f"backend {name} needs {' and '.join(lacking)}; pip install '{package.name}[{name}]'"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _parameters(function: Callable[..., Any]) -> list[str]:

@@ -33,7 +33,7 @@ COMMANDS = {
     "report": "write a run as one page to look at: network, curves, kernels, confusion, predictions",
     "reproduce": "try a claim of the paper: several seeds, one thing changed, and an honest verdict",
     "plot": "draw runs as PNG or SVG: kernels, curves, activations, neighbours, predictions",
-    "backends": "list the backends, and why one cannot run here",
+    "backends": "list the backends and what they lack; --check: whether they can run here",
 }
 
 EXIT_CODES = """\

@@ -3,20 +3,23 @@
 import argparse
 import json
 
-from refnet.backend.loading import available
+from refnet.backend.loading import available, installed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object: null where a backend can run")
+    parser.add_argument("--check", action="store_true", help="load each backend, and say whether it can run here")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: null where a backend is installed (or can run)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print each backend with the reason why it cannot run here, if it cannot."""
-    reasons = available()
+    """Print each backend with what it lacks, or with the reason why it cannot run here."""
+    reasons = available() if arguments.check else installed()
     if arguments.json:
         print(json.dumps(reasons))
     else:
         for name, reason in reasons.items():
-            print(f"{name:10} {reason or 'ready'}")
+            print(f"{name:10} {reason or ('ready' if arguments.check else 'installed')}")
     return 0

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from refnet.backend.loading import load
+from refnet.backend.loading import available, load
 from refnet.errors import RefnetError
-
-DEFAULT = ("numpy", "loopback", "numba")
 
 settings.register_profile("dev", deadline=None, max_examples=33)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True)
@@ -28,8 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend",
         action="append",
         metavar="NAME",
-        help="hold this backend to the suite, as in refnet train; repeatable (default: numpy, loopback and numba)",
+        help="check this backend, as in refnet train; repeatable (default: the setting refnet_backends)",
     )
+    parser.addini("refnet_backends", "backends to check without --backend (default: all that can run here)", "args")
     group.addoption(
         "--precision", metavar="NAME", help="how it rounds the factors of products (default: its own choice)"
     )
@@ -59,8 +58,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def names(config: pytest.Config) -> tuple[str, ...]:
-    """Tell the backends asked for, each once."""
-    return tuple(dict.fromkeys(config.getoption("backend") or DEFAULT))
+    """Return the backends to check, each once."""
+    asked = config.getoption("backend") or config.getini("refnet_backends")
+    return tuple(dict.fromkeys(asked)) or tuple(name for name, reason in available().items() if reason is None)
 
 
 @pytest.fixture(scope="session")
