@@ -17,14 +17,13 @@ from refnet import backend as backends
 from refnet import nets
 from refnet.bench.timing import in_rounds
 from refnet.bench.torch_peer import LAYOUTS, Peer
-from refnet.config import configure
 from refnet.errors import end
 from refnet.machine import environment
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
 from refnet.network.walk import images_of, labels_of
-from refnet.training.step import begin
+from refnet.training.step import StepSettings, begin
 
 GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 
@@ -32,13 +31,13 @@ GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 def ours(net, batch, backend, *, graph):
     """A step of refnet, as a function that ends with the step."""
     plan = fuse(net.plan(2))
-    forward, backward = begin(plan, configure(net=net.name, graph=graph), backend).halves
+    forward, finish = begin(plan, backend, StepSettings(graph=graph)).halves
     images, labels = passes.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
 
     def step():
         loss, kept = forward(images, labels, 1)
         backend.to_numpy(loss)  # as the trainer does, who looks at it
-        backward(kept, 0.01)
+        finish(kept, 0.01)
         backend.synchronize()
 
     return step

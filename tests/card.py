@@ -6,11 +6,10 @@ import torch
 
 from refnet import backend as backends
 from refnet import nets
-from refnet.config import configure
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.plan import crossings
-from refnet.training.step import begin, train_step
+from refnet.training.step import StepSettings, begin
 
 COUNT = torch.cuda.device_count()
 PLACES = [("cuda:0",), ("cuda:0", "cuda:1")][: max(1, COUNT)]  # without any, loading the backend says what is missing
@@ -21,14 +20,14 @@ def trained(devices, *, graph=False, steps=20, batch=16):
     """Train digits with dropout and a rate that falls, the last batch being short; return losses and parameters."""
     backend = backends.load("triton", columns=2, devices=devices, precision="ieee")
     plan = fuse(nets.get("digits").plan(2))
-    model = begin(plan, configure(net="digits", seed=SEED, graph=graph), backend)
+    training = begin(plan, backend, StepSettings(seed=SEED, graph=graph))
     rng = np.random.default_rng(1)
     losses = []
     for step in range(1, steps + 1):
         count = batch if step < steps else batch // 2
         images, labels = rng.integers(-8, 9, (count, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, count)
-        losses.append(train_step(model, passes.place(plan, images, backend), labels, 0.02 / step, step))
-    return losses, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
+        losses.append(training.take(passes.place(plan, images, backend), labels, 0.02 / step, step))
+    return losses, {name: backend.to_numpy(a).tobytes() for name, a in training.params.items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,9 @@ def test_training_has_the_same_bits(eager_on_one, devices, graph):
 def test_what_crosses(devices, exchange):
     backend = backends.load("triton", columns=2, devices=devices, exchange=exchange)
     plan = nets.get("digits").plan(2)
-    model = begin(plan, configure(net="digits"), backend)
+    training = begin(plan, backend)
     images = passes.place(plan, np.ones((3, 1, 8, 8), np.float32), backend)
-    tape = passes.forward(plan, model.params, images, backend, record=False)
+    tape = passes.forward(plan, training.params, images, backend, record=False)
     assert tape.crossings == crossings(plan, 3, itemsize=backend.exchange_itemsize)
     assert np.isfinite(backend.to_numpy(tape.output)).all()
 

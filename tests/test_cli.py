@@ -343,7 +343,7 @@ def test_a_file_called_runs(fails):
 
 
 def test_out_of_memory(refnet_, monkeypatch):
-    monkeypatch.setattr("refnet.training.loop.train_step", raising(MemoryError("Unable to allocate 3 TiB")))
+    monkeypatch.setattr("refnet.training.step.TrainingStep.take", raising(MemoryError("Unable to allocate 3 TiB")))
     code, _, err = refnet_("train", "--json", "--batch", "99999999")
     assert code == 2
     assert err.splitlines()[-1] == "refnet: out of memory (Unable to allocate 3 TiB); a smaller --batch needs less"

@@ -304,8 +304,8 @@ class TestWarmup:
         assert len(err.splitlines()) == 1
 
     def test_an_interrupt(self, refnet_, monkeypatch):
-        def interrupt(*_):
+        def interrupt(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("refnet.training.warmup.train_step", interrupt)
+        monkeypatch.setattr("refnet.training.step.TrainingStep.take", interrupt)
         assert refnet_("warmup", "--net", "digits") == (130, "", "refnet: interrupted\n")

@@ -230,14 +230,13 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(report, start, cwd,
 
 SLOW = """
 import sys, time
-from refnet.training import loop
 from refnet.cli import main
-step = loop.train_step
+from refnet.training.step import TrainingStep
 def slow(*args):
     print("step", flush=True)
     for _ in range(3000):
         time.sleep(0.01)
-loop.train_step = slow
+TrainingStep.take = slow
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -9,24 +9,23 @@ import pytest
 
 from refnet.backend.loading import load
 from refnet.cli import main
-from refnet.config import configure
 from refnet.data import open_dataset
 from refnet.data.crops import centre
 from refnet.errors import NumericError
 from refnet.nets import get
 from refnet.network import passes
 from refnet.runs import generations
-from refnet.training import session, step
-from refnet.training.step import train_step
+from refnet.training import session
+from refnet.training.step import TrainingStep, begin
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
 
 @pytest.fixture
 def begun():
-    """Give a model of the digits net, and a batch."""
+    """Give the training step of the digits net, and a batch."""
     net, digits = get("digits"), open_dataset("digits", image_size=10, channels=1)
-    begun = step.begin(net.plan(2), configure(), load("numpy", columns=2))
+    begun = begin(net.plan(2), load("numpy", columns=2))
     draws = centre(8, digits.image_shape, net.crop)
     images = passes.place_bytes(begun.plan, digits.train.images(np.arange(8)), digits.mean, draws, begun.backend)
     return begun, images, digits.train.labels[:8]
@@ -48,7 +47,7 @@ def lines(run, kind):
 
 def poisoned(monkeypatch, steps, where):
     """Make the images of some steps NaN ("images"), or a gradient ("w", "b"), as a broken kernel would."""
-    real, count = session_step(), [0]
+    real, count = TrainingStep.take, [0]
 
     def step(begun, images, *args):
         count[0] += 1
@@ -67,13 +66,7 @@ def poisoned(monkeypatch, steps, where):
             patch.setattr(passes, "backward", spoiled)
             return real(begun, images, *args)
 
-    monkeypatch.setattr("refnet.training.loop.train_step", step)
-
-
-def session_step():
-    from refnet.training import loop
-
-    return loop.train_step
+    monkeypatch.setattr(TrainingStep, "take", step)
 
 
 # Where it began
@@ -85,7 +78,7 @@ def test_a_parameter_is_named(begun, name, value):
     net, images, labels = begun
     net.params[name].flat[0] = value
     with np.errstate(all="ignore"), pytest.raises(NumericError) as caught:
-        train_step(net, images, labels, 0.01, 1)
+        net.take(images, labels, 0.01, 1)
     assert f"parameter {name} is the first that is not finite" in str(caught.value)
 
 
@@ -95,9 +88,9 @@ def test_a_layer_is_named(begun, monkeypatch, layer):
     layers = dict(passes.LAYERS)
 
     def broken(op):
-        def run(step, *args):
-            y, backprop = layers[op](step, *args)
-            if step.name == layer:
+        def run(node, *args):
+            y, backprop = layers[op](node, *args)
+            if node.name == layer:
                 y = y.copy()
                 y.flat[-1] = np.nan
             return y, backprop
@@ -106,7 +99,7 @@ def test_a_layer_is_named(begun, monkeypatch, layer):
 
     monkeypatch.setattr(passes, "LAYERS", {op: broken(op) for op in layers})
     with np.errstate(all="ignore"), pytest.raises(NumericError) as caught:
-        train_step(net, images, labels, 0.01, 1)
+        net.take(images, labels, 0.01, 1)
     assert f"layer {layer} is the first whose output is not finite" in str(caught.value)
 
 
@@ -114,7 +107,7 @@ def test_images_are_named(begun):
     net, images, labels = begun
     images[0][3, 0, 2, 2] = np.inf
     with np.errstate(all="ignore"), pytest.raises(NumericError, match="the loss is nan; the images are not finite"):
-        train_step(net, images, labels, 0.01, 1)
+        net.take(images, labels, 0.01, 1)
 
 
 @pytest.mark.parametrize("layer", ["conv1@0", "conv4@1", "fc6@0"])
@@ -125,9 +118,9 @@ def test_a_gradient_is_named_the_first_on_the_way_back(begun, monkeypatch, layer
     layers = dict(passes.LAYERS)
 
     def broken(op):
-        def run(step, *args):
-            y, backprop = layers[op](step, *args)
-            if step.name != layer:
+        def run(node, *args):
+            y, backprop = layers[op](node, *args)
+            if node.name != layer:
                 return y, backprop
             return y, lambda dy: backprop(np.where(np.arange(dy.size).reshape(dy.shape) == 0, np.float32(np.nan), dy))
 
@@ -135,7 +128,7 @@ def test_a_gradient_is_named_the_first_on_the_way_back(begun, monkeypatch, layer
 
     monkeypatch.setattr(passes, "LAYERS", {op: broken(op) for op in layers})
     with np.errstate(all="ignore"), pytest.raises(NumericError, match=f"the gradient of {layer}.b is not finite"):
-        train_step(net, images, labels, 0.01, 1)
+        net.take(images, labels, 0.01, 1)
     assert all(np.array_equal(a, before[name]) for name, a in net.params.items())
 
 
@@ -211,7 +204,7 @@ def test_an_epoch_of_nothing_has_no_loss(refnet_, monkeypatch):
 
 def test_a_run_survives_a_disk_that_is_full_for_a_while(refnet_, monkeypatch):
     """Two checkpoints are due while nothing can be written; then there is room again."""
-    real, write = session_step(), os.write
+    real, write = TrainingStep.take, os.write
     steps = [0]
 
     def refuse(file, content):
@@ -223,7 +216,7 @@ def test_a_run_survives_a_disk_that_is_full_for_a_while(refnet_, monkeypatch):
         steps[0] += 1
         return real(*args)
 
-    monkeypatch.setattr("refnet.training.loop.train_step", step)
+    monkeypatch.setattr(TrainingStep, "take", step)
     monkeypatch.setattr("refnet.runs.metrics.os.write", refuse)
     code, err = refnet_("--run-dir", "run", "--checkpoint-steps", 2, "--max-steps", 9)
     assert code == 0
@@ -240,13 +233,13 @@ def test_a_disk_that_stays_full_ends_the_run_at_the_third_failure(refnet_, monke
             raise OSError(28, "No space left on device")
         return write(file, content)
 
-    real = session_step()
+    real = TrainingStep.take
 
     def step(*args):
         steps[0] += 1
         return real(*args)
 
-    monkeypatch.setattr("refnet.training.loop.train_step", step)
+    monkeypatch.setattr(TrainingStep, "take", step)
     monkeypatch.setattr("refnet.runs.metrics.os.write", refuse)
     code, err = refnet_("--run-dir", "run", "--checkpoint-steps", 2, "--max-steps", 19)
     assert code == 4

@@ -296,14 +296,14 @@ def test_weights_decay_and_biases_do_not():
     pixels, draws = digits.train.images(np.arange(8)), centre(8, digits.image_shape, net.crop)
     after = {}
     for weight_decay in (decay, 0.0):
-        config = configure(weight_decay=weight_decay, momentum=0.0)
-        begun = step.begin(net.plan(2), config, load("numpy", columns=2))
+        settings = step.StepSettings(momentum=0.0, weight_decay=weight_decay)
+        begun = step.begin(net.plan(2), load("numpy", columns=2), settings)
         for name, param in begun.params.items():
             if name.endswith(".b"):
                 param[...] = 1
         before = {name: param.copy() for name, param in begun.params.items()}
         images = passes.place_bytes(begun.plan, pixels, digits.mean, draws, begun.backend)
-        step.train_step(begun, images, digits.train.labels[:8], lr, 1)
+        begun.take(images, digits.train.labels[:8], lr, 1)
         after[weight_decay] = begun.params
     for name, start in before.items():
         difference = after[decay][name] - after[0.0][name]

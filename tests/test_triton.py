@@ -22,7 +22,6 @@ from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
 from refnet.cli import main
-from refnet.config import configure
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -30,7 +29,7 @@ from refnet.network.initial import initialise
 from refnet.network.layers import RandomKey
 from refnet.network.plan import crossings
 from refnet.training import session
-from refnet.training.step import begin, train_step
+from refnet.training.step import StepSettings, begin
 
 SEED = 11
 RNG = np.random.default_rng(0)
@@ -173,11 +172,11 @@ class BackwardsOrder(NumpyBackend):
 def losses(backend, steps, *, columns=2, batch=16):
     """Train digits for some steps, with dropout, momentum and decay."""
     plan = fuse(nets.get("digits").plan(columns))
-    model = begin(plan, configure(net="digits", seed=SEED, columns=columns), backend)
+    training = begin(plan, backend, StepSettings(seed=SEED))
     rng = np.random.default_rng(1)
     images, labels = rng.integers(-8, 9, (batch, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, batch)
     placed = passes.place(plan, images, backend)
-    return np.array([train_step(model, placed, labels, 0.02, step) for step in range(1, steps + 1)])
+    return np.array([training.take(placed, labels, 0.02, step) for step in range(1, steps + 1)])
 
 
 @pytest.mark.parametrize("columns", [1, 2])
@@ -368,12 +367,12 @@ def recordings(monkeypatch):
 def stepped(batches, *, graph):
     """Train on batches with a rate that falls; return losses and parameters."""
     backend = backends.load("triton", columns=2)
-    model = begin(fuse(nets.get("digits").plan(2)), configure(net="digits", seed=SEED, graph=graph), backend)
+    training = begin(fuse(nets.get("digits").plan(2)), backend, StepSettings(seed=SEED, graph=graph))
     found = [
-        train_step(model, passes.place(model.plan, images, backend), labels, 0.02 / step, step)
+        training.take(passes.place(training.plan, images, backend), labels, 0.02 / step, step)
         for step, (images, labels) in enumerate(batches, start=1)
     ]
-    return found, {name: backend.to_numpy(a).tobytes() for name, a in model.params.items()}
+    return found, {name: backend.to_numpy(a).tobytes() for name, a in training.params.items()}
 
 
 def test_a_recorded_step_has_the_bits_of_the_eager_one(recordings):
@@ -428,7 +427,6 @@ from triton.runtime.jit import JITFunction
 
 from refnet import nets
 from refnet.network import passes
-from refnet.config import configure
 from refnet.network.fuse import fuse
 from refnet.training.step import begin
 from refnet_triton import TritonBackend, _devices, _launch, _memory
@@ -456,10 +454,10 @@ _devices.precision = lambda asked, devices: "tf32"
 _launch.architecture = lambda device: "sm_90"
 for columns, batch, kind in ((2, 1, np.int32), (1, 13, np.int64)):
     backend, plan = TritonBackend(columns), fuse(nets.get("digits").plan(columns))
-    forward, backward = begin(plan, configure(net="digits", columns=columns), backend).halves
+    forward, finish = begin(plan, backend).halves
     images = passes.place(plan, np.zeros((batch, 1, 8, 8), np.float32), backend)
     _, kept = forward(images, backend.asarray(np.zeros(batch, kind)), 1)
-    backward(kept, 0.01)
+    finish(kept, 0.01)
 print(len(compiled))
 """
 
@@ -531,12 +529,12 @@ def test_memory_that_runs_out_in_a_step(capsys, monkeypatch, tmp_path, error, wh
     laid = session.begin
 
     def begun(*arguments):
-        model = laid(*arguments)
+        training = laid(*arguments)
         if what == "_launch.launch":
             monkeypatch.setattr(_product, "launch", failing(error))
         else:
             monkeypatch.setattr(torch.Tensor if "Tensor" in what else torch, what.rpartition(".")[2], failing(error))
-        return model
+        return training
 
     monkeypatch.setattr(session, "begin", begun)
     assert "device cpu is out of its memory of 8.0 GB" in (said := ended(capsys, tmp_path))
@@ -573,15 +571,15 @@ def test_memory_that_runs_out_while_a_step_is_recorded(monkeypatch, error, where
 
     monkeypatch.setattr(torch.cuda, "graph", recording)
     backend = backends.load("triton", columns=2)
-    model = begin(fuse(nets.get("digits").plan(2)), configure(net="digits", graph=True), backend)
-    batch = passes.place(model.plan, normal(4, 1, 8, 8), backend), np.zeros(4, np.int64)
-    train_step(model, *batch, 0.01, 1)
+    training = begin(fuse(nets.get("digits").plan(2)), backend, StepSettings(graph=True))
+    batch = passes.place(training.plan, normal(4, 1, 8, 8), backend), np.zeros(4, np.int64)
+    training.take(*batch, 0.01, 1)
     if where == "within":
         monkeypatch.setattr(_memory, "empty", failing(error))
     if where == "repeated":
         monkeypatch.setattr(Recording, "replay", failing(error))
     with pytest.raises(DeviceMemoryError, match="device cpu is out of its memory"):
-        train_step(model, *batch, 0.01, 2)
+        training.take(*batch, 0.01, 2)
 
 
 @pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)

@@ -12,9 +12,9 @@ from refnet_triton import _devices
 from refnet import backend as backends
 from refnet import nets
 from refnet.cli import main
-from refnet.config import configure
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
-from refnet.training import loop
+from refnet.training.memory import batch_that_fits
+from refnet.training.step import TrainingStep
 
 
 @pytest.fixture(autouse=True)
@@ -139,18 +139,16 @@ def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
     def refuse(*_):
         raise DeviceMemoryError("cuda:0", 10**9)
 
-    monkeypatch.setattr(loop, "train_step", refuse)
+    monkeypatch.setattr(TrainingStep, "take", refuse)
     assert main(["train", "--backend", "numpy", "--batch", "1000", "--run-dir", str(tmp_path / "run")]) == 6
     assert "cuda:0 is out of its memory of 1.0 GB; --batch 500 would fit" in capsys.readouterr().err
 
 
 def test_the_batch_that_fits_grows_with_the_memory():
     plan = nets.get("paper").plan(2)
-    config = configure(net="paper", batch=4096, devices=("cuda:0",))
-    fits = [loop.batch_that_fits(plan, total * 10**9, config) for total in (0, 4, 16, 80)]
+    fits = [batch_that_fits(plan, room * 10**9, 4096, devices=1) for room in (0, 4, 16, 80)]
     assert fits[0] == 0
     assert fits == sorted(set(fits))
-    two = configure(net="paper", batch=4096, devices=("cuda:0", "cuda:1"))
-    assert loop.batch_that_fits(plan, 4 * 10**9, two) > fits[1]
-    assert loop.batch_that_fits(plan, None, config) < config.batch
-    assert loop.batch_that_fits(plan, 10**15, config) == config.batch // 2
+    assert batch_that_fits(plan, 4 * 10**9, 4096, devices=2) > fits[1]
+    assert batch_that_fits(plan, None, 4096, devices=1) < 4096
+    assert batch_that_fits(plan, 10**15, 4096, devices=1) == 4096 // 2

@@ -17,9 +17,8 @@ from refnet_triton import _configs, _launch, _memory, _scalars
 
 from refnet import backend as backends
 from refnet import nets
-from refnet.config import configure
 from refnet.network.fuse import fuse
-from refnet.training.step import begin
+from refnet.training.step import StepSettings, begin
 
 GPUS = [torch.device("cuda", 0), torch.device("cuda", 1)]
 
@@ -224,17 +223,16 @@ def trained(backend, *, graph=False):
 
     As in training, but that nobody looks at the losses, and so waits for a step, before the end.
     """
-    config = configure(net="digits", seed=11, graph=graph)
-    model = begin(fuse(nets.get("digits").plan(2)), config, backend)
-    forward, backward = model.halves
+    training = begin(fuse(nets.get("digits").plan(2)), backend, StepSettings(seed=11, graph=graph))
+    forward, finish = training.halves
     losses = [backend.asarray(np.zeros(1, np.float32)) for _ in BATCHES]
     for step, (images, labels) in enumerate(BATCHES, start=1):
         crops = backend.asarray(images)
         placed = [backend.move(crops, column) for column in range(2)]
         loss, kept = forward(placed, backend.asarray(labels), step)
         losses[step - 1].copy_(loss.view(1))
-        backward(kept, 0.02 / step)
-    arrays = {**{f"loss {step}": loss for step, loss in enumerate(losses, start=1)}, **model.params}
+        finish(kept, 0.02 / step)
+    arrays = {**{f"loss {step}": loss for step, loss in enumerate(losses, start=1)}, **training.params}
     return {name: backend.to_numpy(a).tobytes() for name, a in arrays.items()}
 
 

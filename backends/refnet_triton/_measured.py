@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from refnet.backend.wrapped import OpCall, Wrapped, results_of
-from refnet.config import configure
 from refnet.network import passes
-from refnet.network.initial import initialise
 from refnet.network.plan import Plan
-from refnet.network.walk import RANDOM_KEY, images_of, labels_of
-from refnet.training.step import update
+from refnet.network.walk import images_of, labels_of
+from refnet.training.step import begin
 
 if TYPE_CHECKING:
     from refnet.backend.interface import Backend
@@ -35,14 +33,11 @@ def measure(
         Times a function; by default on a GPU.
     """
     timed = _Timed(backend, name, seconds or _seconds)
-    host = initialise(plan, seed=0)
-    params, velocities = (passes.place_params(plan, host, backend) for _ in range(2))
     labels = backend.asarray(labels_of(plan, batch))
     images = passes.place(plan, images_of(plan, batch), backend)
-    tape = passes.forward(plan, params, images, cast("Backend", timed), random_key=RANDOM_KEY)
-    _, p = timed.softmax_xent.forward(tape.output, labels)
-    gradients = passes.backward(tape, timed.softmax_xent.backward(p, labels))
-    update(plan, params, velocities, gradients, cast("Backend", timed), 1e-6, configure(weight_decay=5e-4))
+    training = begin(plan, cast("Backend", timed))
+    _, kept = training.forward(images, labels, step=1)
+    training.update(training.backward(kept), lr=1e-6)
     return timed.found
 
 

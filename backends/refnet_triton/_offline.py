@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refnet.config import configure
-from refnet.network import passes
-from refnet.network.layers import RandomKey
 from refnet.network.plan import Plan
-from refnet.training.step import update
+from refnet.training.step import TrainingStep
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 
@@ -31,11 +28,9 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
     )
     images = [backend.memory.empty((batch, *plan.input_shape), device="meta")] * plan.columns
     labels = backend.asarray(np.zeros(batch, np.int64))
-    tape = passes.forward(plan, params, images, backend, random_key=RandomKey(0, 1))
-    _, p = backend.softmax_xent.forward(tape.output, labels)
-    gradients = passes.backward(tape, backend.softmax_xent.backward(p, labels))
-    config = configure()
-    update(plan, params, velocities, gradients, backend, config.lr, config)
+    training = TrainingStep(plan, backend, params, velocities)
+    _, kept = training.forward(images, labels, step=1)
+    training.update(training.backward(kept), lr=0.01)
 
 
 def different(launches: list[Launch]) -> list[Launch]:

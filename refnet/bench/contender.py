@@ -80,25 +80,23 @@ class BackendNet:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         from refnet.backend.loading import load  # noqa: PLC0415
-        from refnet.config import configure  # noqa: PLC0415
         from refnet.network.fuse import fuse  # noqa: PLC0415
-        from refnet.network.walk import RATES, images_of, labels_of  # noqa: PLC0415
+        from refnet.network.walk import images_of, labels_of  # noqa: PLC0415
         from refnet.training.step import begin  # noqa: PLC0415
 
         self._plan = fuse(get(spec.net).plan(spec.columns))
         self._backend = load(spec.contender, columns=spec.columns, threads=spec.threads)
         self._limits = threadpool_limits(spec.threads, "blas")
-        self._config = configure(net=spec.net, columns=spec.columns, batch=spec.batch, **RATES)
         self._images, self._labels = images_of(self._plan, spec.batch), labels_of(self._plan, spec.batch)
-        self._model = begin(self._plan, self._config, self._backend)
+        self._training = begin(self._plan, self._backend)
 
     def train(self) -> None:
         """Take a training step."""
         from refnet.network import passes  # noqa: PLC0415
-        from refnet.training.step import train_step  # noqa: PLC0415
+        from refnet.network.walk import RATES  # noqa: PLC0415
 
         images = passes.place(self._plan, self._images, self._backend)
-        train_step(self._model, images, self._labels, self._config.lr, 1)
+        self._training.take(images, self._labels, RATES["lr"], 1)
         self._backend.synchronize()
 
     def forward(self) -> Any:
@@ -106,7 +104,7 @@ class BackendNet:
         from refnet.network import passes  # noqa: PLC0415
 
         images = passes.place(self._plan, self._images, self._backend)
-        tape = passes.forward(self._plan, self._model.params, images, self._backend, record=False)
+        tape = passes.forward(self._plan, self._training.params, images, self._backend, record=False)
         return self._backend.to_numpy(tape.output)
 
 

@@ -10,12 +10,11 @@ from refnet import nets
 from refnet.backend.loading import load
 from refnet.backend.powers import Tuning
 from refnet.cli import within
-from refnet.config import configure
 from refnet.errors import ConfigError
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.terminal import progress
-from refnet.training.step import begin, train_step
+from refnet.training.step import begin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,13 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     tunable: object = backend
     if not isinstance(tunable, Tuning):
         raise ConfigError(f"backend {arguments.backend} has nothing to tune; --backend triton has")
-    config = configure(net=net.name, batch=arguments.batch)
-    model = begin(fuse(net.plan(2)), config, backend)
+    training = begin(fuse(net.plan(2)), backend)
     rng = np.random.default_rng(0)
     drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
-    images = passes.place(model.plan, drawn, backend)
+    images = passes.place(training.plan, drawn, backend)
     labels = rng.integers(0, net.outputs, arguments.batch)
     # At a rate of zero the parameters stay as they are, however many steps are timed.
-    path = tunable.tune(lambda: cast("None", train_step(model, images, labels, 0.0, 1)), show.say)
+    path = tunable.tune(lambda: cast("None", training.take(images, labels, 0.0, 1)), show.say)
     show.say(f"written to {path}, which is read from now on; delete it to go back to the table of this version")
     return 0

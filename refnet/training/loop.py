@@ -17,9 +17,9 @@ from refnet.runs.resume import Resume
 from refnet.runs.state import State, Validated
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
+from refnet.training.memory import batch_that_fits
 from refnet.training.schedule import after_epoch
 from refnet.training.session import Session, open_session, plan_of
-from refnet.training.step import batch_that_fits, train_step
 
 SKIPS = 10  # steps in a row that may be left out
 
@@ -107,7 +107,7 @@ def train(
 
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
     """Say which batch would fit a device that has no memory left."""
-    fits = batch_that_fits(plan_of(config), error.room, config)
+    fits = batch_that_fits(plan_of(config), error.room, config.batch, len(set(config.devices)) or 1)
     remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
     return DeviceMemoryError(error.device, error.total, remedy, error.room)
 
@@ -160,15 +160,15 @@ def train_epoch(session: Session) -> None:
 
 def _step(session: Session, batch: TrainingBatch, began: float) -> float:
     """Take one step, note it down and return its loss; NaN for one that was left out."""
-    config, state, model, seen = session.config, session.state, session.model, len(batch.labels)
+    config, state, training, seen = session.config, session.state, session.training, len(batch.labels)
     step, lr = state.step + 1, state.rate.lr
-    pixels = model.backend.asarray(batch.images)
-    images = passes.crop(model.plan, pixels, session.mean, batch.draws, model.backend)
+    pixels = training.backend.asarray(batch.images)
+    images = passes.crop(training.plan, pixels, session.mean, batch.draws, training.backend)
     figures = {"step": step, "epoch": state.epoch, "lr": lr, "images": seen}
     state = replace(state, step=step, position=batch.stop)
     try:
         with session.at_step(step):
-            loss = train_step(model, images, batch.labels, lr, step)
+            loss = training.take(images, batch.labels, lr, step)
     except NumericError as error:
         if config.non_finite == "stop" or state.skipped + 1 == SKIPS:
             raise

@@ -31,7 +31,7 @@ from refnet.terminal.progress import Lasting, Pace, Show
 from refnet.terminal.signals import Interrupted, Stop
 from refnet.terminal.sparkline import Sparkline
 from refnet.training.schedule import Rate
-from refnet.training.step import Model, begin, restore
+from refnet.training.step import StepSettings, TrainingStep, begin, restore
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Session:
     dataset: Dataset
     loader: Loader
     mean: Array  # of the data set, where column 0 computes
-    model: Model
+    training: TrainingStep
     state: State
     run: RunDirectory
     saver: Saver
@@ -67,10 +67,10 @@ class Session:
             return
         self.saver.save(
             replace(self.facts, state=state),
-            self.model.params,
-            self.model.velocities,
+            self.training.params,
+            self.training.velocities,
             self.dataset.mean,
-            self.model.backend.to_numpy,
+            self.training.backend.to_numpy,
             must=must,
         )
 
@@ -85,15 +85,14 @@ class Session:
         """Classify the images of a split, or so many of them at most."""
         split: Split = getattr(self.dataset, which)
         split = split if most is None else few(split, most)
-        model = self.model
-        mean, batch = self.dataset.mean, self.config.batch
+        training, mean, batch = self.training, self.dataset.mean, self.config.batch
         with self.at_step(self.state.step):
             return score(
-                model.plan,
-                model.params,
+                training.plan,
+                training.params,
                 split,
                 mean,
-                model.backend,
+                training.backend,
                 batch=batch,
                 between=self.check,
                 reading=_reading(self.config),
@@ -135,14 +134,15 @@ def open_session(
         graph=config.graph or None,
     )
     dataset = _part(net, config, dataset or _open_data(net, config, show), show)
-    plan = plan_of(config)
+    plan, settings = plan_of(config), _settings(config)
     state = State(Rate(config.lr))
     if found and resume:
         changed |= check_data(found.facts, dataset, resume)
-        model, state = restore(plan, config, found, backend), go_on(found.facts.state, config, changed, resume.flags)
+        training = restore(plan, backend, found.params, found.velocities, settings)
+        state = go_on(found.facts.state, config, changed, resume.flags)
     else:
         with show.task("drawing the first weights"):
-            model = begin(plan, config, backend)
+            training = begin(plan, backend, settings)
 
     facts = _facts(net, config, dataset, backend, state)
     stop = stack.enter_context(Stop())
@@ -158,17 +158,21 @@ def open_session(
     lasting = Lasting(show)
     minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
     saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
-    saver.reserve(model.params, model.velocities)
+    saver.reserve(training.params, training.velocities)
     augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing, config.augment)
     loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
     mean, began = backend.asarray(dataset.mean), began - state.seconds
-    return Session(config, net, dataset, loader, mean, model, state, run, saver, stop, lasting, facts, began)
+    return Session(config, net, dataset, loader, mean, training, state, run, saver, stop, lasting, facts, began)
 
 
 def plan_of(config: Config) -> Plan:
     """Plan the network of a configuration."""
     net = get(config.net, config.init, config.variant)
     return fuse(net.plan(config.columns, exchange=config.exchange != "none"))
+
+
+def _settings(config: Config) -> StepSettings:
+    return StepSettings(config.momentum, config.weight_decay, config.seed, config.non_finite, config.graph)
 
 
 def _refuse_contradictions(config: Config) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
-from refnet.config import configure
 from refnet.data.crops import centre
 from refnet.data.dataset import Labels
 from refnet.machine.doctor import doctor_of
@@ -19,7 +18,7 @@ from refnet.network.fuse import fuse
 from refnet.network.plan import Plan
 from refnet.network.walk import labels_of
 from refnet.terminal.progress import Show
-from refnet.training.step import model_of, train_step
+from refnet.training.step import restore
 
 MANY, FEW = 8, 1  # images: few of them may be computed in another way than many
 
@@ -68,13 +67,12 @@ def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
             plan = fuse(net.plan(net.recipe["columns"]))
             zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
-            params, velocities = (passes.place_params(plan, zeros, backend) for _ in range(2))
-            model = model_of(plan, configure(net.name), backend, params, velocities)
+            training = restore(plan, backend, zeros, zeros)
             advance(2 * done, remark=f"{net.name}, training")
-            train_step(model, *_images(plan, MANY, backend), 0.01, 1)
+            training.take(*_images(plan, MANY, backend), lr=0.01, step=1)
             advance(2 * done + 1, remark=f"{net.name}, testing")
             images, labels = _images(plan, FEW, backend)
-            tape = passes.forward(plan, model.params, images, backend, record=False)
+            tape = passes.forward(plan, training.params, images, backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))
             backend.synchronize()
     after = doctor.fullness() if doctor else None

@@ -1,0 +1,22 @@
+"""How much memory training takes on a device, estimated from the plan."""
+
+from math import prod
+
+from refnet.network.plan import Plan
+
+
+def batch_that_fits(plan: Plan, room: int | None, batch: int, devices: int) -> int:
+    """Estimate the largest batch that fits on the devices, smaller than `batch`, which does not; 0 if none does.
+
+    A parameter needs a velocity and a gradient as well. A step keeps every activation, and needs as much again for
+    gradients and for the working memory of ops. The columns share one device or have one each.
+
+    Parameters
+    ----------
+    room
+        Bytes of each device; None where nobody knows.
+    """
+    fixed = 3 * 4 * sum(prod(shape) for shape in plan.param_shapes().values())
+    image = 2 * 4 * sum(prod(node.shape) for node in plan.nodes)
+    fitting = batch - 1 if room is None else int((0.9 * room * devices - fixed) // image)
+    return max(0, min(fitting, batch // 2))
