@@ -9,7 +9,6 @@ at once: whoever mends a configuration should not have to run it once for each m
 """
 
 import argparse
-import difflib
 import json
 import math
 import numbers
@@ -29,18 +28,9 @@ from refnet.errors import ConfigError
 from refnet.nets import NETS
 from refnet.nets.variants import VARIANTS
 from refnet.terminal.printable import printable
+from refnet.terminal.suggestion import nearest
 
 _PREFIX = "REFNET_"
-# What people bring from other trainers and spelling alone would not lead to the right key.
-_SYNONYMS = {
-    "batch_size": "batch",
-    "dataset": "data",
-    "gpus": "devices",
-    "learning_rate": "lr",
-    "model": "net",
-    "out": "run_dir",
-    "wd": "weight_decay",
-}
 
 
 @dataclass(frozen=True)
@@ -441,7 +431,9 @@ class _Source:
         if isinstance(value, Mapping):
             raise ConfigError(f"{cited} is a table, not a key; write the keys at the top of the file, outside tables")
         if name not in rules:
-            raise ConfigError(f"{cited} is not a key; the nearest is {self.spell(_nearest(name))}")
+            close = nearest(name, KEYS)
+            hint = f"did you mean {self.spell(close)}?" if close else "refnet train --help lists all"
+            raise ConfigError(f"{cited} is not a setting; {hint}")
         if value is None and KEYS[name].default is None:
             return None
         text = not self.where and not self.python and isinstance(value, str)
@@ -466,7 +458,7 @@ def _from_file(file: Path) -> _Source:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror}); --config must name a TOML file") from error
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a TOML file") from error
     try:
         return _Source(tomllib.loads(content.decode()), where=str(file))
     except UnicodeDecodeError as error:
@@ -490,11 +482,6 @@ def _strongest(name: str, sources: Sequence[_Source]) -> _Source | None:
 
 def _as_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _nearest(name: str) -> str:
-    plain = name.lower().replace("-", "_")
-    return _SYNONYMS.get(plain) or difflib.get_close_matches(plain, KEYS, n=1, cutoff=0)[0]
 
 
 def _shown(value: object, *, text: bool) -> str:

@@ -1,17 +1,64 @@
 """The errors a user can meet, each with the exit code the command line ends with.
 
-A message is one line: what is wrong, where (file, key, argument, both values), and how to mend it.
+A message is one line: what is wrong, where (file, key, argument, both values), and a remedy. A setting in it is written
+with :func:`setting`, since a Python caller knows it as ``batch=16`` and a user of the command as ``--batch 16``.
 """
 
+import re
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import NoReturn
+
+from refnet.terminal.printable import printable
+
+# Control characters, which no name that has been made printable contains.
+_START, _BETWEEN, _END = "\x1d", "\x1e", "\x1f"
+_SETTING = re.compile(f"{_START}([^{_START}{_END}]*){_BETWEEN}([^{_START}{_END}]*){_END}")
+_NAME_ALONE = object()
+
+
+def setting(name: str, value: object = _NAME_ALONE) -> str:
+    """Return a setting for a message, in both spellings: ``batch=16`` for Python and ``--batch 16`` for the command."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, PurePath):
+        value = str(value)
+    if value is _NAME_ALONE:
+        argument = name
+    else:
+        argument = f"{name}={value!r}"
+        if isinstance(value, bool):
+            flag = flag if value else f"--no-{flag[2:]}"
+        else:
+            items = value if isinstance(value, list | tuple) else [value]
+            flag += f" {shlex.quote(','.join(map(str, items)))}"
+    return f"{_START}{printable(argument)}{_BETWEEN}{printable(flag)}{_END}"
+
+
+def with_arguments(message: str) -> str:
+    """Return the message as a Python caller reads it."""
+    return _SETTING.sub(r"\1", message)
+
+
+def with_flags(message: str) -> str:
+    """Return the message as a user of the command reads it."""
+    return _SETTING.sub(r"\2", message)
 
 
 class RefnetError(Exception):
-    """Base of every error that refnet raises on purpose."""
+    """Base of every error that refnet raises on purpose. Its text names arguments; `message` has both spellings."""
 
     exit_code = 1
+
+    @property
+    def message(self) -> str:
+        """The message, in which the command has still to write settings as flags (:func:`with_flags`)."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        """Return the message with the names of arguments."""
+        return with_arguments(self.message)
 
 
 def end(name: str, main: Callable[[], int]) -> NoReturn:
@@ -19,7 +66,7 @@ def end(name: str, main: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(main())
     except RefnetError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(f"{name}: {with_flags(error.message)}\n")
         sys.exit(error.exit_code)
 
 
@@ -73,7 +120,11 @@ class DeviceMemoryError(BackendUnavailableError):
     """
 
     def __init__(
-        self, device: str, total: int | None, remedy: str = "a smaller --batch needs less", room: int | None = None
+        self,
+        device: str,
+        total: int | None,
+        remedy: str = f"a smaller {setting('batch')} needs less",
+        room: int | None = None,
     ) -> None:
         size = "" if total is None else f" of {total / 1e9:.1f} GB"
         if total and room is not None and room < 0.9 * total:  # a context takes some, too

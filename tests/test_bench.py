@@ -309,7 +309,7 @@ class TestProcesses:
         [
             ({"contender": "nunpy"}, BackendUnavailableError, "nunpy, batch 4, 1 thread: backend nunpy is not known"),
             ({"net": "digit"}, ConfigError, "net digit is not known"),
-            ({"contender": "numba", "threads": 999}, ConfigError, "--threads 999 is more than backend numba has"),
+            ({"contender": "numba", "threads": 999}, ConfigError, "threads=999 is more than backend numba has"),
         ],
         ids=str,
     )

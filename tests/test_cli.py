@@ -152,10 +152,10 @@ def test_backends_json(refnet_):
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["train", "--batchsize", "3"], "--batchsize is not an argument of refnet train; the nearest is --batch"),
-        (["train", "--jsn"], "--jsn is not an argument of refnet train; the nearest is --json"),
+        (["train", "--batchsize", "3"], "--batchsize is not an argument of refnet train; did you mean --batch?"),
+        (["train", "--jsn"], "--jsn is not an argument of refnet train; did you mean --json?"),
         (["train", "--xyzzy=1"], "--xyzzy is not an argument of refnet train; see refnet train --help"),
-        (["train", "--epoch", "3"], "--epoch is not an argument of refnet train; the nearest is --epochs"),
+        (["train", "--epoch", "3"], "--epoch is not an argument of refnet train; did you mean --epochs?"),
         (["train", "digits"], "digits is not an argument of refnet train; see refnet train --help"),
         (["train", "--lr", "1", "2"], "2 is not an argument of refnet train; see refnet train --help"),
         (["summary", "digits", "paper"], "paper is not an argument of refnet summary; see refnet summary --help"),
@@ -164,7 +164,7 @@ def test_backends_json(refnet_):
             "net pape is not known; there are digits, paper, half, cifar, fashion; did you mean paper?",
         ),
         (["summary", "--batch", "0"], "--batch 0 is not allowed; it must be a whole number of at least 1"),
-        (["backends", "--jason"], "--jason is not an argument of refnet backends; the nearest is --json"),
+        (["backends", "--jason"], "--jason is not an argument of refnet backends; did you mean --json?"),
     ],
 )
 def test_an_argument_that_is_not_known(fails, argv, expected):
@@ -226,8 +226,8 @@ def test_an_argument_with_a_line_break(fails):
         (["--net", "paper", "--init", "xavier"], ["--init xavier is not allowed", "code2012, paper"]),
         (["--data", ""], ["--data '' is not allowed"]),
         (["--run-dir", ""], ["--run-dir '' is not allowed"]),
-        (["--config", "none.toml"], ["none.toml", "No such file", "--config must name a TOML file"]),
-        (["--config", "."], ["Is a directory", "--config must name a TOML file"]),
+        (["--config", "none.toml"], ["none.toml", "No such file", "name a TOML file"]),
+        (["--config", "."], ["Is a directory", "name a TOML file"]),
     ],
     ids=" ".join,
 )
@@ -258,7 +258,7 @@ def test_a_negative_number_with_an_exponent(fails):
 @pytest.mark.parametrize(
     ("toml", "expected"),
     [
-        ("bacth = 3", "config.toml: bacth is not a key; the nearest is batch"),
+        ("bacth = 3", "config.toml: bacth is not a setting; did you mean batch?"),
         ("lr = 'fast'", 'config.toml: lr = "fast" is not allowed; it must be a number above 0'),
         ("lr = nan", "config.toml: lr = nan is not allowed; it must be a number above 0"),
         ("[train]\nlr = 1", "config.toml: train is a table, not a key; write the keys at the top of the file"),
@@ -276,7 +276,7 @@ def test_a_mistake_in_the_environment(fails, monkeypatch):
     monkeypatch.setenv("REFNET_LRR", "1")
     code, err = fails("train")
     assert code == 2
-    assert "REFNET_LRR is not a key; the nearest is REFNET_LR" in err
+    assert "REFNET_LRR is not a setting; did you mean REFNET_LR?" in err
 
 
 def test_all_mistakes_are_told_at_once(fails, monkeypatch):

@@ -121,7 +121,7 @@ def test_a_note_where_the_environment_throttles(bench, monkeypatch):
     assert "note:" not in bench(*argv)[1]
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
     _, out, _ = bench(*argv)
-    assert out.startswith("note: OPENBLAS_CORETYPE=Nehalem: matrix products run the kernels of that processor")
+    assert out.startswith("note: OPENBLAS_CORETYPE=Nehalem: OpenBLAS uses kernels written for that processor")
     _, out, err = bench(*argv, "--json")
     assert err.startswith("note: OPENBLAS_CORETYPE=Nehalem")
     assert json.loads(out)["fingerprint"]["variables"]["OPENBLAS_CORETYPE"] == "Nehalem"

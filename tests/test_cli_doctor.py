@@ -101,7 +101,7 @@ class TestThrottles:
         assert found.count("\n") == 0
         assert found.startswith("note: OPENBLAS_CORETYPE=Nehalem: ")
         assert "OMP_NUM_THREADS=1: matrix products use 1 of 4 cores" in found
-        assert found.endswith("(refnet doctor)")
+        assert found.endswith("(refnet doctor says how to change it)")
 
 
 def test_training_begins_with_the_note(refnet_, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("name", "value", "words"),
         [
-            ("OPENBLAS_CORETYPE", "Nehalem", "run the kernels of that processor"),
+            ("OPENBLAS_CORETYPE", "Nehalem", "kernels written for that processor"),
             ("NUMBA_DISABLE_JIT", "1", "every kernel runs as plain Python"),
             ("NUMBA_BOUNDSCHECK", "1", "kernels check every index"),
             ("NUMBA_OPT", "0", "optimised less"),
@@ -225,7 +225,7 @@ class TestDoctor:
         assert refnet_("doctor", "--jsn") == (
             2,
             "",
-            "refnet: --jsn is not an argument of refnet doctor; the nearest is --json\n",
+            "refnet: --jsn is not an argument of refnet doctor; did you mean --json?\n",
         )
 
 

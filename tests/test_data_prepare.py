@@ -166,7 +166,7 @@ def test_more_than_one_in_a_hundred_fails(source, tmp_path):
 
 def test_strict(source, tmp_path):
     damage(source / "val" / "a" / "005.png")
-    with pytest.raises(DataError, match=r"a/005\.png is .*; --strict leaves nothing out"):
+    with pytest.raises(DataError, match=r"a/005\.png is .*; strict leaves nothing out"):
         run(source, tmp_path / "made", strict=True)
 
 
@@ -358,7 +358,7 @@ def test_commands(tmp_path, capsys, monkeypatch):
         (["prepare", "source", "made", "--timeout", "nan"], "--timeout nan is not allowed"),
         (
             ["prepare", "source", "made", "--siz", "9"],
-            "--siz is not an argument of refnet data prepare; the nearest is --size",
+            "--siz is not an argument of refnet data prepare; did you mean --size?",
         ),
         (["prepare", "digits", "made"], "the digits that come with refnet need no preparing"),
         (["fetch", "mnist"], "data set mnist is not known; there are cifar10, fashion-mnist, imagenette"),

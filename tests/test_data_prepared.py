@@ -140,7 +140,5 @@ def test_a_pickled_array_is_not_opened(made, tmp_path):
 
 
 def test_another_size_than_the_net_asks_for(made):
-    with pytest.raises(
-        DataError, match=r"was prepared as 12x12x3, the net asks for 256x256x3: .*--size 256 --channels 3"
-    ):
+    with pytest.raises(DataError, match=r"was prepared as 12x12x3, the net asks for 256x256x3: .*size=256 channels=3"):
         opened(made, 256)

@@ -368,7 +368,7 @@ def test_asarray_copies_and_keeps_the_dtype(dtype):
 
 
 def test_more_threads_than_there_are():
-    with pytest.raises(ConfigError, match=f"--threads {CORES + 1} .* at most {CORES}"):
+    with pytest.raises(ConfigError, match=f"threads={CORES + 1} .* at most {CORES}"):
         backends.load("numba", threads=CORES + 1)
 
 

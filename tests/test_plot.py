@@ -75,7 +75,7 @@ def test_several_runs_stand_below_one_another(trained, tmp_path, kind):
     ("argv", "says"),
     [
         (["kernels", "RUN", "-o", "x.jpg"], "must end in .png or .svg"),
-        (["activations", "RUN", "--image", "360"], "--image 360 is not there"),
+        (["activations", "RUN", "--image", "360"], "--image 360 does not exist"),
         (["portrait", "RUN"], "invalid choice"),
     ],
 )

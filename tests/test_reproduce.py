@@ -363,7 +363,7 @@ def test_no_rate_is_low_enough(reproduced, monkeypatch):
         (["lrn", "--images", "-1"], 2, "--images -1 is not allowed"),
         (["lrn", "--threads", "0"], 2, "--threads 0 is not allowed"),
         (["lrn", "--seeds", "many"], 2, "invalid int value"),
-        (["lrn", "--seed", "3"], 2, "--seed is not an argument of refnet reproduce; the nearest is --seeds"),
+        (["lrn", "--seed", "3"], 2, "--seed is not an argument of refnet reproduce; did you mean --seeds?"),
         (["lrn", "-o", "lrn.jpg"], 2, "-o lrn.jpg must end in .png or .svg"),
         (["lrn", "--backend", "numbat"], 6, "numbat"),
         (["lrn", "--data", "nowhere"], 3, "refnet data fetch cifar10 gets the paper's small images"),

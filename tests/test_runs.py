@@ -140,7 +140,7 @@ def test_a_directory_that_holds_something(act):
     Path("old").mkdir()
     Path("old/.hidden").touch()
     message = refused(act, "old")
-    assert message == "--run-dir old is not empty; choose a new directory, so that no run is overwritten"
+    assert message == "run_dir='old' is not empty; choose a new directory, so that no run is overwritten"
 
 
 @BOTH
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told(monkeypatch, call):
     Path("new").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(directory.os, call, full)
-        with pytest.raises(ConfigError, match="--run-dir new cannot be written: No space left on device"):
+        with pytest.raises(ConfigError, match="run_dir='new' cannot be written: No space left on device"):
             RunDirectory.create(configure(run_dir="new"))
     assert not Path("new").exists()
 

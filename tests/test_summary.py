@@ -191,7 +191,7 @@ class TestMistakes:
             (["--columns", "-1"], "--columns -1 is not allowed"),
             (["--batch", "0"], "--batch 0 is not allowed; it must be a whole number of at least 1"),
             (["--columns", "two"], "argument --columns: invalid int value: 'two'"),
-            (["--colums", "2"], "--colums is not an argument of refnet summary; the nearest is --columns"),
+            (["--colums", "2"], "--colums is not an argument of refnet summary; did you mean --columns?"),
         ],
     )
     def test_one_line_and_exit_code_2(self, capsys, argv, said):

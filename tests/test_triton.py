@@ -149,7 +149,7 @@ def test_precision_is_for_gpus():
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
 def test_steps_are_recorded_on_gpus(devices):
-    with pytest.raises(ConfigError, match="--graph records the steps of GPUs"):
+    with pytest.raises(ConfigError, match="graph records the steps of GPUs"):
         backends.load("triton", columns=2, devices=devices, graph=True)
 
 
@@ -547,7 +547,7 @@ def test_memory_that_runs_out_where_a_context_is_made(monkeypatch, error):
     monkeypatch.setattr(_launch, "architecture", failing(error))
     monkeypatch.setattr(torch.cuda, "mem_get_info", failing(error))
     monkeypatch.setattr(_devices, "find", lambda _: [torch.device("cuda", 0)])
-    with pytest.raises(DeviceMemoryError, match=r"^device cuda:0 is out of its memory; a smaller --batch needs less$"):
+    with pytest.raises(DeviceMemoryError, match=r"^device cuda:0 is out of its memory; a smaller batch needs less$"):
         backends.load("triton")
 
 
@@ -588,7 +588,7 @@ def test_of_two_devices_the_one_with_least_left_is_named(monkeypatch, error):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: left[str(device)])
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 15 * 10**9)
     short = _memory.shortage(error, [torch.device("cuda", 0), torch.device("cuda", 1)])
-    assert str(short) == "device cuda:1 is out of its memory of 16.0 GB; a smaller --batch needs less"
+    assert str(short) == "device cuda:1 is out of its memory of 16.0 GB; a smaller batch needs less"
     assert (short.total, short.room) == (16 * 10**9, 16 * 10**9)
 
 

@@ -90,7 +90,7 @@ def test_a_step_that_does_not_fit_is_not_passed_over(tables):
     def seconds(_):
         raise DeviceMemoryError("cuda:0", 10**9)
 
-    with pytest.raises(DeviceMemoryError, match="a smaller --batch needs less"):
+    with pytest.raises(DeviceMemoryError, match="a smaller batch needs less"):
         tune_where(seconds)
     assert not tables.exists()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from refnet.backend.interface import require_cpu, with_ops
 from refnet.backend.powers import Doctor
-from refnet.errors import ConfigError
+from refnet.errors import ConfigError, setting
 from refnet.machine.environment import physical_cores
 from refnet_numba import _memory
 
@@ -45,7 +45,9 @@ class NumbaBackend:
         require_cpu(self.name, devices)
         most = self.max_threads
         if threads is not None and threads > most:
-            raise ConfigError(f"--threads {threads} is more than backend numba has here; it must be at most {most}")
+            raise ConfigError(
+                f"{setting('threads', threads)} is more than backend numba has here; it must be at most {most}"
+            )
         self.set_threads(threads or min(physical_cores(), most))
         self.columns = columns
 

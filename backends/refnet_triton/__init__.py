@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import METHODS
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.errors import BackendUnavailableError, ConfigError, setting
 from refnet.ops import OPS, chapter
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class TritonBackend:
         self.memory = import_module("refnet_triton._memory")
         self.precision: str = self._watched(places.precision)(precision, self.devices)
         if graph and self.devices[0].type == "cpu":
-            raise ConfigError("--graph records the steps of GPUs; leave it out on the CPU")
+            raise ConfigError(f"{setting('graph')} records the steps of GPUs; leave it out on the CPU")
         self.exchange = exchange
         self._elementwise = import_module("refnet_triton._elementwise")
         self._streams: dict[tuple[torch.device, torch.device], tuple[Any, Any]] = {}
@@ -153,7 +153,9 @@ class TritonBackend:
             There is no GPU to tune for.
         """
         if self.devices[0].type == "cpu":
-            raise BackendUnavailableError("there is nothing to tune in the interpreter; name a GPU, --devices cuda:0")
+            raise BackendUnavailableError(
+                f"there is nothing to tune in the interpreter; name a GPU, {setting('devices', ('cuda:0',))}"
+            )
         architecture = import_module("refnet_triton._launch").architecture(self.devices[0])
 
         def waited_for() -> None:

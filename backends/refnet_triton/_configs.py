@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.errors import BackendUnavailableError, ConfigError, setting
 
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 INTERPRETER = "interpreter"
@@ -235,5 +235,5 @@ def kin(architecture: str) -> str:
         return max(older, key=lambda name: int(name[3:]))
     raise BackendUnavailableError(
         f"backend triton has no kernel configurations for {architecture}, only for {', '.join(TABLES)}; "
-        "take --backend auto"
+        f"use {setting('backend', 'auto')}"
     )

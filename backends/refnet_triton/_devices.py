@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.errors import BackendUnavailableError, ConfigError, setting
 from refnet_triton._configs import PRECISIONS
 
 INTERPRET = "TRITON_INTERPRET"
@@ -40,14 +40,20 @@ def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
     """
     kind = devices[0].type
     if kind == "cpu" and asked not in {None, "ieee"}:
-        raise ConfigError(f"--precision {asked} needs a GPU; the interpreter (--devices cpu) computes in ieee alone")
+        raise ConfigError(
+            f"{setting('precision', asked)} needs a GPU; the interpreter ({setting('devices', ('cpu',))}) "
+            "computes in ieee alone"
+        )
     chosen = asked or ("ieee" if kind == "cpu" or torch.version.hip else "tf32")
     if chosen not in PRECISIONS:
-        raise ConfigError(f"--precision {chosen} is not known; there are {', '.join(PRECISIONS)}")
+        raise ConfigError(f"{setting('precision', chosen)} is not known; there are {', '.join(PRECISIONS)}")
     launch: Any = import_module("refnet_triton._launch")
     for device in devices:
         if f"multiply/{chosen}" not in launch.table(device).configs:
-            raise ConfigError(f"--precision {chosen} is not for {launch.architecture(device)}; take ieee")
+            raise ConfigError(
+                f"{setting('precision', chosen)} is not for {launch.architecture(device)}; use "
+                f"{setting('precision', 'ieee')}"
+            )
     return chosen
 
 
@@ -62,14 +68,14 @@ def _find(name: str) -> torch.device:
         )
     if not torch.cuda.is_available():
         raise BackendUnavailableError(
-            "backend triton finds no GPU here; --devices cpu runs its kernels in the interpreter, to check them, and "
-            "--backend auto computes on the CPU"
+            f"backend triton finds no GPU here; {setting('devices', ('cpu',))} runs its kernels in the interpreter, to "
+            f"check them, and {setting('backend', 'auto')} computes on the CPU"
         )
     index, count = int(number or 0), torch.cuda.device_count()
     if index >= count:
         raise BackendUnavailableError(
-            f"--devices names cuda:{index}, but the last one here is cuda:{count - 1}; "
-            "one device can hold both columns: --devices cuda:0"
+            f"{setting('devices')} names cuda:{index}, but the last one here is cuda:{count - 1}; "
+            f"one device can hold both columns: {setting('devices', ('cuda:0',))}"
         )
     return torch.device("cuda", index)
 
@@ -91,9 +97,12 @@ def _load_triton(*, interpreted: bool) -> None:
     is_interpreter = type(standard.zeros).__name__ == "InterpretedFunction"
     if interpreted and not is_interpreter:
         raise BackendUnavailableError(
-            f"Triton has been imported for GPUs in this process; for --devices cpu set {INTERPRET}=1 before it starts"
+            f"Triton has been imported for GPUs in this process; for {setting('devices', ('cpu',))} set "
+            f"{INTERPRET}=1 before it "
+            "starts"
         )
     if not interpreted and (is_interpreter or _interprets()):
         raise BackendUnavailableError(
-            f"Triton is the interpreter in this process ({INTERPRET}=1); unset it for a GPU, or take --devices cpu"
+            f"Triton is the interpreter in this process ({INTERPRET}=1); unset it for a GPU, or use "
+            f"{setting('devices', ('cpu',))}"
         )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from refnet.errors import BackendUnavailableError, ShapeError
+from refnet.errors import BackendUnavailableError, ShapeError, setting
 from refnet_triton import _configs
 from refnet_triton._configs import Config, Table
 
@@ -109,7 +109,8 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
                 raise
             raise BackendUnavailableError(
                 f"kernel {kernel.__name__} cannot be compiled for {architecture(device)} ({device}) in "
-                f"configuration {config}: {_first_line(error)}; try another --precision, or --backend auto"
+                f"configuration {config}: {_first_line(error)}; try another {setting('precision')}, or "
+                f"{setting('backend', 'auto')}"
             ) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.errors import BackendUnavailableError, DeviceMemoryError
+from refnet.errors import BackendUnavailableError, DeviceMemoryError, setting
 from refnet_triton import _configs
 from refnet_triton._configs import Config, product
 
@@ -83,7 +83,9 @@ def tune(
             else:
                 say(f"{name} {config}: {times[config] * 1e3:.2f} ms a step")
         if not times:
-            raise BackendUnavailableError(f"{architecture} can run no configuration of {name}; try another --precision")
+            raise BackendUnavailableError(
+                f"{architecture} can run no configuration of {name}; try another {setting('precision')}"
+            )
         best = min(times, key=times.__getitem__)
         table = replace(table, configs={**table.configs, name: best})
     _configs.use(architecture, table)

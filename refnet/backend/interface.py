@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from refnet.errors import BackendUnavailableError
+from refnet.errors import BackendUnavailableError, setting
 from refnet.ops import OPS
 
 Class = TypeVar("Class")
@@ -80,7 +80,8 @@ def require_cpu(name: str, devices: Sequence[str]) -> None:
     elsewhere = [device for device in devices if device != "cpu"]
     if elsewhere:
         raise BackendUnavailableError(
-            f"backend {name} runs on the CPU alone, not on {', '.join(elsewhere)}; leave --devices out or say cpu"
+            f"backend {name} runs on the CPU alone, not on {', '.join(elsewhere)}; leave {setting('devices')} out "
+            "or name cpu"
         )
 
 

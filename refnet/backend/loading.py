@@ -8,14 +8,14 @@ backend needs beyond its package is listed in the package's extra of the backend
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any, cast
 
 from refnet.backend.interface import METHODS, Backend
 from refnet.backend.wrapped import Checked
-from refnet.errors import BackendUnavailableError, ConfigError, RefnetError
+from refnet.errors import BackendUnavailableError, ConfigError, RefnetError, setting
 from refnet.ops import OPS, chapter
+from refnet.terminal.suggestion import did_you_mean
 
 GROUP = "refnet.backends"
 UNLISTED_GROUP = "refnet.backends.unlisted"  # loaded by name like the others, and named by no list: for tests
@@ -60,18 +60,16 @@ def load(
     """
     if devices and len(devices) not in {1, columns}:
         raise ConfigError(
-            f"--devices names {len(devices)} devices for {columns} columns; name one for all, or one for each column"
+            f"{setting('devices')} names {len(devices)} devices for {columns} columns; name one for all, or one "
+            "for each column"
         )
     listed = _entry_points()
     if name == "auto":
         name = next(candidate for candidate in AUTO if candidate in listed)
     point = listed.get(name) or _unlisted().get(name)
     if point is None:
-        nearest = get_close_matches(name, listed, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "install the package that provides it"
-        raise BackendUnavailableError(
-            f"backend {name} is not known; there are auto, {', '.join(sorted(listed))}; {hint}"
-        )
+        hint = did_you_mean(name, ["auto", *listed], "install the package that provides it")
+        raise BackendUnavailableError(f"backend {name} is not known; there are auto, {', '.join(sorted(listed))}{hint}")
     try:
         factory = point.load()
         chosen = {option: value for option, value in options.items() if value is not None}
@@ -91,8 +89,10 @@ def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str,
     parameters = inspect.signature(factory).parameters if options else {}
     for option, value in options.items():
         if option not in parameters:
-            shown = f"--{option}" if value is True else f"--{option} {value}"
-            raise ConfigError(f"backend {name} has no {shown}; leave it out, or name a --backend that has it")
+            raise ConfigError(
+                f"backend {name} has no {setting(option, value)}; leave it out, or name a {setting('backend')} "
+                "that has it"
+            )
 
 
 def installed() -> dict[str, str | None]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from refnet.bench.timing import timed
-from refnet.errors import BackendUnavailableError, RefnetError
+from refnet.errors import BackendUnavailableError, RefnetError, setting
 from refnet.nets import get
 
 # PyTorch's contenders: whether the network is compiled, and the memory layouts that there are to choose from.
@@ -165,9 +165,9 @@ def _serve(spec: Spec, asked: TextIO, answered: TextIO) -> None:
         for line in asked:
             say(answers[line.strip()]())
     except RefnetError as error:
-        say({"error": str(error), "code": error.exit_code})
+        say({"error": error.message, "code": error.exit_code})
     except MemoryError as error:
-        say({"error": f"out of memory ({error}); a smaller --batch needs less", "code": 2})
+        say({"error": f"out of memory ({error}); a smaller {setting('batch')} needs less", "code": 2})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from refnet.bench import machine
 from refnet.bench.figures import PASSES
-from refnet.errors import ConfigError
+from refnet.errors import ConfigError, setting
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -21,15 +21,17 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"--against {path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{setting('against', path)} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--against {path} is not JSON; save one with refnet bench --json > FILE") from error
+        raise ConfigError(
+            f"{setting('against', path)} is not JSON; save one with refnet bench --json > FILE"
+        ) from error
     try:
         assert isinstance(found["fingerprint"], dict)
         dict(_times(found))
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"--against {path} is no table of refnet bench; save one with refnet bench --json > FILE"
+            f"{setting('against', path)} is no table of refnet bench; save one with refnet bench --json > FILE"
         ) from error
     return dict(found)
 
@@ -54,7 +56,8 @@ def against(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, A
     common = [key for key in after if key in before]
     if not common:
         raise ConfigError(
-            "the saved table has no row of this run; give --batch and --contenders as they were given then"
+            f"the saved table has no row of this run; give {setting('batch')} and {setting('contenders')} as they "
+            "were then"
         )
     return [
         {"what": key, "then": before[key], "now": after[key], "times_faster": before[key] / after[key]}

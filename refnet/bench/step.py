@@ -15,7 +15,7 @@ from typing import Any
 
 from refnet.bench.contender import LAYOUTS, PEERS, Spec
 from refnet.bench.timing import Timing
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.errors import BackendUnavailableError, ConfigError, setting
 from refnet.terminal.progress import Advance, Show
 
 
@@ -146,7 +146,7 @@ class _Process:
         lines = self._errors.read().decode(errors="replace").splitlines()
         if lines:
             return f": {lines[-1]}"
-        return "; if memory was short, try a smaller --batch or fewer --contenders"
+        return f"; if memory was short, try a smaller {setting('batch')} or fewer {setting('contenders')}"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from refnet.bench.timing import Work
-from refnet.errors import BackendUnavailableError
+from refnet.errors import BackendUnavailableError, setting
 from refnet.nets import Net
 from refnet.network.initial import initialise
 from refnet.network.plan import IMAGE, Plan
@@ -95,7 +95,7 @@ class Peer(nn.Module):
             groups = 1 if reads_all else len(nodes)
             if layer.op not in OPS or (groups > 1 and layer.op.startswith("linear")):
                 raise BackendUnavailableError(
-                    f"PyTorch has no {layer.op} in {groups} columns here; leave it out with --contenders"
+                    f"PyTorch has no {layer.op} in {groups} columns here; leave it out with {setting('contenders')}"
                 )
             names = [f"{layer.name}_{letter}" for letter in nodes[0].params]
             for name, letter in zip(names, nodes[0].params, strict=True):

@@ -5,14 +5,14 @@ import io
 import os
 import re
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
 from refnet import __version__
-from refnet.errors import ConfigError, RefnetError
+from refnet.errors import ConfigError, RefnetError, with_flags
 from refnet.terminal.printable import printable
 from refnet.terminal.signals import Interrupted
+from refnet.terminal.suggestion import did_you_mean
 
 # In the order in which one meets them.
 COMMANDS = {
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except RefnetError as error:
-        return _end(error.exit_code, str(error))
+        return _end(error.exit_code, with_flags(error.message))
     except MemoryError as error:
         return _end(ConfigError.exit_code, f"out of memory ({error}); a smaller --batch needs less")
     except KeyboardInterrupt as where:
@@ -152,9 +152,9 @@ def _refuse(unknown: list[str], command: argparse.ArgumentParser) -> None:
         if before.startswith("--") and "=" not in before and not argument.startswith("-"):
             continue  # the value of the unknown flag before it
         flag = printable(argument.partition("=")[0])
-        nearest = get_close_matches(flag, command._option_string_actions, n=1)  # noqa: SLF001 - no public list exists
-        hint = f"the nearest is {nearest[0]}" if nearest else f"see {command.prog} --help"
-        problems.append(f"{flag} is not an argument of {command.prog}; {hint}")
+        flags = command._option_string_actions  # noqa: SLF001 - no public list exists
+        hint = did_you_mean(flag, flags if flag.startswith("-") else (), f"see {command.prog} --help")
+        problems.append(f"{flag} is not an argument of {command.prog}{hint}")
     if problems:
         raise ConfigError("\n".join(problems))
 

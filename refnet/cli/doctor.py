@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 
+from refnet.errors import with_flags
 from refnet.machine.doctor import Examination, examine
 
 # The vector instructions that convolution's micro-kernels are chosen by, and some that say how old a processor is.
@@ -48,7 +49,7 @@ def _lines(found: Examination) -> Iterator[tuple[str, str]]:
         yield name, f"cache: {_cache(cache)}"
     yield "GPU", "; ".join(found.gpus) or "none that nvidia-smi knows"
     for throttle in found.throttles:
-        yield "warning", f"{throttle.what}: {throttle.cost}. To mend it, {throttle.cure}."
+        yield "warning", f"{throttle.what}: {throttle.cost}. To fix it, {with_flags(throttle.cure)}."
     if not found.throttles:
         yield "throttles", "none found"
 

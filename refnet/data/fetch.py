@@ -28,9 +28,10 @@ from typing import IO, BinaryIO
 from urllib.parse import urlsplit
 
 from refnet import __version__
-from refnet.errors import ConfigError, DataError
+from refnet.errors import ConfigError, DataError, setting
 from refnet.terminal.printable import printable, reason
 from refnet.terminal.progress import Advance, Show
+from refnet.terminal.suggestion import did_you_mean
 
 BLOCK = 1 << 18
 TIMEOUT = 60.0  # seconds without a byte
@@ -106,13 +107,15 @@ def fetch(name: str, to: Path | None, show: Show, *, context: ssl.SSLContext | N
         The network fails, a checksum differs, or an archive holds what it should not.
     """
     if name not in SETS:
-        raise ConfigError(f"data set {printable(name)} is not known; there are {', '.join(SETS)}")
+        raise ConfigError(
+            f"data set {printable(name)} is not known; there are {', '.join(SETS)}{did_you_mean(name, SETS)}"
+        )
     place = to or cache() / name
     if place.exists():
         if to is None:
             return _inside(place)
         raise ConfigError(
-            f"--to {printable(place)} is there already: choose a new directory, so that nothing is overwritten"
+            f"{setting('to', place)} is there already: choose a new directory, so that nothing is overwritten"
         )
     with _made_whole(place) as workplace:
         for file in SETS[name]:
@@ -147,7 +150,7 @@ def _made_whole(place: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(
             f"{printable(error.filename or place)} cannot be written: {error.strerror}; make room, or choose another "
-            "directory with --to"
+            f"directory with {setting('to')}"
         ) from error
 
 
@@ -167,7 +170,7 @@ def _download(file: File, workplace: Path, show: Show, context: ssl.SSLContext |
     if found != expected:
         raise DataError(
             f"{file.url} is not what it was: its {algorithm} is {found}, expected {expected}; nothing was kept. Try "
-            "again, or get the files elsewhere and give their folder to --data"
+            f"again, or get the files elsewhere and give their folder with {setting('data')}"
         )
     if file.unpack == "tar":
         extract(path, workplace, file.size)

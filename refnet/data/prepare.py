@@ -40,7 +40,7 @@ from refnet.data.parallel import Reading, in_order
 from refnet.data.prepared import BAD, BLOCK, META, UNFINISHED, VERSION
 from refnet.data.source import Pictures, Source
 from refnet.data.statistics import Sums
-from refnet.errors import ConfigError, DataError
+from refnet.errors import ConfigError, DataError, setting
 from refnet.files import remove_orphans, replace
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
@@ -286,7 +286,7 @@ def _decode(piece: _Piece, shape: Shape) -> _Decoded:
 def _judge(destination: Path, faults: list[str], total: int, *, strict: bool) -> None:
     """Raise ``DataError`` if too many pictures cannot be read, after writing down which."""
     if strict and faults:
-        raise DataError(f"{faults[0]}; --strict leaves nothing out")
+        raise DataError(f"{faults[0]}; {setting('strict')} leaves nothing out")
     if len(faults) * TOLERATED > total:
         (destination / BAD).write_text(_lines(faults), encoding="utf-8")
         raise DataError(

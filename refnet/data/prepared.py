@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from refnet.data.archive import open_file, read_bytes
 from refnet.data.dataset import Colours, Dataset, Indices, Pixels, Shape, Split
-from refnet.errors import DataError
+from refnet.errors import DataError, setting
 from refnet.terminal.printable import printable, reason
 
 META, BAD = "meta.json", "bad_files.txt"
@@ -130,7 +130,8 @@ def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
         has = "x".join(map(str, meta.shape))
         raise DataError(
             f"{printable(where)} was prepared as {has}, the net asks for {image_size}x{image_size}x{channels}: prepare "
-            f"its source again, with --size {image_size} --channels {channels}, in another directory"
+            f"its source again, with {setting('size', image_size)} {setting('channels', channels)}, in another "
+            "directory"
         )
     check_lengths(root, meta)
     if meta.nbytes <= VERIFY:

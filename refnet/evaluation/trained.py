@@ -18,7 +18,7 @@ from refnet.data.archive import Place
 from refnet.data.dataset import Pixels, Shape
 from refnet.data.naming import names
 from refnet.data.readers import digits
-from refnet.errors import CheckpointError, ConfigError, NumericError
+from refnet.errors import CheckpointError, ConfigError, NumericError, setting
 from refnet.nets import Net, get
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -170,7 +170,9 @@ def open_data(trained: Trained, show: Show, *, what: str | None = None, reading:
     """
     what = what or trained.data
     if what is None:
-        raise ConfigError(f"{trained.where} does not say what it was trained on; give the images with --data")
+        raise ConfigError(
+            f"{trained.where} does not say what it was trained on; give the images with {setting('data')}"
+        )
     size, _, channels = trained.image_shape
     found = open_showing(show, what, image_size=size, channels=channels, reading=reading)
     check_data(trained, found)

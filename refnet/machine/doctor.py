@@ -15,6 +15,7 @@ from typing import Any
 from refnet.backend.loading import available, load
 from refnet.backend.powers import Doctor, Examinable
 from refnet.backend.wrapped import unwrapped
+from refnet.errors import setting, with_flags
 from refnet.machine import environment
 from refnet.machine.environment import Throttle
 
@@ -50,8 +51,8 @@ class Examination:
     throttles: tuple[Throttle, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON."""
-        return asdict(self)
+        """Return everything, ready for JSON."""
+        return {**asdict(self), "throttles": [{**asdict(t), "cure": with_flags(t.cure)} for t in self.throttles]}
 
 
 def examine(environ: Mapping[str, str]) -> Examination:
@@ -93,7 +94,7 @@ def _denied() -> list[Throttle]:
     quota = _quota()
     if quota is not None and quota < environment.physical_cores():
         cost = f"all threads together get the time of {quota:g} processors"
-        cure = f"raise the container's limit, or choose --threads {max(1, int(quota))}"
+        cure = f"raise the container's limit, or choose {setting('threads', max(1, int(quota)))}"
         found.append(Throttle(f"CPU quota of {quota:g}", cost, cure))
     return found
 

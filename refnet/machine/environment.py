@@ -1,4 +1,4 @@
-"""On what a run was made: versions, processor, cores, the matrix products behind NumPy, and what holds them back."""
+"""What a run computes with: versions, processor, cores, the BLAS behind NumPy, and what slows it down."""
 
 import os
 import platform
@@ -12,12 +12,13 @@ import numpy as np
 import threadpoolctl
 
 import refnet
+from refnet.errors import setting
 
 # Which variables limit the threads of NumPy's matrix products, and which choose how they are cut and computed.
 THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 BLAS_CHOICES = {
-    "OPENBLAS_CORETYPE": "matrix products run the kernels of that processor, whatever this one could do better",
-    "OPENBLAS_L2_SIZE": "matrix products are cut for a cache of that size, whatever this processor has",
+    "OPENBLAS_CORETYPE": "OpenBLAS uses kernels written for that processor, which may not be the fastest here",
+    "OPENBLAS_L2_SIZE": "OpenBLAS blocks matrix products for a cache of that size, which may not be the one here",
 }
 
 PACKAGES = ("numba", "llvmlite", "triton", "torch")  # what may compute beside NumPy
@@ -32,7 +33,7 @@ class Throttle:
     what
         The setting, with its value.
     cost, cure
-        What it costs and how to mend it, in words.
+        What it costs and how to fix it, in words; `cure` may name settings (:func:`refnet.errors.setting`).
     """
 
     what: str
@@ -104,14 +105,14 @@ def installed(package: str) -> str | None:
 
 
 def throttles(environ: Mapping[str, str], threads: int | None = None) -> list[Throttle]:
-    """List what in the environment makes NumPy's matrix products slower than they could be here.
+    """List the environment variables that make NumPy's matrix products slower than they could be here.
 
     Parameters
     ----------
     threads
         How many the run sets itself, which goes before every variable; None where it leaves that to BLAS.
     """
-    found = [
+    listed = [
         Throttle(f"{name}={environ[name]}", cost, f"unset {name}")
         for name, cost in BLAS_CHOICES.items()
         if environ.get(name)
@@ -121,13 +122,11 @@ def throttles(environ: Mapping[str, str], threads: int | None = None) -> list[Th
         text = environ.get(name, "")
         if text.isdecimal() and 0 < int(text) < cores:
             cost = f"matrix products use {text} of {cores} cores"
-            found.append(Throttle(f"{name}={text}", cost, f"unset {name}, or name more with --threads"))
-    return found
+            listed.append(Throttle(f"{name}={text}", cost, f"unset {name}, or ask for more with {setting('threads')}"))
+    return listed
 
 
 def note(environ: Mapping[str, str], threads: int | None = None) -> str | None:
-    """Say in one line what :func:`throttles` found; None where that is nothing."""
-    found = throttles(environ, threads)
-    if not found:
-        return None
-    return f"note: {'; '.join(f'{one.what}: {one.cost}' for one in found)} (refnet doctor)"
+    """Return one line with every item of :func:`throttles`; None where there is none."""
+    costs = [f"{throttle.what}: {throttle.cost}" for throttle in throttles(environ, threads)]
+    return f"note: {'; '.join(costs)} (refnet doctor says how to change it)" if costs else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refnet.errors import ConfigError
+from refnet.errors import ConfigError, setting
 from refnet.evaluation.seen import activations, best_and_worst, look, nearest, spread
 from refnet.evaluation.trained import Floats, Trained, open_data, open_trained
 from refnet.pictures.kernels import first_kernels, grid
@@ -139,7 +139,7 @@ def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
     """Show what every layer before the fully connected ones makes of a test image, column by column."""
     data = open_data(trained, show)
     if not 0 <= image < len(data.test):
-        raise ConfigError(f"--image {image} is not there; the test images are 0 to {len(data.test) - 1}")
+        raise ConfigError(f"{setting('image', image)} does not exist; the test images are 0 to {len(data.test) - 1}")
     made = activations(trained, data.test, image)
     layers = list(
         dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))

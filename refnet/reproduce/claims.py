@@ -6,10 +6,10 @@ shapes agree, the same first weights (:mod:`refnet.nets.variants`), so that they
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from refnet.errors import ConfigError
+from refnet.terminal.suggestion import did_you_mean
 
 TARGET = 0.25  # training error, of the paper's figure 1
 CHANCE = 0.9  # of being wrong before training, with ten classes
@@ -195,7 +195,7 @@ CLAIMS: Mapping[str, Claim] = {
 def get(name: str) -> Claim:
     """Give a claim by its name. Raises ``ConfigError`` for one that there is not, with those that there are."""
     if name not in CLAIMS:
-        nearest = get_close_matches(name, CLAIMS, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise ConfigError(f"{name} is no claim that can be tried; there are {', '.join(CLAIMS)}{hint}")
+        raise ConfigError(
+            f"{name} is no claim that can be tried; there are {', '.join(CLAIMS)}{did_you_mean(name, CLAIMS)}"
+        )
     return CLAIMS[name]

@@ -13,7 +13,7 @@ from refnet.config import Config, configure, to_toml
 from refnet.data import Dataset, describe, open_showing, prepared
 from refnet.data.readers import idx
 from refnet.data.readers.folder import list_names
-from refnet.errors import ConfigError, DataError, NumericError
+from refnet.errors import ConfigError, DataError, NumericError, setting
 from refnet.reproduce.claims import TARGET, Arm, Claim, Outcome, epochs_to
 from refnet.runs import directory, history
 from refnet.runs.resume import Resume
@@ -61,7 +61,7 @@ def net_for(data: str) -> str:
         names = set(list_names(data))
         gray = prepared.read_meta(root).shape[2] == 1 if prepared.recognise(root, names) else idx.recognise(names)
     except DataError as error:
-        raise DataError(f"{error}; refnet data fetch cifar10 gets the paper's small images") from error
+        raise DataError(f"{error.message}; refnet data fetch cifar10 gets the paper's small images") from error
     return "fashion" if gray else "cifar"
 
 
@@ -174,7 +174,8 @@ def _require_same(path: Path, config: Config) -> None:
     differing = [printable(name) for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if differing:
         raise ConfigError(
-            f"{path} was trained with other settings ({', '.join(differing)}); give another --run-dir, or remove it"
+            f"{path} was trained with other settings ({', '.join(differing)}); give another {setting('run_dir')}, "
+            "or remove it"
         )
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import safetensors
 
 from refnet import files, nets
-from refnet.errors import CheckpointError, ConfigError
+from refnet.errors import CheckpointError, ConfigError, setting
 from refnet.network.plan import Plan
 from refnet.terminal.printable import printable
 from refnet.runs.record import decode, encode
@@ -100,7 +100,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
                 file.write(_bytes(a))
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be written: {error.strerror}; free some space or choose another --run-dir"
+            f"{path} cannot be written: {error.strerror}; free some space or choose another {setting('run_dir')}"
         ) from error
 
 

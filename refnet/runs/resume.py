@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet.config import DEFAULTS, Config
 from refnet.data import Dataset, fingerprint
-from refnet.errors import ConfigError, DataError
+from refnet.errors import ConfigError, DataError, setting
 from refnet.terminal.printable import printable
 from refnet.training.schedule import Rate
 from refnet.runs.state import Facts, State
@@ -48,7 +48,7 @@ def changes(facts: Facts, config: Config) -> Changes:
     # A key that is younger than the run had its default.
     found = _differences(json.loads(json.dumps(dict(DEFAULTS))) | facts.config, asdict(config))
     wrong = [
-        f"--{name} {_said(now)} cannot be: the run has {_said(before)}; start a run of its own"
+        f"{setting(name, now)} cannot be: the run has {_said(before)}; start a run of its own"
         for name, (before, now) in found.items()
         if name in FIXED
     ]
@@ -65,7 +65,7 @@ def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
     if not resume.changed_data:
         raise DataError(
             f"{printable(dataset.name)} has changed since step {facts.state.step}: its classes, images or labels are "
-            "not those that the run learned from; restore them, or agree with --changed-data"
+            f"not those that the run learned from; restore them, or agree with {setting('changed_data')}"
         )
     return {"fingerprint": [before, now]}
 

@@ -169,5 +169,5 @@ class Saver:
         self._failures += 1
         if must or self._failures >= TRIES:
             count = f" ({self._failures} times in a row)" if self._failures > 1 else ""
-            raise CheckpointError(f"{error}{count}") from error
+            raise CheckpointError(f"{error.message}{count}") from error
         self._warn(f"warning: {error}; training goes on, and earlier checkpoints are as they were")

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import ConfigError
+from refnet.errors import ConfigError, setting
 
 FOLDER = "tensorboard"
 NAMES = {
@@ -23,7 +23,7 @@ def require() -> None:
         import tensorboardX  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            "--tensorboard needs tensorboardX; install it with: pip install 'refnet[tensorboard]'"
+            f"{setting('tensorboard')} needs tensorboardX; install it with: pip install 'refnet[tensorboard]'"
         ) from error
 
 

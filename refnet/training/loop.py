@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from refnet.config import Config
 from refnet.data import Dataset
 from refnet.data.loader import TrainingBatch
-from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
+from refnet.errors import CheckpointError, DeviceMemoryError, NumericError, setting
 from refnet.evaluation.score import Score
 from refnet.network import passes
 from refnet.runs import generations, tensorboard
@@ -94,7 +94,7 @@ def train(
         except NumericError as error:
             kept = next(iter(generations.listed(where)), None)
             good = f"the last checkpoint, {kept.name}, is good" if kept else "no checkpoint was due before"
-            raise NumericError(f"{error}; {good}; the run is in {where}") from error
+            raise NumericError(f"{error.message}; {good}; the run is in {where}") from error
         except DeviceMemoryError as error:
             raise _with_batch(error, config) from error
         except OSError as error:
@@ -108,7 +108,7 @@ def train(
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
     """Say which batch would fit a device that has no memory left."""
     fits = batch_that_fits(plan_of(config), error.room, config.batch, len(set(config.devices)) or 1)
-    remedy = f"--batch {fits} would fit" if fits else "not even --batch 1 would fit"
+    remedy = f"{setting('batch', fits)} would fit" if fits else f"not even {setting('batch', 1)} would fit"
     return DeviceMemoryError(error.device, error.total, remedy, error.room)
 
 

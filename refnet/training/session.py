@@ -15,7 +15,7 @@ from refnet.config import Config
 from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_showing
 from refnet.data.crops import Augmentation
 from refnet.data.loader import Loader
-from refnet.errors import ConfigError, NumericError
+from refnet.errors import ConfigError, NumericError, setting
 from refnet.evaluation.score import Score, score
 from refnet.machine import environment
 from refnet.nets import Net, get
@@ -105,7 +105,7 @@ class Session:
         try:
             yield
         except NumericError as error:
-            raise NumericError(f"step {step}: {error}") from error
+            raise NumericError(f"step {step}: {error.message}") from error
 
 
 def open_session(
@@ -177,10 +177,14 @@ def _settings(config: Config) -> StepSettings:
 
 def _refuse_contradictions(config: Config) -> None:
     if config.graph and config.checked:
-        raise ConfigError("--graph repeats a step as one, so --checked cannot look into it; take one of the two")
+        raise ConfigError(
+            f"{setting('graph')} replays a whole step at once, so {setting('checked')} cannot look into it; use "
+            "one of the two"
+        )
     if config.graph and config.non_finite == "skip":
         raise ConfigError(
-            "--graph repeats a step as one, so --non-finite skip cannot look at its gradients; take one of the two"
+            f"{setting('graph')} replays a whole step at once, so {setting('non_finite', 'skip')} cannot look at its "
+            "gradients; use one of the two"
         )
 
 
@@ -238,7 +242,7 @@ def _facts(net: Net, config: Config, dataset: Dataset, backend: Backend, state: 
 def _open_data(net: Net, config: Config, show: Show) -> Dataset:
     what = config.data or net.data
     if what is None:
-        raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with --data")
+        raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with {setting('data')}")
     channels, *_ = net.input_shape
     return open_showing(show, what, image_size=net.image_size, channels=channels, reading=_reading(config))
 

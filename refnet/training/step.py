@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from refnet.backend.interface import Array, Backend
 from refnet.data.dataset import Labels
-from refnet.errors import NumericError
+from refnet.errors import NumericError, setting
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import RandomKey
@@ -113,7 +113,7 @@ class TrainingStep:
         loss = float(self.backend.to_numpy(batch_loss))
         if not isfinite(loss):
             where = self._first_not_finite(images, step)
-            raise NumericError(f"the loss is {loss}; {where}; a lower --lr than {lr:g} may keep it finite")
+            raise NumericError(f"the loss is {loss}; {where}; a lower {setting('lr')} than {lr:g} may keep it finite")
         finish(kept, lr)
         return loss
 
@@ -156,7 +156,7 @@ class TrainingStep:
         every = self.settings.non_finite == "skip"
         for name, gradient in gradients.items():
             if (every or name.endswith(".b")) and not _is_finite(gradient, self.backend):
-                raise NumericError(f"the gradient of {name} is not finite; a lower --lr than {lr:g} may keep it finite")
+                raise NumericError(f"the gradient of {name} is not finite; a lower {setting('lr')} than {lr:g} may keep it finite")
 
     def _first_not_finite(self, images: Sequence[Array], step: int) -> str:
         """Run forward once more, with the same random numbers, and say where a number was first not finite."""
