@@ -156,7 +156,9 @@ class TrainingStep:
         every = self.settings.non_finite == "skip"
         for name, gradient in gradients.items():
             if (every or name.endswith(".b")) and not _is_finite(gradient, self.backend):
-                raise NumericError(f"the gradient of {name} is not finite; a lower {setting('lr')} than {lr:g} may keep it finite")
+                raise NumericError(
+                    f"the gradient of {name} is not finite; a lower {setting('lr')} than {lr:g} may keep it finite"
+                )
 
     def _first_not_finite(self, images: Sequence[Array], step: int) -> str:
         """Run forward once more, with the same random numbers, and say where a number was first not finite."""
