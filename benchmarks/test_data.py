@@ -14,11 +14,12 @@ from PIL import Image
 
 from refnet import nets
 from refnet.backend.loading import load
-from refnet.data import open_dataset, opened, prepare, read_source
+from refnet.data import on_demand, prepare
 from refnet.data.crops import Augmentation
 from refnet.data.decode import FORMATS
 from refnet.data.loader import Loader, batches
-from refnet.data.opened import PictureSplit
+from refnet.data.on_demand import PictureSplit
+from refnet.data.opening import open_dataset, read_source
 from refnet.data.parallel import Reading
 from refnet.machine.environment import cpus
 from refnet.network import passes
@@ -72,7 +73,7 @@ def record(benchmark, images, group):
 
 @pytest.mark.parametrize("contender", ["decoder alone", "loader", "prepare"])
 def test_decoding(benchmark, contender, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(opened, "KEEP", 0)
+    monkeypatch.setattr(on_demand, "MAX_KEPT_BYTES", 0)
     paths = [path for pictures in source.splits.values() for path in pictures.paths]
     made = iter(range(100))
 

@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from refnet.data import open_dataset, prepare, read_source
+from refnet.data import prepare
+from refnet.data.opening import open_dataset, read_source
 from refnet.data.parallel import Reading
 from refnet.terminal.progress import Quiet
 

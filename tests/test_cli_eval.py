@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from refnet.cli import main
-from refnet.data.readers import digits
+from refnet.data.opening import open_dataset
 from refnet.evaluation import neighbours
 from refnet.evaluation.trained import open_trained
 from refnet.runs import generations
@@ -248,7 +248,7 @@ def test_predict_on_a_terminal(refnet_, trained, pictures, monkeypatch):
 
 
 def test_predict_prepares_a_digit_as_the_embedded_ones(untrained):
-    dataset = digits.open_digits()
+    dataset = open_dataset("digits", image_size=10, channels=1)
     image = dataset.test.images(np.arange(1))[0]
     Image.fromarray(np.rint(image[1:-1, 1:-1, 0] * (255 / 16)).astype(np.uint8)).save("digit.png")
     np.testing.assert_array_equal(open_trained(untrained(), "numpy").read("digit.png"), image)

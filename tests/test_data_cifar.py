@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from refnet.data import describe, open_dataset, read_source
+from refnet.data.dataset import describe
+from refnet.data.opening import open_dataset, read_source
 from refnet.data.readers.cifar import CLASSES, RECORD, TEST, TRAIN
 from refnet.errors import DataError
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refnet.data import check_fits, describe, open_dataset
-from refnet.data.dataset import ArraySplit
+from refnet.data.dataset import ArraySplit, check_fits, describe
+from refnet.data.opening import open_dataset
 from refnet.data.readers.digits import split
 from refnet.errors import DataError
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.data import describe, open_dataset, opened, statistics
+from refnet.data import on_demand, statistics
+from refnet.data.dataset import describe
 from refnet.data.decode import read
+from refnet.data.opening import open_dataset
 from refnet.data.parallel import Reading
 from refnet.errors import DataError
 
@@ -166,7 +168,7 @@ def test_names_of_any_kind(tmp_path):
 def test_any_order_of_asking_kept_or_not(tmp_path, monkeypatch):
     root = make(tmp_path, {"a": 30, "b": 30})
     kept = open_(root)
-    monkeypatch.setattr(opened, "KEEP", 36 * 64 - 1)
+    monkeypatch.setattr(on_demand, "MAX_KEPT_BYTES", 36 * 64 - 1)
     lazy = open_(root)
     assert kept.train._kept is not None
     assert lazy.train._kept is None

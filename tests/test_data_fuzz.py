@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from refnet.data import open_dataset, prepare, read_source
+from refnet.data import prepare
 from refnet.data.archive import members
 from refnet.data.decode import fault, read
 from refnet.data.fetch import extract
+from refnet.data.opening import open_dataset, read_source
 from refnet.data.parallel import Reading
 from refnet.data.readers.cifar import RECORD, TEST, TRAIN
 from refnet.errors import DataError

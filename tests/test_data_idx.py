@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from refnet.data import open_dataset, read_source
+from refnet.data.opening import open_dataset, read_source
 from refnet.data.readers.idx import CLOTHES
 from refnet.errors import DataError
 

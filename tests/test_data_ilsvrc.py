@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from refnet.data import open_dataset, read_source
+from refnet.data.opening import open_dataset, read_source
 from refnet.errors import DataError
 
 # The devkit's order is not the sorted one: its class 1 is the last by WNID.

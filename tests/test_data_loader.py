@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from refnet.cli import main
-from refnet.data import decode, open_dataset
+from refnet.data import decode
 from refnet.data.crops import Augmentation
 from refnet.data.dataset import ArraySplit, Split
 from refnet.data.loader import AHEAD, Loader, batches
+from refnet.data.opening import open_dataset
 from refnet.data.order import epoch_order
 from refnet.data.parallel import Reading, in_order
 from refnet.errors import ConfigError, DataError
@@ -150,7 +151,7 @@ def test_a_start_beyond_the_epoch(start):
 def test_a_kept_and_a_decoded_split_are_read_by_many_threads_at_once(monkeypatch):
     dataset = open_dataset(str(PHOTOS), image_size=32, channels=3)
     expected = dataset.train.images(np.arange(36))
-    monkeypatch.setattr("refnet.data.opened.KEEP", 0)
+    monkeypatch.setattr("refnet.data.on_demand.MAX_KEPT_BYTES", 0)
     lazy = open_dataset(str(PHOTOS), image_size=32, channels=3)
     for split in (dataset.train, lazy.train):
         found = list(batches(split, np.arange(36), 7, reading=reading(8)))

@@ -19,7 +19,8 @@ from PIL import Image
 from preparing import COUNTS, IMAGE, SIZE, contents, everything, opened, run, tree
 
 from refnet.cli import main
-from refnet.data import decode, prepare, read_source, statistics
+from refnet.data import decode, prepare, statistics
+from refnet.data.opening import read_source
 from refnet.errors import ConfigError, DataError
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
@@ -230,7 +231,8 @@ def test_going_on_after_a_break(source, tmp_path, monkeypatch, after):
 
 PREPARE_SLOWLY = """
 import sys, time
-from refnet.data import decode, prepare, read_source
+from refnet.data import decode, prepare
+from refnet.data.opening import read_source
 from refnet.data.parallel import Reading
 from refnet.terminal.progress import Quiet
 from pathlib import Path
@@ -360,7 +362,7 @@ def test_commands(tmp_path, capsys, monkeypatch):
             ["prepare", "source", "made", "--siz", "9"],
             "--siz is not an argument of refnet data prepare; did you mean --size?",
         ),
-        (["prepare", "digits", "made"], "the digits that come with refnet need no preparing"),
+        (["prepare", "digits", "made"], "digits needs no preparing: give a folder of images"),
         (["fetch", "mnist"], "data set mnist is not known; there are cifar10, fashion-mnist, imagenette"),
         ([], "the following arguments are required: COMMAND"),
     ],

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet import backend as backends
-from refnet.data import Reading
 from refnet.data.crops import centre, ten
 from refnet.data.dataset import ArraySplit
-from refnet.data.readers import digits
+from refnet.data.opening import open_dataset
+from refnet.data.parallel import Reading
 from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.evaluation import protocol
 from refnet.evaluation.protocol import PROTOCOLS, Tally, blend, evaluate, likeliest, look, search
@@ -266,7 +266,7 @@ def test_members_must_fit_one_another(trained_of):
 
 
 def test_data_must_fit(trained_of):
-    dataset = digits.open_digits()
+    dataset = open_dataset("digits", image_size=10, channels=1)
     with pytest.raises(CheckpointError, match="it takes images of 4x4x2, these are 10x10x1"):
         check_data(trained_of(), dataset)
     facts = trained_of().facts
@@ -286,7 +286,7 @@ def test_every_backend_says_the_same(checkpoint_of, tmp_path, name, columns):
     params = {key: 0.05 * a for key, a in saved.params.items()}
     (tmp_path / "checkpoints").mkdir()
     generations.save(tmp_path, Checkpoint(saved.facts, params, saved.velocities, saved.mean))
-    dataset = digits.open_digits()
+    dataset = open_dataset("digits", image_size=10, channels=1)
     images = dataset.test.images(np.arange(5))
     expected, found = (open_trained(tmp_path, each) for each in ("numpy", name))
     np.testing.assert_allclose(look(found, images)["ten"], look(expected, images)["ten"], rtol=1e-3, atol=1e-6)

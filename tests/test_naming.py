@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from refnet.cli import main
-from refnet.data import read_source
 from refnet.data.naming import FILES, captions, names, read_words
+from refnet.data.opening import read_source
 from refnet.errors import DataError
 from refnet.runs import checkpoint, generations
 

@@ -9,8 +9,8 @@ import pytest
 
 from refnet.backend.loading import load
 from refnet.cli import main
-from refnet.data import open_dataset
 from refnet.data.crops import centre
+from refnet.data.opening import open_dataset
 from refnet.errors import NumericError
 from refnet.nets import get
 from refnet.network import passes

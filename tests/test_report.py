@@ -10,8 +10,8 @@ import pytest
 
 from refnet import nets
 from refnet.cli import main
-from refnet.data import fingerprint
-from refnet.data.readers.digits import open_digits
+from refnet.data.fingerprint import fingerprint
+from refnet.data.opening import open_dataset
 from refnet.evaluation import seen as looking
 from refnet.evaluation.trained import open_data, open_trained
 from refnet.pictures import curves, drawing, kernels
@@ -249,7 +249,10 @@ def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
     counts = looking.confusion(seen, 10)
     tested = json.loads((run / "result.json").read_text())["test_top1_error"]
     assert 1 - np.trace(counts) / counts.sum() == pytest.approx(tested)
-    assert counts.sum(axis=1).tolist() == np.bincount(open_digits().test.labels).tolist()
+    assert (
+        counts.sum(axis=1).tolist()
+        == np.bincount(open_dataset("digits", image_size=10, channels=1).test.labels).tolist()
+    )
 
 
 def test_best_and_worst_are_the_ends_of_the_truths_probability():

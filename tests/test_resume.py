@@ -13,7 +13,8 @@ from PIL import Image
 
 from refnet.cli import main
 from refnet.config import configure
-from refnet.data import fingerprint, open_dataset
+from refnet.data.fingerprint import fingerprint
+from refnet.data.opening import open_dataset
 from refnet.errors import ConfigError
 from refnet.runs import checkpoint, generations, resume
 from refnet.runs.metrics import Metrics

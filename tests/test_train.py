@@ -12,8 +12,10 @@ import pytest
 from refnet.backend.loading import load
 from refnet.cli import main
 from refnet.config import configure
-from refnet.data import fingerprint, loader, open_dataset
+from refnet.data import loader
 from refnet.data.crops import Augmentation, centre
+from refnet.data.fingerprint import fingerprint
+from refnet.data.opening import open_dataset
 from refnet.nets import get
 from refnet.network import initial, passes
 from refnet.runs import generations

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from refnet.cli import main
-from refnet.data import open_dataset
 from refnet.data.dataset import ArraySplit, Dataset
+from refnet.data.opening import open_dataset
 from refnet.training import session
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"

@@ -9,7 +9,8 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from refnet.cli import names, within
-from refnet.data import Dataset, Reading, Split, describe
+from refnet.data.dataset import Dataset, Split, describe
+from refnet.data.parallel import Reading
 from refnet.errors import ConfigError
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Features

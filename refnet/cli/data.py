@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refnet import data
 from refnet.cli import within
 from refnet.data import fetch, prepared
+from refnet.data.opening import is_prepared, read_source
 from refnet.data.parallel import Reading
 from refnet.data.prepare import prepare
 from refnet.data.prepared import BAD
-from refnet.data.readers.folder import list_names
 from refnet.errors import ConfigError, DataError
 from refnet.terminal import progress
 from refnet.terminal.printable import printable
@@ -61,10 +60,10 @@ def _prepare(arguments: argparse.Namespace) -> int:
         within("--threads", arguments.threads, 1)
     if not arguments.timeout > 0:
         raise ConfigError(f"--timeout {arguments.timeout} is not allowed; it must be above 0")
-    if arguments.source == "digits" and not Path("digits").exists():
-        raise ConfigError("the digits that come with refnet need no preparing: give a folder of images")
     show = _show(arguments)
-    source = data.read_source(arguments.source)
+    source = read_source(arguments.source)
+    if source.form:
+        raise ConfigError(f"{printable(source.name)} needs no preparing: give a folder of images")
     show.say(f"{printable(source.name)} ({printable(source.where)}): {source.layout}; {len(source.classes)} classes")
     summary = prepare(
         source,
@@ -89,8 +88,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _info(arguments: argparse.Namespace) -> int:
     root: Path = arguments.directory
-    names = list_names(str(root))
-    if not prepared.recognise(root, names):
+    if not is_prepared(str(root)):
         raise DataError(f"{printable(root)} is no prepared directory: make one with refnet data prepare")
     meta = prepared.read_meta(root)
     prepared.check_lengths(root, meta)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from refnet.cli import _common
-from refnet.data import Dataset
+from refnet.data.dataset import Dataset
 from refnet.errors import ConfigError
 from refnet.evaluation import protocol
 from refnet.evaluation.protocol import PROTOCOLS, Evaluation, Tally

@@ -69,7 +69,7 @@ def read(trained: Trained, path: str) -> Pixels:
     content = sys.stdin.buffer.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise DataError(f"standard input has more than {LARGEST:,} bytes, which is no image: send less")
-    return trained.decode(content, "standard input")
+    return trained.read_bytes(content, "standard input")
 
 
 def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:

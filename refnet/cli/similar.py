@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet import files
 from refnet.cli import _common, within
-from refnet.data import Dataset, Split
+from refnet.data.dataset import Dataset, Split
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Neighbours
 from refnet.terminal import progress

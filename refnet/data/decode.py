@@ -23,7 +23,7 @@ import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -43,18 +43,22 @@ def read(place: Place, size: int, channels: int) -> Pixels:
 
     Raises ``DataError`` naming the file if it cannot be read, is no image, is too large, damaged or cut short.
     """
-    with _opened(str(place), lambda: open_place(place)) as image:
-        return fit(image, size, channels)
+    with opened(place) as image:
+        return centre_square(image, size, channels)
 
 
-def decode(content: bytes, name: str, size: int, channels: int) -> Pixels:
-    """Do as `read` does, with bytes that are in memory already and come from what `name` says."""
-    with _opened(name, lambda: io.BytesIO(content)) as image:
-        return fit(image, size, channels)
+def opened(place: Place) -> AbstractContextManager[Image.Image]:
+    """Open an image file. Whatever is wrong with it, now or while it is decoded, is a ``DataError`` that names it."""
+    return _opened(str(place), lambda: open_place(place))
 
 
-def fit(image: Image.Image, size: int, channels: int) -> Pixels:
-    """Cut out the centre of an image: uint8 (size, size, channels)."""
+def opened_bytes(content: bytes, name: str) -> AbstractContextManager[Image.Image]:
+    """Open the bytes of an image file as `opened` does; `name` is what messages call it."""
+    return _opened(name, lambda: io.BytesIO(content))
+
+
+def centre_square(image: Image.Image, size: int, channels: int) -> Pixels:
+    """Cut out the largest centred square of an image and resample it: uint8 (size, size, channels)."""
     square = min(image.size)
     left, top = ((side - square) // 2 for side in image.size)
     box = (left, top, left + square, top + square)
@@ -63,9 +67,9 @@ def fit(image: Image.Image, size: int, channels: int) -> Pixels:
 
 
 def fault(place: Place) -> str | None:
-    """Look at a file's header, without decoding: what is wrong with it, or None."""
+    """Check a file's header, without decoding: what is wrong with it, or None."""
     try:
-        with _opened(str(place), lambda: open_place(place)):
+        with opened(place):
             return None
     except DataError as error:
         return str(error)

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from refnet.data.dataset import Labels, Pixels, Shape
-from refnet.data.opened import check_channels
+from refnet.data.on_demand import check_form
 from refnet.data.parallel import Reading, in_order
 from refnet.data.prepared import BAD, BLOCK, META, UNFINISHED, VERSION
 from refnet.data.source import Pictures, Source
@@ -183,9 +183,9 @@ def prepare(
     DataError
         Too many pictures cannot be read, or all of a class.
     """
-    check_channels(source.where, channels)
     began = time.monotonic()
     shape = (size, size, channels)
+    check_form(source, shape)
     with _writing(destination), _claimed(destination, Path(source.where)) as workplace, threadpool_limits(1, "blas"):
         shards = _plan(source, shape)
         with show.task("looking for what is done", len(shards)) as advance:

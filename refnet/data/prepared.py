@@ -106,7 +106,7 @@ class Meta:
         return sum(size for size, _ in self.files.values())
 
 
-def recognise(root: Path, names: set[str]) -> bool:
+def recognise(root: Path, names: frozenset[str]) -> bool:
     """Tell whether a folder with such names in it was prepared. Raises ``DataError`` if that was not finished."""
     if UNFINISHED in names and META not in names:
         raise DataError(

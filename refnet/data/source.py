@@ -1,20 +1,20 @@
 """What a reader finds: labelled pictures of any size, before anybody has said what a net reads.
 
-Each reader in :mod:`refnet.data.readers` returns a `Source`; it is opened to train on (:mod:`refnet.data.opened`) or
+Each reader in :mod:`refnet.data.readers` returns a `Source`; it is opened to train on (:mod:`refnet.data.on_demand`) or
 prepared (:mod:`refnet.data.prepare`).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from refnet.data import decode
 from refnet.data.archive import Member, Place
-from refnet.data.dataset import Indices, Labels, Pixels
+from refnet.data.dataset import Indices, Labels, Pixels, Shape
 from refnet.data.order import permutation
 from refnet.errors import DataError
 from refnet.randomness import Purpose
@@ -107,7 +107,7 @@ class ArrayPictures:
         pixels: Pixels = self.pixels[index]
         if pixels.shape == (size, size, channels):
             return pixels
-        return decode.fit(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
+        return decode.centre_square(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
 
     def token(self, index: int) -> str:
         """See `Pictures.token`."""
@@ -118,9 +118,16 @@ class ArrayPictures:
         return ArrayPictures(self.labels[indices], self.pixels[indices], self.file, self.digest)
 
 
+class Form(NamedTuple):
+    """The only form in which the images of a source exist, and what to do for a net that needs another."""
+
+    shape: Shape
+    remedy: str
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set as it lies on disk.
+    """A data set as people have it: labelled images of any size.
 
     Attributes
     ----------
@@ -130,6 +137,8 @@ class Source:
         As in :class:`refnet.data.dataset.Dataset`.
     test
         The same object as `validation` where one set of pictures has to serve as both.
+    form
+        None where images can be had in any size, as almost everywhere.
     """
 
     name: str
@@ -140,6 +149,7 @@ class Source:
     train: Pictures
     validation: Pictures
     test: Pictures
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

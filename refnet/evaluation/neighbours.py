@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from refnet.data import Reading, Split
 from refnet.data.crops import centre
-from refnet.data.dataset import Indices, Pixels
+from refnet.data.dataset import Indices, Pixels, Split
 from refnet.data.loader import batches
+from refnet.data.parallel import Reading
 from refnet.evaluation.trained import Trained
 
 Features = npt.NDArray[np.float32]

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data import Reading, Split
 from refnet.data.crops import ten
-from refnet.data.dataset import Labels, Pixels
+from refnet.data.dataset import Labels, Pixels, Split
 from refnet.data.loader import batches
+from refnet.data.parallel import Reading
 from refnet.evaluation.score import top_k_error
 from refnet.evaluation.trained import Trained
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import Array, Backend
-from refnet.data import Reading, Split
 from refnet.data.crops import centre
+from refnet.data.dataset import Split
 from refnet.data.loader import batches
+from refnet.data.parallel import Reading
 from refnet.errors import NumericError
 from refnet.network import passes
 from refnet.network.plan import Plan

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import Array
-from refnet.data import Reading, Split
 from refnet.data.crops import centre
-from refnet.data.dataset import Indices, Labels
+from refnet.data.dataset import Indices, Labels, Split
 from refnet.data.loader import batches
+from refnet.data.parallel import Reading
 from refnet.evaluation import neighbours
 from refnet.evaluation.protocol import Tally
 from refnet.evaluation.trained import Floats, Trained

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from refnet import backend as backends
 from refnet.backend.interface import Array, Backend
-from refnet.data import Dataset, Reading, decode, open_showing
+from refnet.data import decode
 from refnet.data.archive import Place
-from refnet.data.dataset import Pixels, Shape
+from refnet.data.dataset import Dataset, Pixels, Shape
 from refnet.data.naming import names
-from refnet.data.readers import digits
+from refnet.data.opening import open_showing
+from refnet.data.parallel import Reading
+from refnet.data.readers import registry
 from refnet.errors import CheckpointError, ConfigError, NumericError, setting
 from refnet.nets import Net, get
 from refnet.network import passes
@@ -129,19 +132,20 @@ class Trained:
 
     def read(self, place: Place) -> Pixels:
         """Read an image file as in training: uint8 (H,W,C). Raises ``DataError``."""
-        side, fit = self._picture()
-        return fit(decode.read(place, side, self.image_shape[2]))
+        with decode.opened(place) as image:
+            return self.fit(image)
 
-    def decode(self, content: bytes, name: str) -> Pixels:
-        """Do as `read` does, with bytes that come from what `name` says."""
-        side, fit = self._picture()
-        return fit(decode.decode(content, name, side, self.image_shape[2]))
+    def read_bytes(self, content: bytes, name: str) -> Pixels:
+        """Read the bytes of an image file as `read` does; `name` is what messages call it."""
+        with decode.opened_bytes(content, name) as image:
+            return self.fit(image)
 
-    def _picture(self) -> tuple[int, Callable[[Pixels], Pixels]]:
-        """Say to what size a picture is brought, and what is then done to it."""
-        if self.facts.data.where == "embedded":
-            return digits.SIZE - 2, digits.from_picture
-        return self.image_shape[0], lambda pixels: pixels
+    def fit(self, image: Image.Image) -> Pixels:
+        """Return a picture in the form that the network takes: uint8 (H,W,C)."""
+        learned = registry.named(self.facts.data.name)
+        if learned and self.facts.data.where == learned.WHERE:
+            return learned.fit(image)
+        return decode.centre_square(image, self.image_shape[0], self.image_shape[2])
 
 
 def open_trained(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from refnet import nets
-from refnet.data import Dataset, Split, fingerprint
-from refnet.data.dataset import Pixels
+from refnet.data.dataset import Dataset, Pixels, Split
+from refnet.data.fingerprint import fingerprint
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.evaluation.seen import Seen, best_and_worst, look, nearest, spread
 from refnet.evaluation.trained import Trained, open_data, open_trained

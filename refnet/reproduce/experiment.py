@@ -10,9 +10,10 @@ from typing import Any
 
 from refnet import nets
 from refnet.config import Config, configure, to_toml
-from refnet.data import Dataset, describe, open_showing, prepared
-from refnet.data.readers import idx
-from refnet.data.readers.folder import list_names
+from refnet.data import prepared
+from refnet.data.dataset import Dataset, describe
+from refnet.data.opening import is_prepared, open_showing
+from refnet.data.readers import folder, idx, registry
 from refnet.errors import ConfigError, DataError, NumericError, setting
 from refnet.reproduce.claims import TARGET, Arm, Claim, Outcome, epochs_to
 from refnet.runs import directory, history
@@ -54,12 +55,13 @@ class Settings:
 
 def net_for(data: str) -> str:
     """Choose the small net for data, by the images' channels. Raises ``DataError`` where there are no data."""
-    if data == "digits":
-        return "digits"
-    root = Path(data)
+    made_for_it = next((name for name in nets.NETS if nets.get(name).data == data), None)
+    if made_for_it:
+        return made_for_it
     try:
-        names = set(list_names(data))
-        gray = prepared.read_meta(root).shape[2] == 1 if prepared.recognise(root, names) else idx.recognise(names)
+        folder.entries(Path(data))
+        channels = prepared.read_meta(Path(data)).shape[2] if is_prepared(data) else None
+        gray = channels == 1 or (channels is None and registry.find(data) is idx)
     except DataError as error:
         raise DataError(f"{error.message}; refnet data fetch cifar10 gets the paper's small images") from error
     return "fashion" if gray else "cifar"

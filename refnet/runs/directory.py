@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from refnet.data.readers import registry
 from refnet.machine import environment
 from refnet import files
 from refnet.runs import generations
@@ -173,7 +174,7 @@ def _locked(path: Path) -> BinaryIO:
 
 def repeatable(config: Config) -> Config:
     """Leave out the run's own directory and name its data from the root, so that it can be run again from anywhere."""
-    data = config.data if config.data in {None, "digits"} else str(Path(str(config.data)).absolute())
+    data = None if config.data is None else registry.fixed_path(str(config.data))
     return replace(config, run_dir=None, data=data)
 
 

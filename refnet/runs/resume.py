@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from refnet.config import DEFAULTS, Config
-from refnet.data import Dataset, fingerprint
+from refnet.data.dataset import Dataset
+from refnet.data.fingerprint import fingerprint
 from refnet.errors import ConfigError, DataError, setting
 from refnet.terminal.printable import printable
 from refnet.training.schedule import Rate

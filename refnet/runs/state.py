@@ -74,11 +74,11 @@ class DataFacts:
     Attributes
     ----------
     name, where, layout
-        As :class:`refnet.data.Dataset` has them.
+        As :class:`refnet.data.dataset.Dataset` has them.
     image_shape
         (H,W,C) of an image, from which crops are taken.
     fingerprint
-        See :func:`refnet.data.fingerprint`.
+        See :func:`refnet.data.fingerprint.fingerprint`.
     """
 
     name: str

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
 from refnet.config import Config
-from refnet.data import Dataset
+from refnet.data.dataset import Dataset
 from refnet.data.loader import TrainingBatch
 from refnet.errors import CheckpointError, DeviceMemoryError, NumericError, setting
 from refnet.evaluation.score import Score

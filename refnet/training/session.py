@@ -12,9 +12,12 @@ from threadpoolctl import threadpool_limits
 from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
 from refnet.config import Config
-from refnet.data import Dataset, Reading, Split, check_fits, describe, few, fingerprint, open_showing
 from refnet.data.crops import Augmentation
+from refnet.data.dataset import Dataset, Split, check_fits, describe, few
+from refnet.data.fingerprint import fingerprint
 from refnet.data.loader import Loader
+from refnet.data.opening import open_showing
+from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, NumericError, setting
 from refnet.evaluation.score import Score, score
 from refnet.machine import environment

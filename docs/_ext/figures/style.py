@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from refnet.data import open_dataset
+from refnet.data.opening import open_dataset
 
 Floats = npt.NDArray[np.float64]
 

@@ -25,34 +25,34 @@ SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST = "test_batch.bin"
+ARCHIVED = "cifar-10-batches-bin"  # the folder in the archive
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-LARGEST = 1 << 30  # bytes of a file; the real ones have 31 million
+MAX_BYTES = 1 << 30  # of a file; the real ones have 31 million
 PICKLES = ("data_batch_1", "test_batch", "batches.meta", "cifar-10-batches-py")
 
 
-def recognise(root: Path, names: set[str]) -> Path | None:
-    """Find the folder of the binary files: `root`, which has such names in it, or the folder that the archive makes.
+def recognise(data: str, names: frozenset[str]) -> bool:
+    """Tell whether a folder holds the binary files, or the folder that the archive makes.
 
-    Raises ``DataError`` for the Python version.
+    Raises ``DataError`` for the Python version, and for a single file that is a pickle.
     """
-    if not names.isdisjoint((*TRAIN, TEST)):
-        return root
-    if "cifar-10-batches-bin" in names:
-        return root / "cifar-10-batches-bin"
+    _refuse_pickle(Path(data))
+    if not names.isdisjoint((*TRAIN, TEST, ARCHIVED)):
+        return True
     if not names.isdisjoint(PICKLES):
         raise DataError(
-            f"{printable(root)} is the Python version of CIFAR-10, whose files are pickles, and to open a pickle is to "
+            f"{printable(data)} is the Python version of CIFAR-10, whose files are pickles, and to open a pickle is to "
             "run what it says: get the binary version (refnet data fetch cifar10)"
         )
-    return None
+    return False
 
 
-def refuse_pickle(path: Path) -> None:
+def _refuse_pickle(path: Path) -> None:
     """Raise ``DataError`` for a single file that begins as a pickle does."""
     try:
         with open_file(path) as file:
             begins = file.read(2)
-    except (DataError, OSError):  # what is wrong with it is said where it is listed
+    except (DataError, OSError):  # the reader that lists it says what is wrong with it
         return
     if begins[:1] == b"\x80" and begins[1:] in {b"\2", b"\3", b"\4", b"\5"}:
         raise DataError(
@@ -61,7 +61,7 @@ def refuse_pickle(path: Path) -> None:
         )
 
 
-def read_cifar(where: str, folder: Path) -> Source:
+def read(data: str) -> Source:
     """Read the six files.
 
     Raises
@@ -69,10 +69,12 @@ def read_cifar(where: str, folder: Path) -> Source:
     DataError
         A file is missing, is not a whole number of records, or holds a label above 9.
     """
+    root = Path(data)
+    folder = root if any((root / name).exists() for name in (*TRAIN, TEST)) else root / ARCHIVED
     train, validation = deal(str(folder), _pictures(folder, TRAIN), CLASSES, held_out=1, share=10)
     return Source(
         name="cifar10",
-        where=where,
+        where=data,
         layout="CIFAR-10, binary version, a tenth of each training class held out to validate",
         classes=CLASSES,
         words=CLASSES,
@@ -96,7 +98,7 @@ def _pictures(folder: Path, names: tuple[str, ...]) -> ArrayPictures:
 
 
 def _content(path: Path) -> bytes:
-    content = read_bytes(path, LARGEST)
+    content = read_bytes(path, MAX_BYTES)
     if not content or len(content) % RECORD:
         raise DataError(
             f"{printable(path)} has {len(content):,} bytes, which is not a number of records of {RECORD:,}: it is cut "

@@ -15,49 +15,51 @@ validate, the last 360 test. Pixels stay the counts 0..16 of the original. A bor
 from importlib.resources import files
 
 import numpy as np
+from PIL import Image
 
-from refnet.data.dataset import ArraySplit, Dataset, Indices, Pixels
+from refnet.data import decode
+from refnet.data.dataset import Indices, Pixels
 from refnet.data.order import permutation
-from refnet.data.statistics import Sums
+from refnet.data.source import ArrayPictures, Form, Source
 from refnet.randomness import Purpose
 
-SIZE = 10
-CHANNELS = 1
-DEEPEST = 16  # the largest pixel
+NAME = "digits"
+WHERE = "embedded"
+SIZE = 8  # of a digit, without the border
+BORDER = ((1, 1), (1, 1), (0, 0))
+LARGEST_PIXEL = 16
 TRAIN, VALIDATION, TEST = 1297, 140, 360
-BORDER = ((0, 0), (1, 1), (1, 1), (0, 0))
+CLASSES = tuple("0123456789")
 
 
-def open_digits() -> Dataset:
-    """Open the embedded digits: images uint8 (10,10,1), ten classes."""
+def recognise(data: str, names: frozenset[str]) -> bool:  # noqa: ARG001 - a name is enough
+    """Tell whether a user named the digits."""
+    return data == NAME
+
+
+def read(data: str = NAME) -> Source:  # noqa: ARG001 - there is one such data set
+    """Read the embedded digits: images uint8 (10,10,1), ten classes."""
     with (files("refnet.data") / "optdigits.npz").open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        images = np.pad(archive["images"][..., None], BORDER)
+        pixels = np.pad(archive["images"][..., None], ((0, 0), *BORDER))
         labels = archive["labels"].astype(np.int64)
-
-    def part(indices: Indices) -> ArraySplit:
-        return ArraySplit(labels[indices], images[indices], "digits")
-
-    train, validation, test = (part(indices) for indices in split())
-    sums = Sums.of(train.pixels)
-    classes = tuple("0123456789")
-    return Dataset(
-        name="digits",
-        where="embedded",
+    train, validation, test = (ArrayPictures(labels[part], pixels[part], NAME, NAME) for part in split())
+    return Source(
+        name=NAME,
+        where=WHERE,
         layout="handwritten digits, fixed split",
-        classes=classes,
-        words=classes,
-        image_shape=(SIZE, SIZE, CHANNELS),
+        classes=CLASSES,
+        words=CLASSES,
         train=train,
         validation=validation,
         test=test,
-        mean=sums.mean(),
-        colours=sums.principal(),
+        form=Form((SIZE + 2, SIZE + 2, 1), "train the net 'digits' on them, or give a folder of images"),
     )
 
 
-def from_picture(pixels: Pixels) -> Pixels:
-    """Make of a picture of a digit, light on dark, what the net was trained on: (8,8,1) of 0..255 to (10,10,1)."""
-    return np.pad(np.rint(pixels * (DEEPEST / 255)).astype(np.uint8), BORDER[1:])
+def fit(image: Image.Image) -> Pixels:
+    """Return a picture of a digit, light on dark, as an image of this data set: uint8 (10,10,1), pixels 0..16."""
+    pixels = decode.centre_square(image, SIZE, 1)
+    return np.pad(np.rint(pixels * (LARGEST_PIXEL / 255)).astype(np.uint8), BORDER)
 
 
 def split() -> list[Indices]:

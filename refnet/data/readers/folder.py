@@ -37,7 +37,12 @@ PARTS = ("train", "val", "validation", "test")
 LAYOUTS = "train/<class>/<image> with val/ or test/ beside train/, or <class>/<image>"
 
 
-def read_folder(where: str) -> Source:
+def recognise(data: str, names: frozenset[str]) -> bool:  # noqa: ARG001
+    """Take any folder: this reader is the last that is asked."""
+    return True
+
+
+def read(data: str) -> Source:
     """List a tree of images.
 
     Raises
@@ -46,29 +51,29 @@ def read_folder(where: str) -> Source:
         For a path that is no folder, a layout that is none of the above, a class without images or too few of
         them, and a class that only validation or test has.
     """
-    root = Path(where)
+    root = Path(data)
     parts = {entry.name: Path(entry.path) for entry in entries(root) if entry.name in PARTS and is_folder(entry)}
     if not parts:
         listing = list_classes(root)
         classes = tuple(listing)
-        train, test, validation = deal(where, pictures(listing, classes), classes, held_out=2, share=5)
+        train, test, validation = deal(data, pictures(listing, classes), classes, held_out=2, share=5)
         layout = "one folder per class, a fifth of each held out for validation and for test"
         words = read_words(root, classes)
-        return Source(root.resolve().name, where, layout, classes, words, train, validation, test)
+        return Source(root.resolve().name, data, layout, classes, words, train, validation, test)
     layout, listings = _listings(root, parts)
     classes = tuple(listings["train"])
     for part, which in (("val", "validation"), ("test", "test")):
         for name in listings.get(part, {}):
             if name not in classes:
                 raise DataError(
-                    f"{printable(where)}: the {which} class '{printable(name)}' has no folder in train/: add it there"
+                    f"{printable(data)}: the {which} class '{printable(name)}' has no folder in train/: add it there"
                 )
     splits: dict[str, Pictures] = {part: pictures(listing, classes) for part, listing in listings.items()}
     if "val" not in splits:
         splits["train"], splits["val"] = deal(str(parts["train"]), splits["train"], classes, held_out=1, share=10)
     train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
     words = read_words(root, classes)
-    return Source(root.resolve().name, where, layout, classes, words, train, validation, test)
+    return Source(root.resolve().name, data, layout, classes, words, train, validation, test)
 
 
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
@@ -119,11 +124,6 @@ def _files(folder: Path) -> list[str]:
     if not found:
         raise DataError(f"{printable(folder)} is a class without images: add some, or remove the folder")
     return [entry.path for entry in found]
-
-
-def list_names(where: str) -> set[str]:
-    """Name what is in a folder that a user named. Raises ``DataError`` as `entries` does."""
-    return {entry.name for entry in entries(Path(where))}
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -30,7 +30,7 @@ NAMES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-LARGEST = 1 << 30  # bytes of pixels in one file
+MAX_BYTES = 1 << 30  # bytes of pixels in one file
 FASHION = "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"
 CLOTHES = (
     "T-shirt/top",
@@ -46,12 +46,12 @@ CLOTHES = (
 )
 
 
-def recognise(names: set[str]) -> bool:
-    """Tell whether a folder with such names in it holds IDX files."""
+def recognise(data: str, names: frozenset[str]) -> bool:  # noqa: ARG001 - the names are enough
+    """Tell whether a folder holds IDX files."""
     return any(not names.isdisjoint(_spellings(name)) for pair in NAMES.values() for name in pair)
 
 
-def read_idx(where: str) -> Source:
+def read(data: str) -> Source:
     """Read the four files.
 
     Raises
@@ -60,7 +60,7 @@ def read_idx(where: str) -> Source:
         A file is missing, cut short, too long, or not of unsigned bytes with the right axes; there are not as many
         labels as images; or the test images have a label that the training images lack.
     """
-    root = Path(where)
+    root = Path(data)
     everything, tested = _pictures(root, *NAMES["train"]), _pictures(root, *NAMES["test"])
     count = int(everything.labels.max()) + 1
     if tested.labels.max() >= count:
@@ -71,10 +71,10 @@ def read_idx(where: str) -> Source:
     digits = tuple(str(number) for number in range(count))
     fashion = hashlib.sha256(everything.labels.astype(np.uint8).tobytes()).hexdigest() == FASHION
     classes = CLOTHES if fashion else digits
-    train, validation = deal(where, everything, classes, held_out=1, share=10)
+    train, validation = deal(data, everything, classes, held_out=1, share=10)
     return Source(
         name="fashion-mnist" if fashion else root.resolve().name,
-        where=where,
+        where=data,
         layout="IDX files, a tenth of each training class held out to validate",
         classes=classes,
         words=classes,
@@ -90,8 +90,8 @@ def _spellings(name: str) -> list[str]:
 
 
 def _pictures(root: Path, images: str, labels: str) -> ArrayPictures:
-    pixels, path = _read(root, images, axes=3)
-    truth, path_of_labels = _read(root, labels, axes=1)
+    pixels, path = _read_file(root, images, axes=3)
+    truth, path_of_labels = _read_file(root, labels, axes=1)
     if len(pixels) != len(truth):
         raise DataError(
             f"{printable(path)} has {len(pixels):,} images, {printable(path_of_labels)} has {len(truth):,} labels: "
@@ -101,7 +101,7 @@ def _pictures(root: Path, images: str, labels: str) -> ArrayPictures:
     return ArrayPictures(truth.astype(np.int64), pixels[..., None], str(path), digest)
 
 
-def _read(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path]:
+def _read_file(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path]:
     """Read one file: its numbers, and which file it is."""
     path = next((root / spelling for spelling in _spellings(name) if (root / spelling).exists()), None)
     if path is None:
@@ -117,7 +117,7 @@ def _read(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path
                     f"{printable(path)} is no IDX file of bytes with {axes} axes: it begins with {head[:4].hex()}"
                 )
             shape = tuple(int.from_bytes(head[4 * i : 4 * i + 4]) for i in range(1, axes + 1))
-            if min(shape) == 0 or prod(shape) > LARGEST:
+            if min(shape) == 0 or prod(shape) > MAX_BYTES:
                 raise DataError(
                     f"{printable(path)} says that it holds {'x'.join(map(str, shape))} bytes: it is damaged"
                 )

@@ -40,16 +40,19 @@ TRUTH, TABLE = "data/ILSVRC2012_validation_ground_truth.txt", "data/meta.mat"
 LARGEST = 1 << 26  # bytes of a file of the devkit; the real ones have less than a million
 
 
-def recognise(root: Path, names: set[str]) -> bool:
-    """Tell whether a folder with such names in it holds ILSVRC2012, and not just a tree of images by class."""
+def recognise(data: str, names: frozenset[str]) -> bool:
+    """Tell whether a folder holds ILSVRC2012, and not just a tree of images by class."""
     if not names.isdisjoint((*TRAIN[:2], *VALIDATION[:2], *DEVKIT)):
         return True
-    return (root / "train").is_dir() and any(
-        entry.name.endswith(".tar") and WNID.fullmatch(_stem(entry.name)) for entry in entries(root / "train")
+    train = Path(data) / "train"
+    return (
+        "train" in names
+        and train.is_dir()
+        and any(entry.name.endswith(".tar") and WNID.fullmatch(_stem(entry.name)) for entry in entries(train))
     )
 
 
-def read_ilsvrc(where: str) -> Source:
+def read(data: str) -> Source:
     """List the images.
 
     Raises
@@ -58,7 +61,7 @@ def read_ilsvrc(where: str) -> Source:
         A part is missing or an archive is damaged; the devkit cannot be read; there are not as many validation images
         as lines of ground truth; or one shows a class without training images.
     """
-    root = Path(where)
+    root = Path(data)
     images = _training(_part(root, TRAIN, "training images"))
     classes = tuple(sorted(images))
     number = {wnid: label for label, wnid in enumerate(classes)}
@@ -82,14 +85,14 @@ def read_ilsvrc(where: str) -> Source:
     lacking = sorted(set(wnids) - set(classes))
     if lacking:
         raise DataError(
-            f"{printable(where)}: the validation class '{printable(lacking[0])}' ({len(lacking)} such) has no training "
+            f"{printable(data)}: the validation class '{printable(lacking[0])}' ({len(lacking)} such) has no training "
             "images: add them"
         )
     words = dict(table.values())
     tested = FilePictures(validation, np.array([number[wnid] for wnid in wnids], np.int64))
     return Source(
         name=root.resolve().name,
-        where=where,
+        where=data,
         layout="ILSVRC2012, classes by sorted WNIDs, val also serving as test",
         classes=classes,
         words=tuple(words.get(wnid, wnid) for wnid in classes),

@@ -1,8 +1,8 @@
-"""A source, opened to train on as it is: every picture decoded when it is asked for.
+"""A source opened to train on as it is: every picture is decoded when it is asked for.
 
-Everything is looked at once before a run begins: every header, so that a stray file is found now and not in the middle
-of an epoch; then every picture is decoded, the training pictures for their mean and the others so that a damaged one
-is found. Many pictures are better prepared once (:mod:`refnet.data.prepare`).
+Everything is checked once before a run begins: every header, so that a stray file is found now and not in the middle of
+an epoch; then every picture is decoded, the training pictures for their mean and the others to find damaged ones. Many
+pictures are better prepared once (:mod:`refnet.data.prepare`).
 """
 
 from collections.abc import Callable
@@ -10,19 +10,19 @@ from collections.abc import Callable
 import numpy as np
 
 from refnet.data import decode
-from refnet.data.dataset import Dataset, Indices, Labels, Pixels, Progress, Shape, Split
+from refnet.data.dataset import ArraySplit, Dataset, Indices, Labels, Pixels, Progress, Shape, Split
 from refnet.data.parallel import Reading, in_order
-from refnet.data.source import Pictures, Source
+from refnet.data.source import ArrayPictures, Pictures, Source
 from refnet.data.statistics import statistics
 from refnet.errors import DataError
 from refnet.terminal.printable import printable
 
-KEEP = 1 << 30  # bytes of decoded pictures up to which a split stays in memory
-AHEAD = 256  # headers looked at ahead
+MAX_KEPT_BYTES = 1 << 30  # of decoded pictures, up to which a split stays in memory
+HEADERS_AHEAD = 256  # headers that threads may read before they are needed
 
 
 class PictureSplit(Split):
-    """Pictures decoded when asked for, and kept decoded if all of them fit in `KEEP` bytes."""
+    """Pictures decoded when asked for, and kept decoded if all of them fit in `MAX_KEPT_BYTES`."""
 
     grain = 1
 
@@ -30,7 +30,7 @@ class PictureSplit(Split):
         self.pictures = pictures
         self.labels: Labels = pictures.labels
         self._shape = (size, size, channels)
-        fits = len(pictures) * size * size * channels <= KEEP
+        fits = len(pictures) * size * size * channels <= MAX_KEPT_BYTES
         self._kept: Pixels | None = np.empty((len(pictures), *self._shape), np.uint8) if fits else None
         self._decoded = np.zeros(len(pictures), np.bool_)
 
@@ -57,22 +57,28 @@ class PictureSplit(Split):
 
 
 def open_source(
-    source: Source, *, image_size: int, channels: int, progress: Progress | None = None, reading: Reading
+    source: Source,
+    *,
+    image_size: int,
+    channels: int,
+    progress: Progress | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
 ) -> Dataset:
     """Open a source, each picture delivered as uint8 (image_size, image_size, channels).
 
-    `progress` is told (done, total); each picture counts twice, its header and itself. Raises ``DataError`` for a
-    picture that cannot be read, and for a number of channels that pictures do not have.
+    `progress` is called with (done, total); each picture counts twice, its header and itself. Raises ``DataError`` for
+    a picture that cannot be read, and for images that the source does not have.
     """
-    check_channels(source.where, channels)
-    splits = {name: PictureSplit(pictures, image_size, channels) for name, pictures in source.splits.items()}
+    shape = (image_size, image_size, channels)
+    check_form(source, shape)
+    splits = {name: _split(pictures, shape) for name, pictures in source.splits.items()}
     total = sum(map(len, splits.values()))
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, 2 * total)
 
-    _check_headers(list(source.splits.values()), reading, report)
+    _check_headers([split.pictures for split in splits.values() if isinstance(split, PictureSplit)], reading, report)
     done = total
     sums = {}
     for name, split in splits.items():
@@ -84,7 +90,7 @@ def open_source(
         layout=source.layout,
         classes=source.classes,
         words=source.words,
-        image_shape=(image_size, image_size, channels),
+        image_shape=shape,
         train=splits["train"],
         validation=splits["validation"],
         test=splits.get("test", splits["validation"]),
@@ -93,24 +99,37 @@ def open_source(
     )
 
 
-def check_channels(where: str, channels: int) -> None:
-    """Raise ``DataError`` unless pictures can have so many channels."""
+def check_form(source: Source, shape: Shape) -> None:
+    """Raise ``DataError`` unless the source can give images of that shape (H,W,C)."""
+    where, channels = printable(source.where), shape[2]
+    if source.form and shape != source.form.shape:
+        has, asked = ("x".join(map(str, form)) for form in (source.form.shape, shape))
+        raise DataError(
+            f"{printable(source.name)}: its images are {has}, the net asks for {asked}: {source.form.remedy}"
+        )
     if channels not in decode.MODES:
-        raise DataError(f"{printable(where)}: images have 1 (gray) or 3 (RGB) channels, the net asks for {channels}")
+        raise DataError(f"{where}: images have 1 (gray) or 3 (RGB) channels, the net asks for {channels}")
+
+
+def _split(pictures: Pictures, shape: Shape) -> Split:
+    """Take images as they are where they are in memory in the form that is asked for."""
+    if isinstance(pictures, ArrayPictures) and pictures.pixels.shape[1:] == shape:
+        return ArraySplit(pictures.labels, pictures.pixels, pictures.file)
+    return PictureSplit(pictures, shape[0], shape[2])
 
 
 def _check_headers(splits: list[Pictures], reading: Reading, report: Callable[[int], None]) -> None:
-    """Raise ``DataError`` with the first picture that is none, and how many more there are."""
+    """Raise ``DataError`` for the first picture that is none, with how many more there are."""
     everyone = ((split, index) for split in splits for index in range(len(split)))
     faults: list[str] = []
-    found = in_order(
-        lambda one: one[0].fault(one[1]),
+    checked = in_order(
+        lambda picture: picture[0].fault(picture[1]),
         everyone,
         reading=reading,
-        ahead=AHEAD,
-        where=lambda one: one[0].where(one[1]),
+        ahead=HEADERS_AHEAD,
+        where=lambda picture: picture[0].where(picture[1]),
     )
-    for done, fault in enumerate(found, start=1):
+    for done, fault in enumerate(checked, start=1):
         faults += [fault] if fault else []
         report(done)
     if faults:

@@ -1,0 +1,72 @@
+"""Open the data set that a user names: a data set that has a name, a prepared directory, or a folder of images."""
+
+from pathlib import Path
+
+from refnet.data import prepared
+from refnet.data.dataset import Dataset, Progress
+from refnet.data.on_demand import open_source
+from refnet.data.parallel import Reading
+from refnet.data.readers import registry
+from refnet.data.source import Source
+from refnet.errors import DataError
+from refnet.terminal.printable import printable
+from refnet.terminal.progress import Show
+
+
+def open_dataset(
+    data: str,
+    *,
+    image_size: int,
+    channels: int,
+    progress: Progress | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+) -> Dataset:
+    """Open the data set that a user names.
+
+    Parameters
+    ----------
+    data
+        The name of a data set ("digits"), or a path ("./digits" for a folder of that name).
+    image_size, channels
+        The images that the net's recipe asks for.
+    progress
+        Called with (done, total) while the images are checked.
+
+    Raises
+    ------
+    DataError
+        There is nothing to read there, or it cannot give such images.
+    """
+    if is_prepared(data):
+        return prepared.open_prepared(data, image_size=image_size, channels=channels)
+    return open_source(
+        registry.read(data), image_size=image_size, channels=channels, progress=progress, reading=reading
+    )
+
+
+def open_showing(
+    show: Show,
+    data: str,
+    *,
+    image_size: int,
+    channels: int,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+) -> Dataset:
+    """Open a data set as `open_dataset` does, with a progress bar."""
+    with show.task("reading images") as advance:
+        return open_dataset(data, image_size=image_size, channels=channels, progress=advance, reading=reading)
+
+
+def read_source(data: str) -> Source:
+    """List the images of a data set that is not prepared, with the first reader that recognises it.
+
+    Raises ``DataError`` if no reader does, and for a prepared directory.
+    """
+    if is_prepared(data):
+        raise DataError(f"{printable(data)} is prepared already: train on it, or give the images that it was made from")
+    return registry.read(data)
+
+
+def is_prepared(data: str) -> bool:
+    """Tell whether a user names a prepared directory. Raises ``DataError`` if preparing it was never finished."""
+    return registry.named(data) is None and prepared.recognise(Path(data), registry.names_in(data))
