@@ -91,18 +91,22 @@ def agree(backend: Any, case: Case, call: Call) -> None:
     hold(backend, problem, run(backend, problem))
 
 
-def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> dict[str, float]:
+def hold(backend: Any, problem: Problem, results: Sequence[Any], dtype: Any = np.float32) -> dict[str, float]:
     """Compare results with those of the reference, by the layers T0 and T1.
+
+    Bounds follow from the roundings of float32. For results in float64 they are smaller by the ratio of the two
+    roundings, and twice as large, since the reference's own float64 may err by as much.
 
     Returns, for each result, its largest error over what is allowed; 0 for one that had to be exact.
     """
     case, call = problem.case, problem.call
     exactly = case.exact == "always"
     with quiet(call):
-        expected = reference(case, call, problem.given, np.float32)
+        expected = reference(case, call, problem.given, dtype)
         given64 = {name: converted(value, np.float64) for name, value in problem.given.items()}
         precision = precision_of(backend)
         allowed = case.allowed(given64, call.options, problem.expected, precision) if case.allowed else ()
+    scale = 1.0 if dtype == np.float32 else 2 * float(np.finfo(dtype).eps) / bounds.EPS
     worst = dict.fromkeys(case.results, 0.0)
     for i, (name, y, y32, y64) in enumerate(zip(case.results, results, expected, problem.expected, strict=True)):
         where = problem.where(backend, name)
@@ -111,11 +115,11 @@ def hold(backend: Any, problem: Problem, results: Sequence[Any]) -> dict[str, fl
         elif exactly or y32.dtype.kind != "f":
             bounds.bit_equal(y, y32, where)
         elif case.exact == "integers" and call.kind == "integers":
-            bounds.equal(y, y64.astype(np.float32), where)
+            bounds.equal(y, y64.astype(dtype), where)
         else:
-            assert y.dtype == np.float32, f"float32 became {y.dtype}: {where}"
-            bounds.within(y, y64, allowed[i], where)
-            worst[name] = float(bounds.share_of_bound(y, y64, allowed[i]).max(initial=0.0))
+            assert y.dtype == dtype, f"{np.dtype(dtype)} became {y.dtype}: {where}"
+            bounds.within(y, y64, scale * allowed[i], where)
+            worst[name] = float(bounds.share_of_bound(y, y64, scale * allowed[i]).max(initial=0.0))
     return worst
 
 

@@ -4,6 +4,7 @@
 what was computed, so that a failure can be repeated.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,29 @@ EPS = 2.0**-23
 TINY = 2.0**-126  # below it float32 loses precision, and a processor may flush to zero
 
 
-class DisagreementError(AssertionError):
-    """Numbers that are not as they have to be; `ratio` is the largest error over its bound, infinite without one."""
+@dataclass(frozen=True)
+class Element:
+    """The worst element of an array that is wrong, and how many elements are wrong with it."""
 
-    def __init__(self, message: str, ratio: float = np.inf) -> None:
+    why: str
+    index: list[int]
+    value: Any
+    expected: Any
+    wrong: int
+    size: int
+
+
+class DisagreementError(AssertionError):
+    """Numbers that are not as they have to be; `ratio` is the largest error over its bound, infinite without one.
+
+    `where` is what was computed, `element` the worst element; None where the shape or the dtype is wrong.
+    """
+
+    def __init__(self, message: str, ratio: float = np.inf, where: str = "", element: Element | None = None) -> None:
         super().__init__(message)
         self.ratio = ratio
+        self.where = where
+        self.element = element
 
 
 def bit_equal(y: Array, expected: Array, where: str) -> None:
@@ -66,8 +84,10 @@ def within_data_bound(y: Array, y64: Array, bracket: Array, terms: int, where: s
     within(y, y64, data_bound(y64, bracket, terms, precision), where)
 
 
-def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> None:
+def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> float:
     """T2: the largest error is at most four times NumPy's own in float32, and a unit in the last place.
+
+    Returns the largest error over what is allowed.
 
     The unit is that of the largest element. Compare arrays of a hundred elements or more: the largest error of a few
     can be zero by luck.
@@ -76,7 +96,9 @@ def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> None:
     worst = np.abs(np.float64(y) - y64)
     own = np.abs(np.float64(y32) - y64).max()
     allowed = 4 * own + EPS * np.abs(y64).max()
-    _fail_at(~(worst <= allowed), y, y64, where, "T2: NumPy's float32 is better", worst / max(allowed, TINY))
+    ratio = worst / max(allowed, TINY)
+    _fail_at(~(worst <= allowed), y, y64, where, "T2: NumPy's float32 is better", ratio)
+    return float(ratio.max())
 
 
 def data_bound(y64: Array, bracket: Array, terms: int, precision: str = "ieee") -> Array:
@@ -139,9 +161,11 @@ def _fail_at(wrong: npt.NDArray[np.bool_], y: Array, expected: Array, where: str
     rank = wrong if ratio is None else np.where(np.isnan(ratio), np.inf, ratio)
     index = np.unravel_index(int(np.argmax(rank)), wrong.shape)
     size = "" if ratio is None else f", {ratio[index]:.3g} times the bound"
-    at = [int(i) for i in index]
+    worst = Element(why + size, [int(i) for i in index], y[index], expected[index], int(wrong.sum()), wrong.size)
     raise DisagreementError(
-        f"{why}{size}: element {at} of {y.shape} is {y[index]!r}, expected {expected[index]!r}; "
-        f"{int(wrong.sum())} of {wrong.size} are wrong. {where}",
+        f"{worst.why}: element {worst.index} of {y.shape} is {worst.value!r}, expected {worst.expected!r}; "
+        f"{worst.wrong} of {worst.size} are wrong. {where}",
         np.inf if ratio is None else float(rank[index]),
+        where,
+        worst,
     )

@@ -12,8 +12,6 @@ from math import inf, isfinite
 from typing import Any, cast
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.strategies import SearchStrategy
 
 from refnet.backend.interface import Backend
 from refnet.backend.wrapped import Tapped
@@ -29,6 +27,7 @@ from refnet.testing.agreement import Problem
 from refnet.testing.bounds import DisagreementError
 from refnet.testing.call import Call
 from refnet.testing.cases import CASES, Case, case_of
+from refnet.testing.strategies import drawn
 
 LOGITS = 1e-4  # of the largest: what the scores of a whole network may differ by
 
@@ -128,29 +127,9 @@ def _row(part: str, name: str, function: str, problems: Sequence[Problem], backe
 def _calls(case: Case, examples: int) -> list[Call]:
     """Draw calls in equal parts with each kind of values, NaN and infinity among them, and add the roomy ones."""
     each = -(-examples // len(case.kinds))
-    calls = [call for kind in case.kinds for call in _drawn(case.calls(kind), each)]
+    calls = [call for kind in case.kinds for call in drawn(case.calls(kind), each)]
     if case.roomy:
         calls += [Call(case.op, case.function, *case.roomy, kind=kind) for kind in ("normal", "one_signed")]
-    return calls
-
-
-def _drawn(strategy: SearchStrategy[Call], examples: int) -> list[Call]:
-    """Draw calls, the same ones every time."""
-    calls: list[Call] = []
-
-    @settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def draw(call: Call) -> None:
-        calls.append(call)
-
-    draw()
     return calls
 
 

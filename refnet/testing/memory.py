@@ -57,7 +57,7 @@ class Guards:
         host[BAND - 1 : BAND - 1 + a.size] = a.ravel()
         try:
             return self._inner(self._backend.asarray(host), BAND - 1, a.shape)
-        except TypeError:
+        except (AttributeError, TypeError):
             return self._backend.asarray(a)
 
     def check(self, where: str) -> None:

@@ -6,9 +6,12 @@ axis can stand in for another.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+
+Drawn = TypeVar("Drawn")
 
 Geometry: TypeAlias = tuple[dict[str, int], dict[str, Any]]
 
@@ -108,3 +111,23 @@ def counters() -> st.SearchStrategy[tuple[int, int, int, int]]:
     """Draw a counter (step, layer, sample, feature), some of them about to pass 2^32."""
     word = st.one_of(st.integers(0, 40), st.integers(2**32 - 20, 2**32 - 1), st.integers(0, 2**32 - 1))
     return st.tuples(word, word, word, word)
+
+
+def drawn(strategy: st.SearchStrategy[Drawn], examples: int, number: int | None = None) -> list[Drawn]:
+    """Draw a list of examples: the same ones every time, or those of a seed's `number`."""
+    values: list[Drawn] = []
+
+    @settings(
+        max_examples=examples,
+        derandomize=number is None,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def draw(value: Drawn) -> None:
+        values.append(value)
+
+    (draw if number is None else seed(number)(draw))()
+    return values
