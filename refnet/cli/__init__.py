@@ -1,4 +1,4 @@
-"""The command line: ``refnet COMMAND``. Each command is one module, imported when it is called."""
+"""The command line: ``refnet COMMAND``, with one module per command, imported when the command is called."""
 
 import argparse
 import io

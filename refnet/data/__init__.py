@@ -1,1 +1,1 @@
-"""Data sets: read in whatever form people have them, prepared once, and delivered to the trainer in batches."""
+"""Data sets: reading images from disk, preparing them, and loading them in batches."""

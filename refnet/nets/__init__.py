@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""The networks, each as data with its training recipe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

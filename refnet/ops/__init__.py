@@ -1,12 +1,4 @@
-"""The textbook: one chapter for each operation of the network, in the paper's order.
-
-Every chapter is a module with the functions it lists in ``INTERFACE`` (what a backend must offer under the same
-names, with the same parameters and defaults), and for each of them, ``f``, a shape rule ``f_shapes`` that takes
-shapes where ``f`` takes arrays and returns the shapes of the results, and, where values can be wrong too, a value
-rule ``f_values``.
-
-A name ending in an underscore changes its arguments; every other function returns fresh arrays.
-"""
+"""The operations of the network: one chapter per operation, with its mathematics and its NumPy source."""
 
 from importlib import import_module
 from types import ModuleType

@@ -1,1 +1,1 @@
-"""How work shows itself on a terminal, and how signals stop it."""
+"""Progress and safe text on a terminal, and the signals that stop a run."""

@@ -1,1 +1,1 @@
-"""One reader for each form in which people have images on disk."""
+"""Readers of data sets, one for each form in which they exist on disk."""

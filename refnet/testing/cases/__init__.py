@@ -1,4 +1,4 @@
-"""The cases of every op, one module for each; a new op adds one."""
+"""The test cases of the conformance suite, one module per operation."""
 
 from importlib import import_module
 

@@ -1,0 +1,1 @@
+"""Run folders: what a run saves, and how it is resumed."""
