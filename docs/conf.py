@@ -26,7 +26,7 @@ extensions = [
     "github",
 ]
 exclude_patterns = ["_build", "_ext"]
-highlight_language = "none"  # what is no code, such as a formula, has no colours
+highlight_language = "none"  # blocks without a language, such as formulas, are not coloured
 smartquotes = False  # --resume has two hyphens
 html_theme = "furo"
 html_title = "refnet"
@@ -37,19 +37,19 @@ html_css_files = ["refnet.css"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the signatures are read in the source; here the text counts
+autodoc_typehints = "none"  # signatures are in the source; these pages show the descriptions
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 
 def set_dashes(_app: Any, document: nodes.document) -> None:
-    """Set the dash between a parameter and what it is; the rest of smartquotes would change what people type."""
+    """Set the dash between a parameter and its description; all of smartquotes would change code that people copy."""
     for text in list(document.findall(nodes.Text)):
         if text == " -- ":
             text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
 
 
 def setup(app: Any) -> None:
-    """Be an extension, too."""
+    """Register the function above."""
     app.connect("doctree-read", set_dashes)

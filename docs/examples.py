@@ -1,12 +1,12 @@
-"""Run the examples of the documentation, and hold what they print to what the pages say they print.
+"""Run the examples of the documentation, and check their output against the pages.
 
-An example is a fenced block whose first line ends in the word ``run``, ``sh run`` or ``python run``; the ``text`` block
-after it is its output. A block marked ``recorded`` takes too long for every build, or names the machine's speed: it is
-run only when asked for, and the page says when and where that was.
+An example is a fenced block whose first line ends in ``sh run`` or ``python run``; the ``text`` block after it is its
+output. A block marked ``recorded`` takes too long for every build, or its output depends on the machine's speed. It
+runs only on request, and the page says when and where it ran.
 
 ::
 
-    python docs/examples.py                     # run, and fail where the output differs
+    python docs/examples.py                     # run, and fail if an output differs
     python docs/examples.py --write             # run, and write the outputs into the pages
     python docs/examples.py --write --recorded  # the long ones too
 """
@@ -35,11 +35,11 @@ ENVIRONMENT = {
 
 
 def main() -> int:
-    """Run the examples of the pages named, or of all, and return 1 where one prints something else."""
+    """Run the examples of the given pages, or of all pages; return 1 if one differs."""
     parser = argparse.ArgumentParser(description="Run the examples of the documentation.")
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--write", action="store_true", help="write the outputs into the pages")
-    parser.add_argument("--recorded", action="store_true", help="run those that take long too")
+    parser.add_argument("--recorded", action="store_true", help="also run the examples that take long")
     arguments = parser.parse_args()
     kinds = {"run", "recorded"} if arguments.recorded else {"run"}
     wrong = 0
@@ -51,7 +51,9 @@ def main() -> int:
         elif new != text:
             wrong += 1
             print(
-                "".join(difflib.unified_diff(text.splitlines(True), new.splitlines(True), str(page), "what it prints"))
+                "".join(
+                    difflib.unified_diff(text.splitlines(True), new.splitlines(True), str(page), "its output today")
+                )
             )
         if count:
             print(f"{page}: {count} run", flush=True)
@@ -59,7 +61,7 @@ def main() -> int:
 
 
 def renewed(text: str, kinds: set[str]) -> tuple[str, int]:
-    """Return a page with the outputs that its examples of some kinds have now, and how many were run."""
+    """Return a page with the outputs that its examples of the given kinds print today, and how many ran."""
     if len(MARKED.findall(text)) != len(BLOCK.findall(text)):
         raise SystemExit("an example is not followed by its output: a block ```text, empty if it has not run yet")
     count = 0
@@ -76,7 +78,7 @@ def renewed(text: str, kinds: set[str]) -> tuple[str, int]:
 
 
 def printed(language: str, code: str) -> str:
-    """Run an example in an empty folder, and return what it prints; a failure is an error."""
+    """Run an example in an empty folder and return its output; a failure is an error."""
     command = [sys.executable, "-"] if language == "python" else ["sh", "-eu"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(  # noqa: S603 - the documentation's own examples

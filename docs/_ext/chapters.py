@@ -1,8 +1,8 @@
-"""Write a page for each chapter, and one for each file that makes it fast, from the files themselves.
+"""Generate a page for each chapter, and one for each of its fast implementations, from their source files.
 
-A chapter's docstring is reStructuredText with sections, so it becomes the page as it stands, with its figure below the
-first sentence. Then come the NumPy text, what the conformance suite demands, and the backends' files. Nothing is
-written down twice.
+A chapter's docstring is reStructuredText with sections, so it becomes the page as it is, with the figure below its
+first sentence. Then come the NumPy source, the accuracy that the conformance suite requires, and links to the
+backends' files. Nothing is written twice.
 """
 
 import ast
@@ -16,14 +16,14 @@ from refnet.testing.cases import CASES, Case
 
 BACKENDS = {"refnet_numba": "Numba", "refnet_triton": "Triton"}
 EXACT = {
-    "always": "the same bits, whatever the values",
-    "integers": "the same numbers where sums are exact (integers), and otherwise within the bound below",
+    "always": "the same bits for all values",
+    "integers": "equal if all sums are exact (integer values), otherwise within the bound below",
     "never": "within the bound below",
 }
 
 
 def write_pages(app: Any) -> None:
-    """Write docs/ops/ and docs/code/ where they have changed."""
+    """Write the changed pages of docs/ops/ and docs/code/."""
     docs = Path(app.srcdir)
     for op in OPS:
         _write(docs / "ops" / f"{op}.rst", _chapter(op))
@@ -48,20 +48,20 @@ def _chapter(op: str) -> str:
             "",
             *text.splitlines(),  # its sections are underlined with dashes, one level below the title
             "",
-            *_title("The NumPy text", "-"),
-            f"``refnet/ops/{op}.py``, which is the definition:",
+            *_title("NumPy source", "-"),
+            f"``refnet/ops/{op}.py`` defines the operation:",
             "",
             f".. literalinclude:: ../../refnet/ops/{op}.py",
             "   :language: python",
             f"   :lines: {(docstring.end_lineno or 0) + 2}-",
             "",
-            *_title("How close a backend must come", "-"),
-            f"From ``refnet/testing/cases/{op}.py``. The reference is the text above in float64; ``EPS`` is",
-            "2\\ :sup:`-23`, ``U`` half of it.",
+            *_title("Accuracy required of backends", "-"),
+            f"From ``refnet/testing/cases/{op}.py``. Results are compared with the source above, run in float64.",
+            "``EPS`` is 2\\ :sup:`-23`; ``U`` is half of it.",
             "",
             *(line for case in cases for line in _demands(case)),
             *_bounds(cases),
-            *_title("The fast files", "-"),
+            *_title("Fast implementations", "-"),
             *(f"- :doc:`backends/{package}/{op}.py </code/{package}/{op}>`" for package in BACKENDS),
             "",
         ]
@@ -73,13 +73,13 @@ def _demands(case: Case) -> list[str]:
     return [
         f"``{case.function}``",
         f"   {', '.join(f'``{name}``' for name in case.results)}: {EXACT[case.exact]}.",
-        f"   Rejected, among others: {wrong}.",
+        f"   Wrong versions that the suite must reject: {wrong}.",
         "",
     ]
 
 
 def _bounds(cases: list[Case]) -> list[str]:
-    """Quote the functions that say what is allowed, each once."""
+    """Quote the functions that compute the allowed errors, each once."""
     functions = dict.fromkeys(case.allowed for case in cases if case.allowed)
     if not functions:
         return []
@@ -92,8 +92,8 @@ def _fast(op: str, package: str, name: str) -> str:
         [
             ":orphan:",
             "",
-            *_title(f"{op}, made fast by {name}", "="),
-            f"``backends/{package}/{op}.py``. What it computes is said by its chapter, :doc:`/ops/{op}`.",
+            *_title(f"{op} in {name}", "="),
+            f"``backends/{package}/{op}.py``. The chapter :doc:`/ops/{op}` defines what it computes.",
             "",
             f".. literalinclude:: ../../../backends/{package}/{op}.py",
             "   :language: python",
@@ -107,13 +107,13 @@ def _title(text: str, line: str) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Leave alone what has not changed, so that Sphinx builds it no second time."""
+    """Write a file only if its text has changed, so that Sphinx does not build it again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Be a Sphinx extension."""
+    """Register this Sphinx extension."""
     app.connect("builder-inited", write_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Write the command-line reference from the commands' own parsers."""
+"""Generate the command-line reference from the commands' own parsers."""
 
 import argparse
 import os
@@ -11,15 +11,15 @@ from typing import Any
 from refnet import cli
 
 INTRODUCTION = """\
-Made from the commands themselves: ``refnet COMMAND --help`` prints the same. No error of a user's ends in a traceback;
-what went wrong stands in one line, and in the exit code.
+This page is generated from the commands themselves; ``refnet COMMAND --help`` prints the same. If you make a mistake,
+the command prints one line that explains it, never a traceback, and ends with one of the exit codes below.
 """
 
 
 def write_page(app: Any) -> None:
-    """Write docs/commands.rst where it has changed."""
-    os.environ["COLUMNS"] = "96"  # how wide argparse writes
-    parser, commands = cli._parser()  # noqa: SLF001 - the reference is of this very parser
+    """Write docs/commands.rst if it has changed."""
+    os.environ["COLUMNS"] = "96"  # the width of argparse's output
+    parser, commands = cli._parser()  # noqa: SLF001 - this is the parser to document
     lines = ["Commands", "========", "", *INTRODUCTION.splitlines(), ""]
     for name, command in commands.items():
         import_module(f"refnet.cli.{name}").add_arguments(command)
@@ -72,16 +72,16 @@ def _spelling(action: argparse.Action) -> str:
 
 
 def _help(action: argparse.Action) -> str:
-    return " ".join((action.help or "what it is called").split()).replace("%%", "%")
+    return " ".join((action.help or "its name").split()).replace("%%", "%")
 
 
 def _escaped(text: str) -> str:
-    """Take the meaning from what reStructuredText would follow, and set flags as such."""
+    """Escape the characters that reStructuredText would interpret, and mark flags as code."""
     return re.sub(r"(?<!\S)(--[\w-]*\w)", r"``\1``", re.sub(r"([\\*`_])", r"\\\1", text))
 
 
 def _nested(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """List a command's own commands."""
+    """Return a command's own subcommands."""
     for action in command._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             return list(action.choices.values())
@@ -89,6 +89,6 @@ def _nested(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Be a Sphinx extension."""
+    """Register this Sphinx extension."""
     app.connect("builder-inited", write_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

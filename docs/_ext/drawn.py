@@ -1,7 +1,7 @@
-"""Draw the figures at every build, and put them into pages.
+"""Draw the figures at every build, and insert them into pages.
 
-The directive ``drawn`` shows one. In Markdown a picture of ``docs/figures/`` does, which GitHub shows as it is; and the
-comment ``<!-- gallery -->`` becomes the figures of all chapters.
+The directive ``drawn`` shows a figure. In Markdown, a picture from ``docs/figures/`` (which GitHub shows unchanged) is
+replaced by the figure drawn at the build, and the comment ``<!-- gallery -->`` by the figures of all chapters.
 """
 
 import inspect
@@ -22,7 +22,7 @@ GALLERY = "<!-- gallery -->"
 
 
 def write_figures(app: Any) -> None:
-    """Write docs/drawn/ where it has changed."""
+    """Write the changed figures of docs/drawn/."""
     folder = Path(app.srcdir) / "drawn"
     folder.mkdir(exist_ok=True)
     for name in figures.NAMES:
@@ -33,24 +33,24 @@ def write_figures(app: Any) -> None:
 
 
 class Drawn(SphinxDirective):
-    """Show a figure, the one that suits the page's light, with its caption."""
+    """Show a figure with its caption, in the colours of the page's theme (light or dark)."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the nodes."""
+        """Return the figure's nodes."""
         (name,) = self.arguments
         caption = nodes.caption("", figures.caption(name))
         return [nodes.figure("", *_images(name, figures.summary(name)), caption, classes=["drawn", name])]
 
 
 class InMarkdown(SphinxTransform):
-    """Give committed figures the colours of the page's light, and the gallery its place."""
+    """Replace committed figures by those in the colours of the page's theme, and insert the gallery."""
 
     default_priority = 260  # once pictures have their captions
 
     def apply(self, **_: Any) -> None:
-        """Look at every picture and comment."""
+        """Replace the figures and the gallery comment of a page."""
         for image in list(self.document.findall(nodes.image)):
             if found := COMMITTED.search(image["uri"]):
                 image.parent["classes"] += ["drawn", found[1]]
@@ -61,7 +61,7 @@ class InMarkdown(SphinxTransform):
 
 
 def _gallery(builder: Any, docname: str) -> nodes.container:
-    """Show every chapter's figure, small, as a link to its page."""
+    """Return every chapter's figure, small, as a link to its page."""
     cards = nodes.container(classes=["gallery"])
     for op in OPS:
         sentence = (inspect.getdoc(import_module(f"refnet.ops.{op}")) or "").partition("\n\n")[0]
@@ -80,7 +80,7 @@ def _images(name: str, words: str) -> list[nodes.image]:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Be a Sphinx extension."""
+    """Register this Sphinx extension."""
     app.connect("builder-inited", write_figures)
     app.add_directive("drawn", Drawn)
     app.add_transform(InMarkdown)

@@ -1,7 +1,8 @@
-"""Make what Sphinx needs from what GitHub shows: pages are plain Markdown, and read well in both.
+"""Adapt plain Markdown pages, which GitHub also shows, to Sphinx.
 
-A link to a chapter's file leads to the chapter's page, one to ``refnet/cli`` to the command-line reference. The lists
-of links under "Contents" become the menus. A picture with a line in italics below it is a figure with a caption.
+A link to a chapter's file becomes a link to the chapter's page, and a link to ``refnet/cli`` one to the command-line
+reference. The lists of links under "Contents" become the menus. A picture with a line in italics below it becomes a
+figure with a caption.
 """
 
 import re
@@ -26,7 +27,7 @@ LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|rst)\)")
 
 
 def write_included(app: Any) -> None:
-    """Write the pages that only hold a file of the repository's root."""
+    """Write the pages that only include a file of the repository's root folder."""
     for page, file in INCLUDED.items():
         (Path(app.srcdir) / f"{page}.md").write_text(f"```{{include}} ../{file}\n```\n")
 
@@ -49,12 +50,12 @@ def _menu(caption: str | None, pages: list[str]) -> str:
 
 
 class Captions(SphinxTransform):
-    """Make a figure of a picture and the line in italics below it."""
+    """Combine a picture and the line in italics below it into a figure."""
 
     default_priority = 200  # before Sphinx gives figures their numbers
 
     def apply(self, **_: Any) -> None:
-        """Look at every paragraph that holds a picture and nothing else."""
+        """Combine every paragraph that contains only a picture with its caption."""
         pictures = [each for each in self.document.findall(nodes.paragraph) if _only(each, nodes.image)]
         for picture in pictures:
             below = picture.next_node(descend=False, siblings=True)
@@ -68,7 +69,7 @@ def _only(paragraph: nodes.paragraph, kind: type[nodes.Node]) -> bool:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Be a Sphinx extension."""
+    """Register this Sphinx extension."""
     app.connect("builder-inited", write_included)
     app.connect("source-read", rewrite)
     app.add_transform(Captions)

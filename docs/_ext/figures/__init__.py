@@ -1,10 +1,11 @@
-"""Figures drawn from the functions that they are about, so that none goes stale: one for each chapter, and a few more.
+"""Figures that are drawn by calling the operations that they explain, so that none goes out of date.
 
-One file for each: its docstring is the caption, its ``draw`` fills a matplotlib figure (or its ``svg`` gives the file).
-A figure is drawn once, in the colours of a light page; its dark twin is the same file with each colour replaced.
+Each figure is one file: its docstring is the caption, and its function ``draw`` fills a matplotlib figure (or ``svg``
+returns the file). A figure is drawn once, in the colours of a light page; its dark version is the same file with each
+colour replaced.
 
-Those that a page of Markdown shows lie in docs/figures/ too, on white, for whoever reads the page without building it:
-``python -m figures``, in docs/_ext, draws these anew.
+The figures of Markdown pages are also in docs/figures/, on a white background, for readers of the unbuilt pages.
+``python -m figures``, run in docs/_ext, draws those again.
 """
 
 import inspect
@@ -23,7 +24,7 @@ NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.
 
 
 def render(name: str) -> dict[str, str]:
-    """Draw a figure: an SVG for light pages and one for dark ones."""
+    """Return a figure as two SVG texts, for light and for dark pages."""
     module = import_module(f"figures.{name}")
     light = dark = module.svg() if hasattr(module, "svg") else _drawn(module)
     for day, night in COLOURS:
@@ -32,17 +33,17 @@ def render(name: str) -> dict[str, str]:
 
 
 def caption(name: str) -> str:
-    """Give what stands below a figure, in one line."""
+    """Return the caption of a figure, in one line."""
     return " ".join((inspect.getdoc(import_module(f"figures.{name}")) or "").split())
 
 
 def summary(name: str) -> str:
-    """Say in a sentence what a figure shows, to whoever does not see it."""
+    """Return the first sentence of a figure's caption, as its alternative text."""
     return " ".join((inspect.getdoc(import_module(f"figures.{name}")) or "").partition("\n\n")[0].split())
 
 
 def on_white(name: str) -> str:
-    """Draw a figure on a ground of its own, which suits every page."""
+    """Return a figure as SVG on a white background, which suits every page."""
     head, svg, rest = render(name)["light"].partition("<svg")
     opening, end, content = rest.partition(">")
     return f'{head}{svg}{opening}{end}<rect width="100%" height="100%" style="fill:#fff;stroke:none"/>{content}'

@@ -1,7 +1,7 @@
 """The paper's network as refnet splits it, one colour for each column.
 
-Grey lines stay in a column; orange ones cross to the other, with the bytes of one image's activations. On the way back
-as many gradients cross.
+Grey lines stay within a column. Orange lines cross to the other column and show how many bytes of activations cross for
+one image. In the backward pass, gradients of the same size cross in the opposite direction.
 """
 
 from figures.style import BLUE, GREEN, INK, ORANGE, RULE, SOFT
@@ -20,7 +20,7 @@ path {{ fill: none; stroke: {SOFT}; stroke-width: 1.4; }} path.cross {{ stroke: 
 
 
 def svg() -> str:
-    """Draw it as the page of a run does, in the figures' colours."""
+    """Return the drawing of a run's page, in the figures' colours."""
     drawn = drawing.draw(nets.get("paper").plan(columns=2)).replace("&times;", "&#215;")
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
         ">", f"><style>{RULES}</style>", 1

@@ -1,6 +1,6 @@
 """The layers of the paper's network: their share of all parameters, and of all multiply-adds of a forward pass.
 
-Almost all parameters are fully connected, almost all work is convolution.
+Almost all parameters are in fully connected layers; almost all work is in convolutions.
 """
 
 from math import prod

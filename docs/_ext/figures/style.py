@@ -1,4 +1,4 @@
-"""What the figures have in common: colours by day and by night, pictures made of pixels, digits."""
+"""Shared by all figures: colours for light and dark pages, arrays shown as pixels, and the digits."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ STYLE = {
     "ytick.color": SOFT,
     "legend.frameon": False,
     "legend.fontsize": 10,
-    "svg.hashsalt": "refnet",  # the same figure is the same file
+    "svg.hashsalt": "refnet",  # the same bytes at every build
 }
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "#f4f2ee", BLUE])
 
@@ -54,19 +54,19 @@ def pixels(axis: Any, picture: Any, *, signed: bool = False, top: float | None =
 
 
 def bare(axis: Any) -> None:
-    """Leave of an axis only what is drawn in it, in a thin frame."""
+    """Remove ticks and grid from an axis, and give it a thin frame."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set(visible=True, color=RULE)
     axis.grid(visible=False)
 
 
 def frame(axis: Any, row: int, column: int, side: int, colour: str, inset: float = 0) -> None:
-    """Draw a frame around a square of pixels, or so much inside it."""
+    """Draw a frame around a square of pixels, `inset` pixels inside its edge."""
     corner, side = (column - 0.5 + inset, row - 0.5 + inset), side - 2 * inset
     axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=2, clip_on=False))
 
 
 def digits() -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Give the embedded training images, (1297,8,8) of 0..16, and their labels."""
+    """Return the embedded training images, (1297,8,8) of 0..16, and their labels."""
     train = open_dataset("digits", image_size=10, channels=1).train
     return train.pixels[:, 1:-1, 1:-1, 0].astype(np.float64), train.labels

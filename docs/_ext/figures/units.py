@@ -1,4 +1,4 @@
-"""What the figures of ReLU and tanh share: the curve, its derivative, and what it does to a map."""
+"""Shared by the figures of ReLU and tanh: the curve, its derivative, and its effect on a feature map."""
 
 from types import ModuleType
 
@@ -11,7 +11,7 @@ from refnet.ops import conv2d
 
 
 def draw_unit(figure: Figure, op: ModuleType) -> None:
-    """Draw a unit, its derivative, and a map before and after."""
+    """Draw an activation function, its derivative, and a feature map before and after it."""
     x = np.linspace(-4, 4, 400)
     y = op.forward(x)
     sums = conv2d.forward(digits()[0][DIGIT, None, None], EDGES[None, None], np.zeros(1), stride=1, pad=1)[0, 0] / 16
