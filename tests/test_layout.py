@@ -17,9 +17,9 @@ PACKAGES = {
 
 # Each may import those before it, and none after it.
 FLOORS = (
+    "terminal",
     "errors",
     "files",
-    "terminal",
     "ops",
     "randomness",
     "backend",
