@@ -2,7 +2,7 @@
 
 Tensors, all float32: ``param/conv1@0.w`` and ``velocity/conv1@0.w`` for every parameter, and ``data/mean``, the mean
 image (H,W,C) that is subtracted from what the network reads. Metadata: ``format``; ``facts``, a
-:class:`refnet.runs.state.Facts` as JSON; ``tensors``, the SHA-256 of each tensor's bytes; ``sha256``, that of the header
+`~refnet.runs.state.Facts` as JSON; ``tensors``, the SHA-256 of each tensor's bytes; ``sha256``, that of the header
 itself with these 64 letters as zeros. So the facts can be trusted when the header alone has been read, and no flipped
 bit goes unseen.
 
@@ -26,9 +26,9 @@ import safetensors
 from refnet import files, nets
 from refnet.errors import CheckpointError, ConfigError, setting
 from refnet.network.plan import Plan
-from refnet.terminal.printable import printable
 from refnet.runs.record import decode, encode
 from refnet.runs.state import Facts
+from refnet.terminal.printable import printable
 
 Array = npt.NDArray[np.float32]
 Arrays = dict[str, Array]

@@ -11,12 +11,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from refnet.data.readers import registry
-from refnet.machine import environment
 from refnet import files
-from refnet.runs import generations
 from refnet.config import Config, to_toml
+from refnet.data.readers import registry
 from refnet.errors import ConfigError, setting
+from refnet.machine import environment
+from refnet.runs import generations
 from refnet.runs.metrics import Metrics, truncate
 
 DEFAULT = Path("runs")
@@ -120,7 +120,9 @@ class RunDirectory:
                 _refuse_unless_empty(path)
             above = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())
         except OSError as error:
-            raise ConfigError(f"{setting('run_dir', path)} cannot be read: {error.strerror}; choose another directory") from error
+            raise ConfigError(
+                f"{setting('run_dir', path)} cannot be read: {error.strerror}; choose another directory"
+            ) from error
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             reason = "is not a directory" if not above.is_dir() else "cannot be written to"
             raise ConfigError(f"{setting('run_dir', path)} cannot be made: {above} {reason}; choose another directory")
@@ -201,7 +203,9 @@ def _made_fresh(net: str) -> Path:
 
 def _refuse_unless_empty(path: Path) -> None:
     if any(path.iterdir()):
-        raise ConfigError(f"{setting('run_dir', path)} is not empty; choose a new directory, so that no run is overwritten")
+        raise ConfigError(
+            f"{setting('run_dir', path)} is not empty; choose a new directory, so that no run is overwritten"
+        )
 
 
 def _json(value: Any) -> bytes:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from refnet.runs import checkpoint
 from refnet import files
-from refnet.runs.checkpoint import Checkpoint
 from refnet.errors import CheckpointError
+from refnet.runs import checkpoint
+from refnet.runs.checkpoint import Checkpoint
 
 FOLDER = "checkpoints"
 KEPT = 2

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from refnet.runs import checkpoint, generations, directory
 from refnet import nets
 from refnet.errors import CheckpointError, ConfigError
+from refnet.runs import checkpoint, directory, generations
 from refnet.runs.state import Facts, State
 
 TAIL = 1 << 16  # bytes at the end of the metrics in which the last line is looked for

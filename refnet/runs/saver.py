@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from refnet.errors import CheckpointError, NumericError
 from refnet.runs import generations
 from refnet.runs.checkpoint import Array, Arrays, Checkpoint
-from refnet.errors import CheckpointError, NumericError
 from refnet.runs.metrics import Metrics
 from refnet.runs.state import Facts, State
 
