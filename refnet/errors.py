@@ -77,7 +77,11 @@ class ConfigError(RefnetError, ValueError):
 
 
 class ShapeError(ConfigError):
-    """Arrays or hyper-parameters that do not fit an op's shape rule (exit code 2)."""
+    """Arrays whose shapes or dtypes do not fit an op or a network (exit code 2)."""
+
+
+class ArgumentError(ConfigError):
+    """A value that an op cannot take: a hyper-parameter out of its range, a label that is no class (exit code 2)."""
 
 
 class DataError(RefnetError):

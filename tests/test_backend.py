@@ -24,7 +24,7 @@ from refnet.backend.powers import (
 )
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import Checked, Tapped, Wrapped, unwrapped
-from refnet.errors import BackendUnavailableError, NumericError, ShapeError
+from refnet.errors import ArgumentError, BackendUnavailableError, NumericError, ShapeError
 from refnet.ops import OPS, conv2d, linear, relu, sgd
 from refnet.testing.loopback import LoopbackBackend
 
@@ -237,7 +237,7 @@ class TestChecked:
         backend = load("loopback", checked=True)
         z, labels = backend.asarray(np.zeros((2, 3), np.float32)), backend.asarray(np.array([0, 3]))
         for function in (backend.softmax_xent.forward, backend.softmax_xent.backward):
-            with pytest.raises(ShapeError, match=r"labels\[1\] is 3, it must be at least 0 and below 3"):
+            with pytest.raises(ArgumentError, match=r"labels\[1\] is 3, it must be at least 0 and below 3"):
                 function(z, labels)
 
 

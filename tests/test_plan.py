@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refnet.errors import ConfigError, ShapeError
+from refnet.errors import ArgumentError, ConfigError, ShapeError
 from refnet.network.plan import IMAGE, Crossing, conv, crossings, dropout, linear, lrn, maxpool, relu, split, tanh
 
 ZERO = {"sigma": 0.0, "bias": 0.0}
@@ -166,14 +166,23 @@ class TestErrors:
             ((conv("a", 4, 3, **ZERO), maxpool("p", size=8, ceil=False)), "p@0, which reads a@0: .* does not fit"),
             ((linear("f", 4, **ZERO), conv("c", 4, 1, reads="all", **ZERO)), r"c@0, which reads c\.gather@0: .* axes"),
             ((linear("f", 4, **ZERO), maxpool("p")), "p@0, which reads f@0: .* axes"),
-            ((lrn("even", n=4),), "even@0, which reads image: .* odd"),
-            ((dropout("all", drop=1.0),), "all@0, which reads image: .* below 1"),
-            ((conv("still", 4, 3, stride=0, **ZERO),), "still@0, which reads image: .* stride"),
         ],
     )
     def test_the_step_is_named(self, layers, named):
         with pytest.raises(ShapeError, match=named):
             split(layers, 2, PIXELS)
+
+    @pytest.mark.parametrize(
+        ("layer", "named"),
+        [
+            (lrn("even", n=4), "even@0, which reads image: .* odd"),
+            (dropout("all", drop=1.0), "all@0, which reads image: .* below 1"),
+            (conv("still", 4, 3, stride=0, **ZERO), "still@0, which reads image: .* stride"),
+        ],
+    )
+    def test_the_step_is_named_where_a_value_is_wrong(self, layer, named):
+        with pytest.raises(ArgumentError, match=named):
+            split((layer,), 2, PIXELS)
 
     def test_a_layer_in_one_column_that_reads_its_own_would_lose_the_others(self):
         with pytest.raises(ShapeError, match="z"):

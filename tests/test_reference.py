@@ -1,11 +1,13 @@
 """The chapters of refnet.ops held to their mathematics, to PyTorch and to published numbers, in float64."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.errors import ConfigError, ShapeError
+from refnet.errors import ArgumentError, ConfigError, ShapeError
 from refnet.ops import conv2d, dropout, linear, lrn, maxpool, philox, relu, sgd, softmax_xent, tanh
 from refnet.ops._rules import overhang, windows
 from refnet.testing import agreement, gradients
@@ -18,6 +20,9 @@ NOT_BY_DIFFERENCES = {
     ("tanh", "1 - y², which cancels near 1"),
     ("dropout", "a dropped NaN stays"),
 }
+
+# What a message says when a value is refused, and not the shape of an array.
+OF_VALUES = re.compile(r"must be (finite|odd|at (least|most))|^(key|counter) is|cannot draw")
 
 
 @pytest.fixture
@@ -34,6 +39,15 @@ def torch():
 
 def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.function == "forward"], ids=str)
+@given(data=st.data())
+def test_residuals_have_the_dtypes_that_the_chapter_says(case, data):
+    problem = agreement.pose(case, data.draw(case.calls("normal")))
+    results = agreement.reference(case, problem.call, problem.given, np.float32)
+    residuals = {name: str(a.dtype) for name, a in zip(case.results[1:], results[1:], strict=True)}
+    assert residuals == getattr(case.chapter, "RESIDUALS", {})
 
 
 def test_every_backward_is_checked():
@@ -126,9 +140,9 @@ def test_sizes_of_the_paper():
 
 
 @pytest.mark.parametrize(("case", "message"), [pytest.param(c, m, id=f"{c}: {m}") for c in CASES for m in c.refusals])
-def test_shape_rules_refuse(case, message):
+def test_rules_refuse(case, message):
     rule = getattr(case.chapter, f"{case.function}_shapes")
-    with pytest.raises(ShapeError) as caught:
+    with pytest.raises(ArgumentError if OF_VALUES.search(message) else ShapeError) as caught:
         rule(**case.refusals[message])
     assert message in str(caught.value)
     assert isinstance(caught.value, ConfigError)
@@ -139,7 +153,7 @@ def test_shape_rules_refuse(case, message):
 @pytest.mark.parametrize("label", [-1, 4])
 def test_labels_out_of_range(function, label):
     function(np.zeros((3, 4)), np.array([0, 3, 1]))
-    with pytest.raises(ShapeError, match=rf"labels\[1\] is {label}, it must be at least 0 and below 4"):
+    with pytest.raises(ArgumentError, match=rf"labels\[1\] is {label}, it must be at least 0 and below 4"):
         function(np.zeros((3, 4)), np.array([0, label, 9]))
 
 

@@ -7,7 +7,8 @@ given it. Of the machine code are read, and held to what a fast kernel must have
 2. shared memory within what the chip grants one program;
 3. products by tensor cores in tf32 and tf32x3, and by none that round in ieee;
 4. loads of 16 bytes wherever neighbouring numbers lie so that one instruction can take four of them: all copies into
-   shared memory, and more than half of the bytes of other loads. ``EXCUSES`` lists where they do not lie so.
+   shared memory, and more than half of the bytes of other loads. ``EXCUSES`` beside a kernel says why they do not
+   lie so, by a key of ``REASONS``.
 
 Of the kernels that arrays of more than 2^31 numbers need, one thing more (:mod:`._offsets`):
 
@@ -45,7 +46,7 @@ from refnet_triton._tune import CANDIDATES
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
 LANES = {"gfx942": 64}  # threads of a warp, where they are not 32
 WIDE = 16
-EXCUSES = {
+REASONS = {
     "maps": "reads maps as the network keeps them, rows of 55, 27, 13 or 6 pixels, which begin anywhere",
     "odd": "the length is no multiple of 16 numbers, so the last of a row would not fill its load",
     "short": "a program has fewer than four numbers for each thread",
@@ -78,7 +79,7 @@ class Report:
         Instructions that copy from global to shared memory, or load from global memory into registers, by the bytes
         that each brings for a thread.
     excuse
-        Why its loads may be narrow: a key of ``EXCUSES``, or nothing.
+        Why its loads may be narrow: a key of ``REASONS``, or nothing.
     """
 
     architecture: str
@@ -153,13 +154,9 @@ def audit(launch: Launch, architecture: str) -> Report:
 
 def excuse(launch: Launch, architecture: str) -> str:
     """Tell why a launch's loads may be narrow, or nothing."""
-    name, constants = launch.kernel.__name__, launch.constants
-    if name in {"lay", "lrn_forward", "lrn_backward", "maxpool_forward", "maxpool_backward"}:
-        return "maps"
-    if name == "augment_forward":
-        return "pixels"
-    if name == "philox_bits":
-        return "one"
+    constants, excuses = launch.constants, getattr(sys.modules[launch.kernel.module], "EXCUSES", {})
+    if launch.kernel.__name__ in excuses:
+        return str(excuses[launch.kernel.__name__])
     each = 4 if "BLOCK_B" in constants else 1  # four random words a block
     numbers = each * prod(size for letter, size in constants.items() if letter.startswith("BLOCK_"))
     if numbers < 4 * LANES.get(architecture, 32) * launch.config.warps:
@@ -319,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps({"kernels": [asdict(report) for report in every], "breaches": breaches}))
         return bool(breaches)
-    for name, reason in EXCUSES.items():
+    for name, reason in REASONS.items():
         print(f"({name}): {reason}")
     for breach in breaches:
         print(f"BREACH {breach}")

@@ -12,6 +12,9 @@ from refnet_triton._configs import Config
 from refnet_triton._launch import cdiv, launch, table
 from refnet_triton._scalars import STEP, hold, signed
 
+# Why loads of these kernels may be narrow (audit.py).
+EXCUSES = {"philox_bits": "one"}
+
 M0, M1 = (tl.constexpr(m) for m in MULTIPLIERS)
 W0, W1 = (tl.constexpr(w) for w in WEYL)
 TIMES = tl.constexpr(ROUNDS)

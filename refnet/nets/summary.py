@@ -4,8 +4,11 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from refnet.nets import Net
 from refnet.network.plan import IMAGE, Crossing, Node, crossings
+from refnet.ops import chapter
 from refnet.ops._rules import Shape
 
 FLOAT = 4  # bytes of a float32
@@ -85,7 +88,8 @@ def _row(node: Node, gathers: dict[str, Node], batch: int) -> Row:
     reads = tuple(
         name for source in node.inputs for name in (gathers[source].inputs if source in gathers else (source,))
     )
-    made = {"lrn": 2 * FLOAT, "maxpool": FLOAT + 1}.get(node.layer.op, FLOAT) * prod(node.shape)
+    residuals = getattr(chapter(node.layer.op), "RESIDUALS", {})  # each has the shape of the output
+    made = (FLOAT + sum(np.dtype(dtype).itemsize for dtype in residuals.values())) * prod(node.shape)
     gathered = sum(FLOAT * prod(gathers[name].shape) for name in node.inputs if name in gathers)
     return Row(
         layer=node.layer.name,

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from refnet.errors import ShapeError
+from refnet.errors import ArgumentError, ShapeError
 
 Shape: TypeAlias = tuple[int, ...]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -19,6 +19,12 @@ def require(op: str, holds: bool, otherwise: str) -> None:
     """Raise ``ShapeError`` naming the op unless the rule holds."""
     if not holds:
         raise ShapeError(f"{op}: {otherwise}")
+
+
+def require_value(op: str, holds: bool, otherwise: str) -> None:
+    """Raise ``ArgumentError`` naming the op unless the rule holds."""
+    if not holds:
+        raise ArgumentError(f"{op}: {otherwise}")
 
 
 def require_rank(op: str, rank: int, **shapes: Shape) -> None:
@@ -42,9 +48,9 @@ def windows(op: str, size: int, window: int, stride: int, pad: int, ceil: bool) 
     edge. This is cuda-convnet's rule, by which the paper's 224 pixels give 55 (code2012, ``layer.py``). Where the
     extra window would start beyond the image, and see no pixel at all, it is not counted.
     """
-    require(op, window >= 1, f"the window must be at least 1, it is {window}")
-    require(op, stride >= 1, f"stride must be at least 1, it is {stride}")
-    require(op, pad >= 0, f"pad must be at least 0, it is {pad}")
+    require_value(op, window >= 1, f"the window must be at least 1, it is {window}")
+    require_value(op, stride >= 1, f"stride must be at least 1, it is {stride}")
+    require_value(op, pad >= 0, f"pad must be at least 0, it is {pad}")
     room = size + 2 * pad - window
     count = 1 + (-(-room // stride) if ceil else room // stride)
     if ceil:

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from refnet.ops._rules import Floats, Shape, require, require_rank
+from refnet.ops._rules import Floats, Shape, require, require_rank, require_value
 
 INTERFACE = ("forward",)
 
@@ -81,18 +81,20 @@ def forward_shapes(
 def forward_values(
     images: Pixels, mean: Floats, offsets: Integers, flips: Integers, shifts: Floats, *, size: tuple[int, int]
 ) -> None:
-    """Value rule. Raises ``ShapeError`` for images that are not bytes, an offset beyond the edge, a flip not 0 or 1."""
-    require("augment", images.dtype == np.uint8, f"images must be uint8, they are {images.dtype}")
-    require("augment", mean.dtype == shifts.dtype, f"shifts are {shifts.dtype}, mean is {mean.dtype}: they must be one")
+    """Value rule. Raises ``ArgumentError`` for images that are no bytes, offsets beyond the edge, flips not 0 or 1."""
+    require_value("augment", images.dtype == np.uint8, f"images must be uint8, they are {images.dtype}")
+    require_value(
+        "augment", mean.dtype == shifts.dtype, f"shifts are {shifts.dtype}, mean is {mean.dtype}: they must be one"
+    )
     for axis, (side, length) in enumerate(zip(images.shape[1:3], size, strict=True)):
         wrong = np.flatnonzero((offsets[:, axis] < 0) | (offsets[:, axis] > side - length))
         n = int(wrong[0]) if wrong.size else 0
-        require(
+        require_value(
             "augment",
             not wrong.size,
             f"offsets[{n}] is {offsets[n].tolist() if wrong.size else 0}: a crop of {length} leaves 0..{side - length}",
         )
-    require("augment", bool(np.isin(flips, (0, 1)).all()), "flips must be 0 or 1")
+    require_value("augment", bool(np.isin(flips, (0, 1)).all()), "flips must be 0 or 1")
 
 
 def forward(

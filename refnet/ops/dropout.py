@@ -41,13 +41,14 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.ops import philox
-from refnet.ops._rules import Floats, Shape, require
+from refnet.ops._rules import Floats, Shape, require, require_value
 
 INTERFACE = ("forward", "backward", "expected")
+SHORT_NAME = "drop"
 
 
 def forward_shapes(x: Shape, *, drop: float, key: philox.Key, counter: philox.Counter) -> tuple[Shape, ...]:
-    """Shape rule: (y,). Raises ``ShapeError`` unless 0 <= drop < 1."""
+    """Shape rule: (y,). Raises ``ArgumentError`` unless 0 <= drop < 1."""
     expected_shapes(x, drop=drop)
     philox.bits_shapes(x[0], prod(x[1:]), key=key, counter=counter)
     return (x,)
@@ -71,7 +72,7 @@ def backward(dy: Floats, *, drop: float, key: philox.Key, counter: philox.Counte
 def expected_shapes(x: Shape, *, drop: float) -> tuple[Shape, ...]:
     """Shape rule: (y,)."""
     require("dropout", len(x) >= 2, f"x must have a batch axis and at least one more, it has shape {x}")
-    require("dropout", 0 <= drop < 1, f"drop must be at least 0 and below 1, it is {drop}")
+    require_value("dropout", 0 <= drop < 1, f"drop must be at least 0 and below 1, it is {drop}")
     return (x,)
 
 

@@ -38,18 +38,20 @@ from math import inf
 
 import numpy as np
 
-from refnet.ops._rules import Floats, Shape, require, require_rank, require_same
+from refnet.ops._rules import Floats, Shape, require_rank, require_same, require_value
 
 INTERFACE = ("forward", "backward")
+RESIDUALS = {"scale": "float32"}
+SHORT_NAME = "norm"
 
 
 def forward_shapes(x: Shape, *, n: int, k: float, alpha: float, beta: float) -> tuple[Shape, ...]:
-    """Shape rule: (y, scale). Raises ``ShapeError`` for an even or empty window or a scale that can reach 0."""
+    """Shape rule: (y, scale). Raises ``ArgumentError`` for an even or empty window or a scale that can reach 0."""
     require_rank("lrn", 4, x=x)
-    require("lrn", n >= 1 and n % 2 == 1, f"n must be odd and at least 1, it is {n}")
-    require("lrn", 0 < k < inf, f"k must be finite and above 0, it is {k}")
+    require_value("lrn", n >= 1 and n % 2 == 1, f"n must be odd and at least 1, it is {n}")
+    require_value("lrn", 0 < k < inf, f"k must be finite and above 0, it is {k}")
     for name, value in {"alpha": alpha, "beta": beta}.items():
-        require("lrn", 0 <= value < inf, f"{name} must be finite and at least 0, it is {value}")
+        require_value("lrn", 0 <= value < inf, f"{name} must be finite and at least 0, it is {value}")
     return x, x
 
 

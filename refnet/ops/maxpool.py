@@ -38,17 +38,19 @@ which, one byte for each output (so `size` is at most 16), instead of x and y.
 import numpy as np
 import numpy.typing as npt
 
-from refnet.ops._rules import Floats, Shape, overhang, require, require_rank, require_same, windows
+from refnet.ops._rules import Floats, Shape, overhang, require_rank, require_same, require_value, windows
 
 INTERFACE = ("forward", "backward")
+RESIDUALS = {"which": "uint8"}
+SHORT_NAME = "pool"
 
 Positions = npt.NDArray[np.uint8]
 
 
 def forward_shapes(x: Shape, *, size: int, stride: int, ceil: bool = False) -> tuple[Shape, ...]:
-    """Shape rule: (y, which). Raises ``ShapeError`` where no window fits or positions do not fit in a byte."""
+    """Shape rule: (y, which). Raises ``ShapeError`` where no window fits."""
     require_rank("maxpool", 4, x=x)
-    require("maxpool", size <= 16, f"size must be at most 16 for positions to fit in a byte, it is {size}")
+    require_value("maxpool", size <= 16, f"size must be at most 16 for positions to fit in a byte, it is {size}")
     rows, cols = (windows("maxpool", length, size, stride, 0, ceil) for length in x[2:])
     y = (*x[:2], rows, cols)
     return y, y

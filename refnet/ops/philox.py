@@ -34,7 +34,7 @@ Every word is taken modulo 2^32; one block serves four neighbouring features. No
 import numpy as np
 import numpy.typing as npt
 
-from refnet.ops._rules import Shape, require
+from refnet.ops._rules import Shape, require_value
 
 INTERFACE = ("bits",)
 
@@ -65,10 +65,12 @@ def _product(multiplier: int, word: Word) -> tuple[Word, Word]:
 
 
 def bits_shapes(samples: int, features: int, *, key: Key, counter: Counter) -> tuple[Shape, ...]:
-    """Shape rule. Raises ``ShapeError`` for a negative size or a key or counter of the wrong length."""
-    require("philox", samples >= 0 and features >= 0, f"cannot draw {samples} samples of {features} features")
-    require("philox", len(key) == 2, f"key is (seed, purpose); it has {len(key)} words")
-    require("philox", len(counter) == 4, f"counter is (step, layer, sample, feature); it has {len(counter)} words")
+    """Shape rule. Raises ``ArgumentError`` for a negative size or a key or counter of the wrong length."""
+    require_value("philox", samples >= 0 and features >= 0, f"cannot draw {samples} samples of {features} features")
+    require_value("philox", len(key) == 2, f"key is (seed, purpose); it has {len(key)} words")
+    require_value(
+        "philox", len(counter) == 4, f"counter is (step, layer, sample, feature); it has {len(counter)} words"
+    )
     return ((samples, features),)
 
 

@@ -31,16 +31,16 @@ No backward: nothing is differentiated through the update.
 from collections.abc import Sequence
 from math import inf
 
-from refnet.ops._rules import Floats, Shape, require, require_same
+from refnet.ops._rules import Floats, Shape, require, require_same, require_value
 
 INTERFACE = ("step_", "steps_")
 
 
 def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, weight_decay: float) -> tuple[Shape, ...]:
-    """Shape rule: nothing is returned. Raises ``ShapeError`` for a rate that is negative or not finite."""
+    """Shape rule: nothing is returned. Raises ``ArgumentError`` for a rate that is negative or not finite."""
     require_same("sgd", w=w, v=v, g=g)
     for name, rate in {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}.items():
-        require("sgd", 0 <= rate < inf, f"{name} must be finite and at least 0, it is {rate}")
+        require_value("sgd", 0 <= rate < inf, f"{name} must be finite and at least 0, it is {rate}")
     return ()
 
 

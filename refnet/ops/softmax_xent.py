@@ -41,9 +41,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refnet.ops._rules import Floats, Shape, require, require_rank
+from refnet.ops._rules import Floats, Shape, require, require_rank, require_value
 
 INTERFACE = ("forward", "backward")
+RESIDUALS = {"p": "float32"}
 
 Labels = npt.NDArray[np.integer[Any]]
 
@@ -55,7 +56,7 @@ def forward_shapes(z: Shape, labels: Shape) -> tuple[Shape, ...]:
 
 
 def forward_values(z: Floats, labels: Labels) -> None:
-    """Value rule. Raises ``ShapeError`` for a label that is no class."""
+    """Value rule. Raises ``ArgumentError`` for a label that is no class."""
     _check_labels(labels, z.shape[1])
 
 
@@ -98,4 +99,6 @@ def _check_shapes(name: str, scores: Shape, labels: Shape) -> None:
 def _check_labels(labels: Labels, classes: int) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     n = int(wrong[0]) if wrong.size else 0
-    require("softmax_xent", not wrong.size, f"labels[{n}] is {labels[n]}, it must be at least 0 and below {classes}")
+    require_value(
+        "softmax_xent", not wrong.size, f"labels[{n}] is {labels[n]}, it must be at least 0 and below {classes}"
+    )

@@ -6,6 +6,7 @@ from itertools import groupby
 from math import prod
 
 from refnet.network.plan import IMAGE, Node, Plan, crossings
+from refnet.ops import chapter
 
 WIDTH, BOX, GAP = 436, 142, 34  # of the drawing and of a box, and between two boxes
 TALL, PITCH, TOP = 46, 84, 40  # height of a box, from box to box, and of the image's own box with what follows it
@@ -73,8 +74,7 @@ def _sources(node: Node, gathers: dict[str, Node]) -> list[int]:
 
 def _box(node: Node, block: Block, top: int) -> str:
     x = LEFT + node.column * (BOX + GAP)
-    ops = {"lrn": "norm", "maxpool": "pool", "dropout": "drop"}
-    after = [ops.get(s.layer.op, s.layer.op) for s in block.after if s.column == node.column]
+    after = [short_name(s.layer.op) for s in block.after if s.column == node.column]
     side = f" {node.layer.kernel}&times;{node.layer.kernel}" if node.layer.kernel else ""
     last = next((s for s in reversed(block.after) if s.column == node.column), node)
     place, anchor = (x + 10, "start") if node.column == 0 else (x + BOX - 10, "end")
@@ -87,6 +87,12 @@ def _box(node: Node, block: Block, top: int) -> str:
         f'<text class="note" x="{x + 10}" y="{top + 37}">{_shape(node.shape)}'
         f"{' → ' + _shape(last.shape[1:]) if last.shape != node.shape else ''}</text>{below}"
     )
+
+
+def short_name(op: str) -> str:
+    """Return what a drawing calls an op."""
+    name: str = getattr(chapter(op), "SHORT_NAME", op)
+    return name
 
 
 def _edge(source: int, target: int, top: int, place: int) -> str:

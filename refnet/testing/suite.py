@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from refnet.backend.powers import EXACT_PRODUCTS, precision_of
 from refnet.backend.wrapped import Checked
-from refnet.errors import RefnetError, ShapeError
+from refnet.errors import ArgumentError, RefnetError, ShapeError
 from refnet.testing import agreement
 from refnet.testing.cases import CASES, Case
 from refnet.testing.memory import Guards
@@ -114,5 +114,5 @@ def test_refuses(backend: Any, case: Case, message: str) -> None:
     arguments = {
         name: filled(value) if name in case.arrays else value for name, value in case.refusals[message].items()
     }
-    with pytest.raises(ShapeError, match=rf"^\w+: .*{re.escape(message)}"):
+    with pytest.raises((ShapeError, ArgumentError), match=rf"^\w+: .*{re.escape(message)}"):
         function(**arguments)
