@@ -14,8 +14,7 @@ from refnet.runs import checkpoint, generations
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.metrics import Metrics
 from refnet.runs.saver import Saver
-from refnet.runs.state import DataFacts, Facts, State
-from refnet.training.schedule import Rate
+from refnet.runs.state import DataFacts, Facts, Rate, State
 
 ROUNDS = 5
 

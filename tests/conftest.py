@@ -13,8 +13,7 @@ from threadpoolctl import threadpool_limits
 from refnet.config import configure
 from refnet.machine import environment
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
-from refnet.runs.state import DataFacts, Facts, State, Validated
-from refnet.training.schedule import Rate
+from refnet.runs.state import DataFacts, Facts, Rate, State, Validated
 
 BLAS_SETTINGS = {name: os.environ[name] for name in environment.BLAS_CHOICES if name in os.environ}
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"

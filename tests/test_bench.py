@@ -9,10 +9,10 @@ from math import prod
 import numpy as np
 import pytest
 
-from refnet import nets
+from refnet import nets, typed_json
 from refnet.backend.loading import load
 from refnet.backend.wrapped import Tapped
-from refnet.bench import figures, machine, report, saved, step, timing
+from refnet.bench import earlier, figures, machine, report, step, timing
 from refnet.bench.contender import Spec, contender, forget_peak, peak_bytes
 from refnet.bench.machine import Peak, differences
 from refnet.bench.ops import DATA, WEIGHT, BackendLayers, Row, has_halves, time_ops
@@ -446,10 +446,14 @@ class TestFigures:
         assert report._amount(count) == text
 
 
-class TestSaved:
+def then(**changed):
+    return typed_json.check(earlier.Table, table(**changed).as_dict(), ignore_unknown=True)
+
+
+class TestEarlier:
     def test_what_has_become_faster(self):
         now = table(entries=[entry("numba", 0.5, 1.0)]).as_dict()
-        changes = {change["what"]: change for change in saved.against(table().as_dict(), now)}
+        changes = {change["what"]: change for change in earlier.changes(then(), now)}
         assert changes["training, numba, batch 100, threads 2"] == {
             "what": "training, numba, batch 100, threads 2",
             "then": 1.0,
@@ -462,17 +466,15 @@ class TestSaved:
 
     def test_nothing_in_common(self):
         with pytest.raises(ConfigError, match="no row of this run"):
-            saved.against(
-                table(rows=[]).as_dict(), table(rows=[], entries=[entry("numba", 1.0, 1.0, batch=1)]).as_dict()
-            )
+            earlier.changes(then(rows=[]), table(rows=[], entries=[entry("numba", 1.0, 1.0, batch=1)]).as_dict())
 
     def test_other_fingerprints_are_refused(self):
-        then = table().as_dict()
-        saved.require_comparable(then, {"processor": "P", "threads": [2]}, "digits", 2)
+        before = then()
+        earlier.require_comparable(before, {"processor": "P", "threads": [2]}, "digits", 2)
         with pytest.raises(ConfigError, match=r"processor was 'P' and is 'Q'; threads was .2. and is .1."):
-            saved.require_comparable(then, {"processor": "Q", "threads": [1]}, "digits", 2)
+            earlier.require_comparable(before, {"processor": "Q", "threads": [1]}, "digits", 2)
         with pytest.raises(ConfigError, match="net was 'digits' and is 'paper'"):
-            saved.require_comparable(then, {"processor": "P", "threads": [2]}, "paper", 2)
+            earlier.require_comparable(before, {"processor": "P", "threads": [2]}, "paper", 2)
 
     @pytest.mark.parametrize(
         "content",
@@ -490,9 +492,9 @@ class TestSaved:
         path = tmp_path / "old.json"
         path.write_text(content)
         with pytest.raises(ConfigError, match="save one with refnet bench --json > FILE"):
-            saved.read(path)
+            earlier.read(path)
 
     def test_a_table_is_read_back(self, tmp_path):
         path = tmp_path / "old.json"
         path.write_text(json.dumps(table().as_dict()))
-        assert saved.read(path) == table().as_dict()
+        assert earlier.read(path) == then()

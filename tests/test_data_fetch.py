@@ -298,17 +298,17 @@ def info(name, kind=tarfile.REGTYPE, link=""):
 @pytest.mark.parametrize(
     ("entries", "match"),
     [
-        ([("/etc/x", b"1")], "/etc/x is a name that leads elsewhere"),
-        ([("../x", b"1")], r"\.\./x is a name that leads elsewhere"),
+        ([("/etc/x", b"1")], "/etc/x in it is a name that leads elsewhere"),
+        ([("../x", b"1")], r"\.\./x in it is a name that leads elsewhere"),
         ([("a/../../x", b"1")], "is a name that leads elsewhere"),
         ([("a\\..\\x", b"1")], "is a name that leads elsewhere"),
         ([info("../up", tarfile.DIRTYPE)], "is a name that leads elsewhere"),
-        ([info("x", tarfile.SYMTYPE, "/etc/passwd")], "x is a link or a device"),
-        ([info("x", tarfile.SYMTYPE, ".."), ("x/y", b"1")], "x is a link or a device"),
-        ([info("x", tarfile.LNKTYPE, "/etc/passwd")], "x is a link or a device"),
-        ([info("x", tarfile.FIFOTYPE)], "x is a link or a device"),
-        ([info("x", tarfile.CHRTYPE)], "x is a link or a device"),
-        ([info("x", tarfile.GNUTYPE_SPARSE)], "x is a link or a device|damaged"),
+        ([info("x", tarfile.SYMTYPE, "/etc/passwd")], "x in it is a link or a device"),
+        ([info("x", tarfile.SYMTYPE, ".."), ("x/y", b"1")], "x in it is a link or a device"),
+        ([info("x", tarfile.LNKTYPE, "/etc/passwd")], "x in it is a link or a device"),
+        ([info("x", tarfile.FIFOTYPE)], "x in it is a link or a device"),
+        ([info("x", tarfile.CHRTYPE)], "x in it is a link or a device"),
+        ([info("x", tarfile.GNUTYPE_SPARSE)], "x in it is a link or a device|damaged"),
         ([("x", b"1"), ("x", b"2")], "x is in it twice"),
         ([("a/x", b"1"), ("a", b"2")], "a is in it twice"),
         ([("a", b"1"), ("a/x", b"2")], "a/x needs a folder where a file is"),
@@ -337,18 +337,18 @@ def test_a_negative_size(tmp_path):
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "set.tgz").write_bytes(gzip.compress(info("a").tobuf() + bytes(header) + bytes(1024)))
     (tmp_path / "to").mkdir()
-    with pytest.raises(DataError, match="x has a negative size"):
+    with pytest.raises(DataError, match="x in it has a negative size"):
         extract(tmp_path / "set.tgz", tmp_path / "to", 1000)
 
 
 def test_a_hostile_archive_leaves_nothing(offered, tmp_path):
     get = offered({"set.tgz": tgz([("good", b"1"), ("../bad", b"2")])})
-    refused(get, "leads elsewhere; nothing was kept", tmp_path)
+    refused(get, "leads elsewhere: nothing was kept", tmp_path)
     assert not (tmp_path.parent / "bad").exists()
 
 
 def test_too_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "MEMBERS", 3)
+    monkeypatch.setattr(fetching, "MAX_FILES", 3)
     (tmp_path / "set.tgz").write_bytes(tgz([(str(i), b"") for i in range(4)]))
     (tmp_path / "to").mkdir()
     with pytest.raises(DataError, match="3 is more than 3 files"):

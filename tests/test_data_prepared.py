@@ -60,7 +60,7 @@ def test_a_file_missing_cut_or_changed(made, name, capsys):
 
 
 def test_a_change_in_much_data_is_left_to_info(made, capsys, monkeypatch):
-    monkeypatch.setattr(prepared, "VERIFY", 1000)
+    monkeypatch.setattr(prepared, "VERIFIED_BYTES", 1000)
     path = made / "train-00003.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

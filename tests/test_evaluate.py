@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from refnet.data.dataset import ArraySplit
 from refnet.errors import NumericError
-from refnet.evaluation.score import Score, score, top_k_error
+from refnet.evaluation.score import score, top_k_error
 from refnet.network import passes
 from refnet.network.plan import linear, split
+from refnet.runs.state import Score
 
 CLASSES = 7
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.config import configure
-from refnet.training.schedule import Rate, after_epoch
+from refnet.runs.state import Rate
+from refnet.training.schedule import after_epoch
 
 PAPER = configure(lr=0.01, schedule="plateau", lr_factor=10.0, lr_drops=3, patience=2)
 FIXED = configure(lr=0.08, schedule="fixed", lr_factor=2.0, drop_epochs=(2, 3, 7))

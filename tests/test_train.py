@@ -19,9 +19,10 @@ from refnet.data.opening import open_dataset
 from refnet.nets import get
 from refnet.network import initial, passes
 from refnet.runs import generations
+from refnet.runs.state import Rate
 from refnet.terminal.progress import Pace
 from refnet.training import session, step
-from refnet.training.schedule import Rate, after_epoch
+from refnet.training.schedule import after_epoch
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 SYNSETS = sorted(path.name for path in PHOTOS.iterdir())

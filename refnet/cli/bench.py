@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from refnet.backend.interface import Backend
 from refnet.backend.loading import load
-from refnet.bench import figures, machine, report, saved, step
+from refnet.bench import earlier, figures, machine, report, step
 from refnet.bench.contender import LAYOUTS, PEERS
 from refnet.bench.ops import BackendLayers, Layers, Row, time_ops
 from refnet.cli import names, numbers, within
@@ -71,9 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("single layers are timed at one --batch and with one number of --threads; add --step")
 
     fingerprint = machine.fingerprint(threads, dict(os.environ))
-    then = saved.read(arguments.against) if arguments.against else None
+    then = earlier.read(arguments.against) if arguments.against else None
     if then:
-        saved.require_comparable(then, fingerprint, net.name, columns)
+        earlier.require_comparable(then, fingerprint, net.name, columns)
     contenders = _contenders(arguments, columns, threads)
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     if note := environment.note(os.environ, threads[0]):
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     entries = step.time_steps(wanted, arguments.rounds, show) if steps else []
     found = figures.Figures(net.name, plan, arguments.rounds, fingerprint, peak, at, rows, entries)
 
-    changes = saved.against(then, found.as_dict()) if then else []
+    changes = earlier.changes(then, found.as_dict()) if then else []
     if arguments.json:
         print(json.dumps(found.as_dict() | ({"against": changes} if then else {})))
         return 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from refnet.cli import within
 from refnet.data import fetch, prepared
+from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, read_source
 from refnet.data.parallel import Reading
 from refnet.data.prepare import prepare
@@ -90,14 +91,14 @@ def _info(arguments: argparse.Namespace) -> int:
     root: Path = arguments.directory
     if not is_prepared(str(root)):
         raise DataError(f"{printable(root)} is no prepared directory: make one with refnet data prepare")
-    meta = prepared.read_meta(root)
+    meta = read_meta(root)
     prepared.check_lengths(root, meta)
     with _show(arguments).task("verifying", meta.nbytes) as advance:
         for done in prepared.verify(root, meta):
             advance(done)
     images = {split: meta.images(split) for split in meta.splits}
-    form = "x".join(map(str, meta.shape))
-    mean, deviations = ([round(v, 2) for v in a.tolist()] for a in (meta.colours.mean, meta.colours.deviations))
+    form = "x".join(map(str, meta.image_shape))
+    mean, deviations = ([round(v, 2) for v in a.tolist()] for a in (meta.principal.mean, meta.principal.deviations))
     lines = [
         f"{printable(meta.name)}, prepared from {printable(meta.source)}: {meta.layout}",
         f"{len(meta.classes):,} classes; {_counts(images)} images of {form}",
@@ -109,13 +110,13 @@ def _info(arguments: argparse.Namespace) -> int:
         "source": meta.source,
         "layout": meta.layout,
         "classes": len(meta.classes),
-        "image_shape": meta.shape,
+        "image_shape": meta.image_shape,
         "images": images,
         "left_out": meta.left_out,
         "bytes": meta.nbytes,
         "files": len(meta.files),
         "verified": True,
-        "colours": {name: values.tolist() for name, values in vars(meta.colours).items()},
+        "colours": {name: values.tolist() for name, values in vars(meta.principal).items()},
     }
     return _report(arguments, lines, figures)
 

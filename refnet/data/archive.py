@@ -9,7 +9,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from refnet.errors import DataError
@@ -108,6 +108,33 @@ def _open_regular(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def regular(tar: tarfile.TarFile, where: str, *, remedy: str) -> Iterator[tarfile.TarInfo]:
+    """List the regular files of an open archive, from whoever it may be; folders are passed over.
+
+    Raises ``DataError`` for what must not be trusted: a name that is absolute or leads upwards, a link, a device, a
+    sparse file, or a negative size. `where` is what messages call the archive.
+    """
+    for info in tar:
+        fault = _fault(info)
+        if fault:
+            raise DataError(f"{where}: {printable(info.name)} in it {fault}: {remedy}")
+        if not info.isdir():
+            yield info
+        tar.members = []  # type: ignore[attr-defined] # it would keep every one of millions
+
+
+def _fault(info: tarfile.TarInfo) -> str | None:
+    """Say what is not to be trusted about a member."""
+    if info.size < 0:  # Python's tarfile would go backwards, and round and round
+        return "has a negative size"
+    name, parts = info.name, PurePosixPath(info.name).parts
+    if not (parts or info.isdir()) or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name:
+        return "is a name that leads elsewhere"
+    if info.isdir() or (info.isreg() and not info.issparse()):
+        return None
+    return "is a link or a device"
+
+
 def members(archive: Place) -> Iterator[Member]:
     """List the regular files of a plain tar archive, in its order.
 
@@ -118,21 +145,10 @@ def members(archive: Place) -> Iterator[Member]:
             end = file.seek(0, os.SEEK_END)
             file.seek(0)
             path, start = (archive.path, archive.start) if isinstance(archive, Member) else (archive, 0)
-            for info in tar:
-                if info.size < 0:  # Python's tarfile would go backwards, and round and round
-                    raise DataError(
-                        f"{printable(archive)}: {printable(info.name)} in it has a negative size: copy it again"
-                    )
-                if info.isdir():
-                    continue
-                if not info.isreg() or info.issparse():
-                    raise DataError(
-                        f"{printable(archive)}: {printable(info.name)} in it is a link or a device: remove it"
-                    )
+            for info in regular(tar, printable(archive), remedy="copy it again, or remove that"):
                 if info.offset_data + info.size > end:
                     raise DataError(f"{printable(archive)} is cut short at {printable(info.name)}: copy it again")
                 yield Member(path, info.name, start + info.offset_data, info.size)
-                tar.members = []  # type: ignore[attr-defined] # it would keep every one of millions
     except tarfile.TarError as error:
         raise DataError(f"{printable(archive)} is no plain tar archive ({reason(error)}): copy it again") from error
     except OSError as error:

@@ -34,10 +34,12 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from refnet import typed_json
 from refnet.data.dataset import Labels, Pixels, Shape
+from refnet.data.meta import FORMAT, META, VERSION, Axes, File, Meta, Shard
 from refnet.data.on_demand import check_form
 from refnet.data.parallel import Reading, in_order
-from refnet.data.prepared import BAD, BLOCK, META, UNFINISHED, VERSION
+from refnet.data.prepared import BAD, BLOCK_BYTES, UNFINISHED
 from refnet.data.source import Pictures, Source
 from refnet.data.statistics import Sums
 from refnet.errors import ConfigError, DataError, setting
@@ -151,7 +153,7 @@ class _Writer:
             self._file.write(_header((len(labels), *self.shape)))
             self._file.seek(0)
             self._digest = hashlib.sha256()
-            while block := self._file.read(BLOCK):
+            while block := self._file.read(BLOCK_BYTES):
                 self._digest.update(block)
         size = self._file.seek(0, os.SEEK_END)
         self._file.flush()
@@ -298,16 +300,16 @@ def _judge(destination: Path, faults: list[str], total: int, *, strict: bool) ->
 
 def _complete(source: Source, destination: Path, shape: Shape, notes: dict[_Shard, _Note]) -> dict[str, int]:
     """Write what belongs to all shards together, and last ``meta.json``; returns the images of each split."""
-    files: dict[str, dict[str, Any]] = {}
-    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in source.splits}
+    files: dict[str, File] = {}
+    splits: dict[str, list[Shard]] = {split: [] for split in source.splits}
     labels: dict[str, list[Labels]] = {split: [] for split in source.splits}
     sums = Sums.none(shape)
     for shard, note in notes.items():
         labels[shard.split].append(note.labels)
         sums.add(note.sums)
         if len(note.labels):
-            files[shard.file] = {"bytes": note.bytes, "sha256": note.sha256}
-            splits[shard.split].append({"file": shard.file, "images": len(note.labels)})
+            files[shard.file] = File(note.bytes, note.sha256)
+            splits[shard.split].append(Shard(shard.file, len(note.labels)))
         else:
             (destination / shard.file).unlink()
     joined = {split: np.concatenate(parts) for split, parts in labels.items()}
@@ -327,24 +329,23 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[_Shar
     contents |= {"mean.npy": _npy(sums.mean()), BAD: _lines(faults).encode()}
     for name, content in contents.items():
         replace(destination / name, content)
-        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    colours = sums.principal()
-    meta = {
-        "format": "refnet-prepared",
-        "version": VERSION,
-        "name": source.name,
-        "source": source.where,
-        "layout": source.layout,
-        "image_shape": shape,
-        "classes": source.classes,
-        "words": source.words,
-        "colours": {name: values.tolist() for name, values in vars(colours).items()},
-        "test": "test" if "test" in splits else "validation",
-        "left_out": len(faults),
-        "splits": splits,
-        "files": dict(sorted(files.items())),
-    }
-    replace(destination / META, (json.dumps(meta, indent=1, allow_nan=False) + "\n").encode())
+        files[name] = File(len(content), hashlib.sha256(content).hexdigest())
+    meta = Meta(
+        format=FORMAT,
+        version=VERSION,
+        name=source.name,
+        source=source.where,
+        layout=source.layout,
+        image_shape=shape,
+        classes=source.classes,
+        words=source.words,
+        colours=Axes(**{name: values.tolist() for name, values in vars(sums.principal()).items()}),
+        test="test" if "test" in splits else "validation",
+        left_out=len(faults),
+        splits={split: tuple(shards) for split, shards in splits.items()},
+        files=dict(sorted(files.items())),
+    )
+    replace(destination / META, (typed_json.encode(meta, indent=1) + "\n").encode())
     return {split: len(truth) for split, truth in joined.items()}
 
 

@@ -27,7 +27,7 @@ from refnet.data.crops import ten
 from refnet.data.dataset import Labels, Pixels, Split
 from refnet.data.loader import batches
 from refnet.data.parallel import Reading
-from refnet.evaluation.score import top_k_error
+from refnet.evaluation.score import Errors
 from refnet.evaluation.trained import Trained
 
 Probabilities = npt.NDArray[np.float64]
@@ -38,40 +38,25 @@ TURNS = 1000  # of the search for weights, at most
 STEADY = 1e-7  # a turn that changes no weight by more is the last
 
 
-class Tally:
-    """What a network, or several together, made of the images so far.
+class Tally(Errors):
+    """Counts the errors of a network, or of several together, and which classes were mistaken for which.
 
     Attributes
     ----------
-    count
-        How many images.
     confusion
         Images of class c (row) taken for output k (column): float64 (C,K). Outputs that tie for the first place share
         the image.
     """
 
     def __init__(self, classes: int, outputs: int) -> None:
-        self.count = 0
+        super().__init__()
         self.confusion = np.zeros((classes, outputs))
-        self._wrong = {1: 0.0, 5: 0.0}
 
     def add(self, p: Probabilities, labels: Labels) -> None:
         """Count a batch: p (N,K), labels (N,)."""
-        self.count += len(labels)
-        for k in self._wrong:
-            self._wrong[k] += top_k_error(p, labels, k) * len(labels)
+        super().add(p, labels)
         first = p == p.max(axis=1, keepdims=True)
         np.add.at(self.confusion, labels, first / first.sum(axis=1, keepdims=True))
-
-    @property
-    def top1_error(self) -> float:
-        """The share of images whose class is not the most probable."""
-        return self._wrong[1] / self.count
-
-    @property
-    def top5_error(self) -> float:
-        """The share of images whose class is not among the five most probable."""
-        return self._wrong[5] / self.count
 
     @property
     def class_errors(self) -> npt.NDArray[np.float64]:

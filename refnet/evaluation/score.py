@@ -1,7 +1,6 @@
 """How often a network is wrong: top-1 and top-5 error and loss over a set of images."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -16,15 +15,37 @@ from refnet.data.parallel import Reading
 from refnet.errors import NumericError
 from refnet.network import passes
 from refnet.network.plan import Plan
+from refnet.runs.state import Score
 
 
-@dataclass(frozen=True)
-class Score:
-    """Mean loss, and the fractions of images that were classified wrongly, in [0, 1]."""
+class Errors:
+    """Counts how many images are classified wrongly, batch by batch.
 
-    loss: float
-    top1_error: float
-    top5_error: float
+    Attributes
+    ----------
+    count
+        How many images so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._wrong = {1: 0.0, 5: 0.0}
+
+    def add(self, p: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+        """Count a batch: p (N,K), labels (N,)."""
+        self.count += len(labels)
+        for k in self._wrong:
+            self._wrong[k] += top_k_error(p, labels, k) * len(labels)
+
+    @property
+    def top1_error(self) -> float:
+        """The fraction of images whose correct class is not the most probable."""
+        return self._wrong[1] / self.count
+
+    @property
+    def top5_error(self) -> float:
+        """The fraction of images whose correct class is not among the five most probable."""
+        return self._wrong[5] / self.count
 
 
 def score(
@@ -46,33 +67,31 @@ def score(
         The loss is NaN or infinite.
     """
     _, height, width = plan.input_shape
-    loss = top1 = top5 = 0.0
-    there = backend.asarray(mean)
-    for some in batches(split, np.arange(len(split)), batch, reading=reading):
+    loss, errors = 0.0, Errors()
+    mean_there = backend.asarray(mean)
+    for read in batches(split, np.arange(len(split)), batch, reading=reading):
         between()
-        indices, labels = some.indices, some.labels
+        indices, labels = read.indices, read.labels
         draws = centre(len(indices), split.shape, (height, width))
-        images = passes.crop(plan, backend.asarray(some.images), there, draws, backend)
+        images = passes.crop(plan, backend.asarray(read.images), mean_there, draws, backend)
         output = passes.forward(plan, params, images, backend, record=False).output
         batch_loss, p = backend.softmax_xent.forward(output, backend.asarray(labels))
-        host = backend.to_numpy(p)
         loss += float(backend.to_numpy(batch_loss)) * len(indices)
-        top1 += top_k_error(host, labels, 1) * len(indices)
-        top5 += top_k_error(host, labels, 5) * len(indices)
+        errors.add(backend.to_numpy(p), labels)
     if not isfinite(loss):
         raise NumericError(f"the loss over {len(split)} images is {loss}; the parameters have grown beyond all measure")
-    return Score(loss / len(split), top1 / len(split), top5 / len(split))
+    return Score(loss / len(split), errors.top1_error, errors.top5_error)
 
 
 def top_k_error(p: npt.NDArray[Any], labels: npt.NDArray[Any], k: int) -> float:
-    """Mean over samples of the chance that the truth is not among the k most probable classes.
+    """Return the mean chance that the correct class is not among the k most probable: p (N,K), labels (N,).
 
-    Classes as probable as the truth share the places that are left (code2012 counts so too): with g classes above
-    the truth and t, itself included, level with it, the truth is among the k with chance ``(k - g) / t``, held to
-    [0, 1]. A truth whose probability is NaN is never among them. p is (N,K), labels (N,).
+    Classes that tie with the correct one share the remaining places, as in code2012: with g classes more probable than
+    the correct class and t as probable, itself included, it is among the k with chance ``(k - g) / t``, clipped to
+    [0, 1]. A correct class whose probability is NaN is never among them.
     """
-    truth = p[np.arange(len(labels)), labels][:, None]
-    above = (p > truth).sum(axis=1)
-    level = (p == truth).sum(axis=1)
+    correct = p[np.arange(len(labels)), labels][:, None]
+    above = (p > correct).sum(axis=1)
+    level = (p == correct).sum(axis=1)
     among = np.where(level > 0, np.clip((k - above) / np.maximum(level, 1), 0, 1), 0)
     return float(1 - among.mean())

@@ -1,13 +1,12 @@
 """Bring the parts of a run's page together; a part for which something is missing says so instead."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refnet import nets
+from refnet import nets, typed_json
 from refnet.data.dataset import Dataset, Pixels, Split
 from refnet.data.fingerprint import fingerprint
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
@@ -16,7 +15,7 @@ from refnet.evaluation.trained import Trained, open_data, open_trained
 from refnet.network.plan import Plan
 from refnet.pictures import page
 from refnet.pictures.kernels import first_kernels
-from refnet.runs import history, inventory
+from refnet.runs import directory, history, inventory
 from refnet.runs.inventory import Run
 from refnet.terminal.progress import Show
 
@@ -46,7 +45,7 @@ def report(path: Path, show: Show, backend: str = "auto") -> str:
         facts = trained.facts.environment
         parts += [*_of_images(trained, show, went)]
     parts.append(page.table_section("Configuration", run.config))
-    if environment := _environment(path) or facts:
+    if environment := typed_json.read_object(path / directory.ENVIRONMENT) or facts:
         parts.append(page.table_section("Environment", environment))
     return page.document(page.title(run), "".join(parts))
 
@@ -112,11 +111,3 @@ def _planned(run: Run) -> Plan | None:
         return net.plan(columns, exchange=run.config.get("exchange") != "none") if columns in {1, 2} else None
     except ConfigError:
         return None
-
-
-def _environment(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((path / "environment.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

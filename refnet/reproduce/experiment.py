@@ -1,6 +1,5 @@
 """Train both arms of a claim with every seed, each run in a directory of its own, so that what is finished stays."""
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -8,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet import nets
+from refnet import nets, typed_json
 from refnet.config import Config, configure, to_toml
-from refnet.data import prepared
 from refnet.data.dataset import Dataset, describe
+from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, open_showing
 from refnet.data.readers import folder, idx, registry
 from refnet.errors import ConfigError, DataError, NumericError, setting
@@ -60,7 +59,7 @@ def net_for(data: str) -> str:
         return made_for_it
     try:
         folder.entries(Path(data))
-        channels = prepared.read_meta(Path(data)).shape[2] if is_prepared(data) else None
+        channels = read_meta(Path(data)).image_shape[2] if is_prepared(data) else None
         gray = channels == 1 or (channels is None and registry.find(data) is idx)
     except DataError as error:
         raise DataError(f"{error.message}; refnet data fetch cifar10 gets the paper's small images") from error
@@ -153,13 +152,10 @@ def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
 
 def read(arm: Arm, path: Path, config: Config) -> Outcome:
     """Read a finished run. Raises ``ConfigError`` for one that is damaged."""
-    try:
-        result = json.loads((path / directory.RESULT).read_text())
-        test_error = float(result["test_top1_error"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path / directory.RESULT} cannot be read ({error}); remove {path} to train it again"
-        ) from error
+    result = typed_json.read_object(path / directory.RESULT) or {}
+    test_error = result.get("test_top1_error")
+    if not isinstance(test_error, float | int):
+        raise ConfigError(f"{path / directory.RESULT} has no test error; remove {path} to train it again")
     epochs = history.read_scored(path)
     if len(epochs["epoch"]) != config.epochs:
         raise ConfigError(f"{path / directory.METRICS} lacks epochs; remove {path} to train it again")

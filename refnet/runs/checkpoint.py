@@ -26,9 +26,9 @@ import safetensors
 from refnet import files, nets
 from refnet.errors import CheckpointError, ConfigError, setting
 from refnet.network.plan import Plan
-from refnet.runs.record import decode, encode
 from refnet.runs.state import Facts
 from refnet.terminal.printable import printable
+from refnet.typed_json import decode, encode
 
 Array = npt.NDArray[np.float32]
 Arrays = dict[str, Array]

@@ -21,6 +21,7 @@ from refnet.runs.metrics import Metrics, truncate
 
 DEFAULT = Path("runs")
 CONFIG, METRICS, RESULT, LOCK = "config.toml", "metrics.jsonl", "result.json", ".lock"
+ENVIRONMENT = "environment.json"
 GLANCES = 25  # how often a lock is tried, in half a second
 
 
@@ -57,7 +58,7 @@ class RunDirectory:
                 lock = undo.enter_context(_locked(path))
                 (path / generations.FOLDER).mkdir()
                 files.replace(path / CONFIG, to_toml(repeatable(config)).encode())
-                files.replace(path / "environment.json", _json(environment.describe()))
+                files.replace(path / ENVIRONMENT, _json(environment.describe()))
                 metrics = Metrics(path / METRICS)
                 undo.pop_all()
             return cls(path, metrics, lock)
@@ -100,7 +101,7 @@ class RunDirectory:
             (self.path / RESULT).unlink(missing_ok=True)
             self.metrics.lines = truncate(self.path / METRICS, lines)
             files.replace(self.path / CONFIG, to_toml(repeatable(config)).encode())
-            files.replace(self.path / "environment.json", _json(environment.describe()))
+            files.replace(self.path / ENVIRONMENT, _json(environment.describe()))
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}; mend that, or copy the run") from error
         return self.metrics.lines

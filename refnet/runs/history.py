@@ -1,7 +1,6 @@
 """How a run went, read from its metrics: one array for each figure."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.errors import ConfigError
+from refnet.runs import metrics
 from refnet.runs.directory import METRICS
 
 Figures = npt.NDArray[np.float64]
@@ -75,22 +75,11 @@ def read_scored(run: Path) -> Mapping[str, Figures]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        return list(_lines(path))
+        return list(metrics.lines(path))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; mend that, or copy the run") from error
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                found = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(found, dict):
-                yield found
 
 
 def _columns(lines: Iterable[dict[str, Any]], kind: str, names: tuple[str, ...]) -> dict[str, Figures]:

@@ -1,18 +1,16 @@
 """What runs there are, and how each of them stands, from what lies on the disk and nothing else."""
 
-import json
-import os
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from refnet import nets
+from refnet import nets, typed_json
 from refnet.errors import CheckpointError, ConfigError
-from refnet.runs import checkpoint, directory, generations
+from refnet.runs import checkpoint, directory, generations, metrics
 from refnet.runs.state import Facts, State
 
-TAIL = 1 << 16  # bytes at the end of the metrics in which the last line is looked for
+METRICS_END_BYTES = 1 << 16  # at the end of the metrics, where the last step and epoch are
 
 Stands = Literal["training", "finished", "stopped"]
 
@@ -84,7 +82,7 @@ def inspect(path: Path) -> Run:
         raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}; mend or remove it") from error
     saved = tuple(map(_saved, generations.listed(path)))
     facts = next((each.facts for each in saved if each.facts), None)
-    last = _last(path / directory.METRICS)
+    last = _progress(path / directory.METRICS)
     net = str(config.get("net", ""))
     return Run(
         path=path,
@@ -96,7 +94,7 @@ def inspect(path: Path) -> Run:
         step=last.get("step", 0),
         epoch=last.get("epoch", 1),
         state=facts.state if facts else None,
-        result=_json(path / directory.RESULT),
+        result=typed_json.read_object(path / directory.RESULT),
         checkpoints=saved,
     )
 
@@ -145,31 +143,12 @@ def _stands(path: Path) -> Stands:
     return "finished" if (path / directory.RESULT).is_file() else "stopped"
 
 
-def _last(metrics: Path) -> dict[str, int]:
-    """Find step and epoch in the last lines of a file that may be long, and of which the last may be cut."""
+def _progress(path: Path) -> dict[str, int]:
+    """Return the last step and epoch in the metrics, of which only the end is read; without one that is not there."""
+    last: dict[str, int] = {}
     try:
-        with metrics.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            lines = file.read().split(b"\n")
+        for figures in metrics.lines(path, last_bytes=METRICS_END_BYTES):
+            last |= {name: figures[name] for name in ("step", "epoch") if isinstance(figures.get(name), int)}
     except OSError:
         return {}
-    found: dict[str, int] = {}
-    for line in reversed(lines):
-        try:
-            figures = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(figures, dict):
-            known = {name: figures[name] for name in ("step", "epoch") if isinstance(figures.get(name), int)}
-            found = known | found
-        if len(found) == 2:
-            break
-    return found
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    return last

@@ -1,15 +1,13 @@
-"""A run's figures as they come: one line of JSON each, in the file as soon as the disk takes it."""
+"""The file ``metrics.jsonl``: one line of JSON for each step and epoch, written as it happens, and read back."""
 
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Self
 
 
 class Metrics:
@@ -67,7 +65,24 @@ class Metrics:
         self.close()
 
 
-def truncate(path: Path, lines: int) -> int:
+def lines(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a file, the oldest first; those that are cut or hold no JSON object are left out.
+
+    `last_bytes` reads only the end of a long file. Raises ``OSError``.
+    """
+    with path.open("rb") as file:
+        if last_bytes is not None:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - last_bytes))
+        for line in file:
+            try:
+                figures = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(figures, dict):
+                yield figures
+
+
+def truncate(path: Path, count: int) -> int:
     """Cut a file behind so many lines, or behind its last whole line if it has fewer; return how many it has.
 
     The length of a file changes at once, so that a power cut leaves it as it was or as it should be. Raises
@@ -75,6 +90,6 @@ def truncate(path: Path, lines: int) -> int:
     """
     path.touch()
     with path.open("r+b") as file:
-        kept = [len(line) for line in islice(file, lines) if line.endswith(b"\n")]
+        kept = [len(line) for line in islice(file, count) if line.endswith(b"\n")]
         file.truncate(sum(kept))
     return len(kept)

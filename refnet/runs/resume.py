@@ -10,9 +10,8 @@ from refnet.config import DEFAULTS, Config
 from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
 from refnet.errors import ConfigError, DataError, setting
-from refnet.runs.state import Facts, State
+from refnet.runs.state import Facts, Rate, State
 from refnet.terminal.printable import printable
-from refnet.training.schedule import Rate
 
 FIXED = ("net", "init", "variant", "columns", "seed")
 PLACES = ("run_dir", "data")  # where something lies: what it is counts

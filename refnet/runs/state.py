@@ -7,18 +7,49 @@ arrays are the whole of a run. They are made anew, never changed in place, so th
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.training.schedule import Rate
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate, and what must be known to decide on the next one.
+
+    Attributes
+    ----------
+    best
+        Lowest validation error so far; None before the first.
+    waited
+        Epochs since it was reached, or since the rate fell.
+    drops
+        How often the rate has fallen.
+    finished
+        The error has stopped improving and the rate may not fall again.
+    """
+
+    lr: float
+    best: float | None = None
+    waited: int = 0
+    drops: int = 0
+    finished: bool = False
 
 
 @dataclass(frozen=True)
-class Validated:
-    """What the validation images said after an epoch. Errors are fractions in [0, 1]."""
+class Score:
+    """Mean loss over a set of images, and the fractions of them that were classified wrongly, in [0, 1]."""
 
-    epoch: int
-    step: int
     loss: float
     top1_error: float
     top5_error: float
+
+    def figures(self, split: str) -> dict[str, float]:
+        """Return its numbers by the names that they have in metrics and results: ``test_loss`` for the test images."""
+        return {f"{split}_{name}": getattr(self, name) for name in ("loss", "top1_error", "top5_error")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated(Score):
+    """The score on the validation images after an epoch, with the epoch and the step."""
+
+    epoch: int
+    step: int
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from refnet.config import Config
 from refnet.data.dataset import Dataset
 from refnet.data.loader import TrainingBatch
 from refnet.errors import CheckpointError, DeviceMemoryError, NumericError, setting
-from refnet.evaluation.score import Score
 from refnet.network import passes
 from refnet.runs import generations, tensorboard
 from refnet.runs.resume import Resume
-from refnet.runs.state import State, Validated
+from refnet.runs.state import Score, State, Validated
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
 from refnet.training.memory import batch_that_fits
@@ -49,9 +48,7 @@ class Result:
     def figures(self) -> dict[str, float | int | str]:
         """Give the result as flat keys and values."""
         return {
-            "test_top1_error": self.test.top1_error,
-            "test_top5_error": self.test.top5_error,
-            "test_loss": self.test.loss,
+            **self.test.figures("test"),
             "steps": self.steps,
             "epochs": self.epochs,
             "seconds": round(self.seconds, 3),
@@ -133,7 +130,7 @@ def _train(session: Session) -> Result:
     assert test is not None, "every run has an epoch"
     state = session.now()
     result = Result(test, state.step, state.epoch - (not cut), state.seconds, str(run.path))
-    run.metrics.log("test", step=state.step, **_named("test", test))
+    run.metrics.log("test", step=state.step, **test.figures("test"))
     run.finish(result.figures())
     return result
 
@@ -203,7 +200,7 @@ def _has_more(state: State, config: Config) -> bool:
 def _report(session: Session, validation: Score, training: Score | None) -> None:
     state, lr = session.state, session.state.rate.lr
     loss = state.total / state.counted if state.counted else None
-    named = _named("validation", validation) | (_named("scored_train", training) if training else {})
+    named = validation.figures("validation") | (training.figures("scored_train") if training else {})
     session.run.metrics.log("epoch", epoch=state.epoch, step=state.step, lr=lr, train_loss=loss, **named)
     session.show.say(
         f"epoch {state.epoch:3}  lr {lr:<7.2g}  loss {'none' if loss is None else f'{loss:.4f}'}  "
@@ -213,7 +210,7 @@ def _report(session: Session, validation: Score, training: Score | None) -> None
 
 def _after(state: State, config: Config, validation: Score) -> State:
     """Say where a run stands at the beginning of the next epoch."""
-    latest = Validated(state.epoch, state.step, **asdict(validation))
+    latest = Validated(epoch=state.epoch, step=state.step, **asdict(validation))
     best = latest if state.best is None or latest.top1_error < state.best.top1_error else state.best
     rate = after_epoch(state.rate, config, state.epoch, validation.top1_error)
     return replace(state, epoch=state.epoch + 1, position=0, total=0.0, counted=0, rate=rate, latest=latest, best=best)
@@ -222,7 +219,3 @@ def _after(state: State, config: Config, validation: Score) -> State:
 def _validated(state: State) -> Score | None:
     latest = state.latest
     return Score(latest.loss, latest.top1_error, latest.top5_error) if latest else None
-
-
-def _named(split: str, figures: Score) -> dict[str, float]:
-    return {f"{split}_{name}": value for name, value in asdict(figures).items()}

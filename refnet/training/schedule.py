@@ -1,31 +1,9 @@
 """When the learning rate falls, as a pure function of what the validation error did."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from refnet.config import Config
-
-
-@dataclass(frozen=True)
-class Rate:
-    """The learning rate, and what must be known to decide on the next one.
-
-    Attributes
-    ----------
-    best
-        Lowest validation error so far; None before the first.
-    waited
-        Epochs since it was reached, or since the rate fell.
-    drops
-        How often the rate has fallen.
-    finished
-        The error has stopped improving and the rate may not fall again.
-    """
-
-    lr: float
-    best: float | None = None
-    waited: int = 0
-    drops: int = 0
-    finished: bool = False
+from refnet.runs.state import Rate
 
 
 def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:

@@ -19,7 +19,7 @@ from refnet.data.loader import Loader
 from refnet.data.opening import open_showing
 from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, NumericError, setting
-from refnet.evaluation.score import Score, score
+from refnet.evaluation.score import score
 from refnet.machine import environment
 from refnet.nets import Net, get
 from refnet.network.fuse import fuse
@@ -29,11 +29,10 @@ from refnet.runs.checkpoint import Checkpoint
 from refnet.runs.directory import RunDirectory, repeatable
 from refnet.runs.resume import Changes, Resume, changes, check_data, go_on, surroundings
 from refnet.runs.saver import Saver
-from refnet.runs.state import DataFacts, Facts, State
+from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.progress import Lasting, Pace, Show
 from refnet.terminal.signals import Interrupted, Stop
 from refnet.terminal.sparkline import Sparkline
-from refnet.training.schedule import Rate
 from refnet.training.step import StepSettings, TrainingStep, begin, restore
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from refnet.data.archive import Place, members, open_file, read_bytes
+from refnet.data.archive import Place, members, open_file, read_bytes, regular
 from refnet.data.readers.folder import entries, is_folder
 from refnet.data.source import FilePictures, Source
 from refnet.errors import DataError
@@ -37,7 +37,7 @@ TRAIN = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_train", "train")
 VALIDATION = ("ILSVRC2012_img_val.tar", "ILSVRC2012_img_val", "val")
 DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12")
 TRUTH, TABLE = "data/ILSVRC2012_validation_ground_truth.txt", "data/meta.mat"
-LARGEST = 1 << 26  # bytes of a file of the devkit; the real ones have less than a million
+MAX_BYTES = 1 << 26  # of a file of the devkit; the real ones have less than a million
 
 
 def recognise(data: str, names: frozenset[str]) -> bool:
@@ -173,13 +173,11 @@ def _devkit(devkit: Path) -> tuple[list[int], dict[int, tuple[str, str]]]:
 
 def _file_of(devkit: Path, name: str) -> bytes:
     if devkit.is_dir():
-        return read_bytes(devkit / name, LARGEST)
+        return read_bytes(devkit / name, MAX_BYTES)
     try:
         with open_file(devkit) as file, tarfile.open(fileobj=file, mode="r:gz") as tar:
-            for info in tar:
-                if info.size < 0:  # Python's tarfile would go backwards, and round and round
-                    break
-                if info.isreg() and info.name.endswith(f"/{name}") and info.size <= LARGEST:
+            for info in regular(tar, printable(devkit), remedy="get it again"):
+                if info.name.endswith(f"/{name}") and info.size <= MAX_BYTES:
                     extracted = tar.extractfile(info)
                     if extracted is not None:
                         return extracted.read()

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.runs.record import decode, encode
-from refnet.runs.state import State, Validated
+from refnet.runs.state import Rate, State, Validated
 from refnet.terminal.printable import printable
-from refnet.training.schedule import Rate
+from refnet.typed_json import check, decode, encode, read_object
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**62)
@@ -84,6 +83,34 @@ def test_a_field_that_came_later_may_be_lacking():
 def test_nan_is_not_written(value):
     with pytest.raises(ValueError, match="JSON"):
         encode(replace(EXAMPLE, pair=(1, value)))
+
+
+@dataclass(frozen=True)
+class Named:
+    by_name: dict[str, tuple[int, ...]]
+
+
+def test_a_dict_with_a_type_for_its_values():
+    assert decode(Named, '{"by_name": {"a": [1], "b": []}}').by_name == {"a": (1,), "b": ()}
+    with pytest.raises(ValueError, match=r"Named\.by_name\.b\[0\] is str, not int"):
+        decode(Named, '{"by_name": {"a": [1], "b": ["1"]}}')
+
+
+def test_unknown_fields_may_be_passed_over():
+    text = '{"by_name": {}, "more": 1}'
+    assert decode(Named, text, ignore_unknown=True) == check(Named, {"by_name": {}}) == Named({})
+    with pytest.raises(ValueError, match=r"Named\.more is unknown"):
+        decode(Named, text)
+    with pytest.raises(ValueError, match=r"Named\.by_name is missing"):
+        decode(Named, '{"more": 1}', ignore_unknown=True)
+
+
+@pytest.mark.parametrize(("text", "expected"), [('{"a": 1}', {"a": 1}), ("[]", None), ("{", None), ("[" * 99999, None)])
+def test_a_file_with_one_object(tmp_path, text, expected):
+    path = tmp_path / "file.json"
+    assert read_object(path) is None
+    path.write_text(text)
+    assert read_object(path) == expected
 
 
 @given(st.text())
