@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import tomli_w
 
 from refnet.errors import ConfigError
-from refnet.nets import NETS
+from refnet.nets.registry import INITS, RECIPES
 from refnet.nets.variants import VARIANTS
 from refnet.terminal.printable import printable
 from refnet.terminal.suggestion import nearest
@@ -352,8 +352,7 @@ def configure(net: str = "digits", **settings: object) -> Config:
     """
     arguments = {name: _plain(value) for name, value in {"net": net, **settings}.items()}
     source = _Source(arguments, spell=str, equals="=", python=True)
-    recipes = {name: write(inits[0]).recipe for name, (write, inits) in NETS.items()}
-    return _merge([_DEFAULTS], [source], recipes, {name: inits for name, (_, inits) in NETS.items()}, []).config
+    return _merge([_DEFAULTS], [source], RECIPES, INITS, []).config
 
 
 def _plain(value: object) -> object:

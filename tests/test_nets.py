@@ -9,6 +9,7 @@ import pytest
 
 from refnet import nets
 from refnet.errors import ConfigError
+from refnet.nets.variants import VARIANTS
 from refnet.network.initial import initialise
 from refnet.network.plan import IMAGE, Plan, crossings, split
 from refnet.ops import dropout, lrn
@@ -222,7 +223,7 @@ class TestGet:
 
 
 class TestVariants:
-    @pytest.mark.parametrize("variant", nets.VARIANTS)
+    @pytest.mark.parametrize("variant", VARIANTS)
     @pytest.mark.parametrize("name", nets.NETS)
     def test_every_variant_of_every_net(self, name, variant):
         net, changed = nets.get(name), nets.get(name, None, [variant])

@@ -10,7 +10,7 @@ from pathlib import Path
 from refnet import config
 from refnet.errors import ConfigError
 from refnet.machine import environment
-from refnet.nets import NETS
+from refnet.nets.registry import INITS, RECIPES
 from refnet.runs import directory, tensorboard
 from refnet.runs.resume import Resume
 from refnet.terminal import progress
@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         flags,
         environ=os.environ,
         file=file,
-        recipes={name: write(inits[0]).recipe for name, (write, inits) in NETS.items()},
-        inits={name: inits for name, (_, inits) in NETS.items()},
+        recipes=RECIPES,
+        inits=INITS,
     )
     if note := environment.note(os.environ, resolved.config.threads):
         show.say(note)

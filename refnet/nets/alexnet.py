@@ -24,14 +24,14 @@ RECIPE = {
 SIGMAS = {"code2012": 0.03, "paper": 0.01}
 
 
-def paper(init: str) -> Net:
-    """Write AlexNet as the paper's text has it (section 3.5, figure 2): 60,965,224 parameters in two columns."""
+def paper(init: str = "code2012") -> Net:
+    """Return AlexNet as the paper's text describes it (section 3.5, figure 2): 60,965,224 parameters in two columns."""
     layers = _layers(init, convs=(96, 256, 384, 384, 256))
     return Net("paper", (3, 224, 224), 256, layers, tuple(SIGMAS), RECIPE, data=None, flip=True)
 
 
-def half(init: str) -> Net:
-    """Write the one-GPU net of section 3.2: half the kernels, but for the last convolution; 59,798,312 parameters."""
+def half(init: str = "code2012") -> Net:
+    """Return the one-GPU net of section 3.2: half the kernels except in the last convolution; 59,798,312 parameters."""
     layers = _layers(init, convs=(48, 128, 192, 192, 256))
     recipe = RECIPE | {"columns": 1}
     return Net("half", (3, 224, 224), 256, layers, tuple(SIGMAS), recipe, data=None, flip=True)

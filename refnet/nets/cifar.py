@@ -1,4 +1,4 @@
-"""AlexNet's ingredients at the size of small pictures: for CIFAR-10 (32x32, colour) and Fashion-MNIST (28x28, gray)."""
+"""AlexNet at the size of small images: for CIFAR-10 (32x32, colour) and Fashion-MNIST (28x28, gray)."""
 
 from refnet.nets.net import Net
 from refnet.network.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
@@ -16,22 +16,22 @@ RECIPE = {
 }
 
 
-def cifar(_: str) -> Net:
-    """Write the net for CIFAR-10: crops of 28x28 from 32x32, mirrored half of the time."""
+def cifar() -> Net:
+    """Return the net for CIFAR-10: crops of 28x28 from 32x32, mirrored half of the time."""
     return Net("cifar", (3, 28, 28), 32, _layers(conv1_sigma=0.02), ("default",), RECIPE, data=None, flip=True)
 
 
-def fashion(_: str) -> Net:
-    """Write the net for Fashion-MNIST: crops of 26x26 from 28x28, mirrored half of the time."""
+def fashion() -> Net:
+    """Return the net for Fashion-MNIST: crops of 26x26 from 28x28, mirrored half of the time."""
     recipe = RECIPE | {"epochs": 14, "drop_epochs": (10, 13)}
     return Net("fashion", (1, 26, 26), 28, _layers(conv1_sigma=0.03), ("default",), recipe, data=None, flip=True)
 
 
 def _layers(conv1_sigma: float) -> tuple[Layer, ...]:
-    """Write the layers: two columns that read each other at conv3 and in the fully connected layers.
+    """Return the layers: two columns that read each other at conv3 and in the fully connected layers.
 
-    The sigmas bring pixels, which spread over some 60 grey levels, down to activations of about 1, which all layers
-    behind conv2 then keep (about sqrt(2 / inputs)).
+    The sigmas of conv1 and conv2 scale pixels, whose standard deviation is about 60 grey levels, to activations of
+    about 1; those of the later layers, about sqrt(2 / inputs), keep that size.
     """
     return (
         conv("conv1", 32, 5, pad=2, sigma=conv1_sigma, bias=0),

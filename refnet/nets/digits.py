@@ -1,4 +1,4 @@
-"""A small AlexNet for 8x8 digits, with every ingredient of the paper, that trains in seconds."""
+"""A small AlexNet for 8x8 digits that has every kind of layer of the paper and trains in seconds."""
 
 from refnet.nets.net import Net
 from refnet.network.plan import conv, dropout, linear, lrn, maxpool, relu
@@ -18,11 +18,11 @@ RECIPE = {
 }
 
 
-def digits(_: str) -> Net:
-    """Write the net: two columns that read each other at conv3 and in the fully connected layers.
+def digits() -> Net:
+    """Return the net: two columns that read each other at conv3 and in the fully connected layers.
 
-    The sigmas keep the signal's size from layer to layer, about sqrt(2 / inputs); conv1's is smaller since pixels
-    run to 16. LRN's alpha is larger than the paper's, which was chosen for activations of hundreds.
+    The sigmas, about sqrt(2 / inputs), keep the size of activations from layer to layer; conv1's is smaller because
+    pixels go up to 16. LRN's alpha is larger than the paper's, which suits activations of hundreds.
     """
     layers = (
         conv("conv1", 32, 3, pad=1, sigma=0.1, bias=0),

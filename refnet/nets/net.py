@@ -1,7 +1,7 @@
-"""What a network brings along: its layers, what it reads, and the recipe it is trained with."""
+"""A network as data: its layers, the images it reads, and the recipe it is trained with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from refnet.network.plan import Layer, Plan, apart, split
@@ -9,7 +9,7 @@ from refnet.network.plan import Layer, Plan, apart, split
 
 @dataclass(frozen=True)
 class Net:
-    """A network by name.
+    """A network.
 
     Attributes
     ----------
@@ -18,27 +18,27 @@ class Net:
     image_size
         Side of the square image that crops are taken from.
     inits
-        Names of its initialisations; the first is the default.
+        The names of its initialisations; the first is the default.
     recipe
-        Its values for the keys of :class:`refnet.config.Config`.
+        Its own defaults for keys of the configuration (:class:`refnet.config.Config`).
     data
-        The data it is trained on where none is named; None where it has none.
+        The data it is trained on by default; None if the user must name them.
     flip
-        Whether the mirror image of a picture shows the same thing.
+        Whether the mirror image of an image shows the same class, so that training may mirror images.
     """
 
     name: str
     input_shape: tuple[int, int, int]
     image_size: int
     layers: tuple[Layer, ...]
-    inits: tuple[str, ...]
-    recipe: Mapping[str, Any]
-    data: str | None
-    flip: bool
+    inits: tuple[str, ...] = ("default",)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    flip: bool = False
 
     @property
     def crop(self) -> tuple[int, int]:
-        """Height and width of what it reads."""
+        """Height and width of the images that it reads."""
         return self.input_shape[1], self.input_shape[2]
 
     @property
@@ -46,6 +46,12 @@ class Net:
         """How many classes it can tell apart."""
         return self.layers[-1].width
 
+    @property
+    def columns(self) -> int:
+        """How many columns its recipe splits it into; by default two, as the paper."""
+        columns: int = self.recipe.get("columns", 2)
+        return columns
+
     def plan(self, columns: int, *, exchange: bool = True) -> Plan:
-        """Split it into columns; without exchange, no convolution reads the other column."""
+        """Return the plan for a number of columns; without exchange, no convolution reads the other column."""
         return split(self.layers if exchange else apart(self.layers), columns, self.input_shape)

@@ -1,0 +1,119 @@
+"""The networks by name: refnet's own, those that other packages register, and those of this process.
+
+A new network of refnet is one file and its line in `OWN`. A package of its own adds one by an entry point, and nothing
+in refnet changes::
+
+    [project.entry-points."refnet.nets"]
+    mynet = "mypackage.module:mynet"
+
+The object is a :class:`Net`, or a function that returns one. A network with several initialisations is a function that
+takes the name of one and has a default. :func:`register` adds a network to this process alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from refnet.errors import ConfigError
+from refnet.machine import packages
+from refnet.nets.net import Net
+from refnet.nets.variants import VARIANTS
+from refnet.terminal.suggestion import did_you_mean
+
+GROUP = "refnet.nets"
+
+OWN: Mapping[str, str] = {
+    "digits": "refnet.nets.digits:digits",
+    "paper": "refnet.nets.alexnet:paper",
+    "half": "refnet.nets.alexnet:half",
+    "cifar": "refnet.nets.cifar:cifar",
+    "fashion": "refnet.nets.cifar:fashion",
+}
+
+_registered: dict[str, Net] = {}
+
+
+def get(name: str, init: str | None = None, variant: Sequence[str] | None = None) -> Net:
+    """Return the network of that name, with an initialisation or its default, and with the changes of variants.
+
+    Raises
+    ------
+    ConfigError
+        There is no such network, initialisation or variant (the message lists those there are), or its package is
+        broken.
+    """
+    if name in _registered:
+        net, write = _registered[name], None
+    else:
+        point = packages.points(GROUP, OWN).get(name)
+        if point is None:
+            raise ConfigError(f"net {name} is not known; there are {', '.join(names())}{did_you_mean(name, names())}")
+        net, write = _load(point)
+    if init is not None and init not in net.inits:
+        raise ConfigError(
+            f"net {name} has no initialisation {init}; it has {', '.join(net.inits)}{did_you_mean(init, net.inits)}"
+        )
+    if write and init is not None and init != net.inits[0]:
+        net = write(init)
+    if not isinstance(variant, Sequence | None):  # in a file that somebody has written
+        raise ConfigError(f"net {name} has no variant {variant}; it has a list of {', '.join(VARIANTS)}")
+    for change in variant or ():
+        if change not in tuple(VARIANTS):
+            raise ConfigError(
+                f"net {name} has no variant {change}; it has {', '.join(VARIANTS)}{did_you_mean(change, VARIANTS)}"
+            )
+        net = replace(net, layers=VARIANTS[change](net.layers))
+    return net
+
+
+def names() -> list[str]:
+    """Return the names of all networks. None is loaded for it."""
+    return [*packages.points(GROUP, OWN), *_registered]
+
+
+def register(net: Net) -> str:
+    """Add a network to this process under its name, which is returned; one registered before is replaced.
+
+    Raises ``ConfigError`` for the name of a network that is installed.
+    """
+    if net.name in packages.points(GROUP, OWN):
+        raise ConfigError(f"there is a net {net.name} already; give yours another name")
+    _registered[net.name] = net
+    return net.name
+
+
+class _Attribute(Mapping[str, Any]):
+    """One attribute of each network by the network's name; a network is loaded when it is asked for."""
+
+    def __init__(self, read: Callable[[Net], Any]) -> None:
+        self._read = read
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return self._read(get(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names())
+
+    def __len__(self) -> int:
+        return len(names())
+
+
+NETS: Mapping[str, Net] = _Attribute(lambda net: net)
+RECIPES: Mapping[str, Mapping[str, Any]] = _Attribute(lambda net: net.recipe)
+INITS: Mapping[str, tuple[str, ...]] = _Attribute(lambda net: net.inits)
+
+
+def _load(point: EntryPoint) -> tuple[Net, Callable[[str], Net] | None]:
+    """Return the network of an entry point with its default initialisation, and the function that takes another."""
+    loaded = packages.load(point, "net")
+    net = loaded() if callable(loaded) else loaded
+    if not isinstance(net, Net) or net.name != point.name:
+        fault = f"is called {net.name} by itself" if isinstance(net, Net) else "is no refnet.nets.Net"
+        raise ConfigError(f"{packages.describe(point, 'net')} {fault}; {packages.REMEDY}")
+    return net, loaded if callable(loaded) else None

@@ -1,0 +1,58 @@
+"""Which network is trained or used: all that its layers and its plan depend on."""
+
+from dataclasses import dataclass, replace
+
+from refnet.errors import ConfigError
+from refnet.nets.net import Net
+from refnet.nets.registry import get
+from refnet.network.fuse import fuse
+from refnet.network.plan import Plan
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """The choice of a network; a checkpoint stores it.
+
+    Attributes
+    ----------
+    name
+        The network's name, see :mod:`refnet.nets.registry`.
+    init
+        The initialisation of its parameters; None for the network's default.
+    variant
+        What is changed in it, see :mod:`refnet.nets.variants`.
+    columns
+        How many columns it is split into.
+    exchange
+        How arrays travel between columns: "fp32", "fp16", or "none", where no convolution reads the other column.
+    outputs
+        How many classes it can tell apart; None for the network's own number.
+    """
+
+    name: str
+    init: str | None = None
+    variant: tuple[str, ...] = ()
+    columns: int = 2
+    exchange: str = "fp32"
+    outputs: int | None = None
+
+    def net(self) -> Net:
+        """Return the network, with the width of its last layer set to `outputs`.
+
+        Raises ``ConfigError`` for what is not known here, and for less than one output.
+        """
+        net = get(self.name, self.init, self.variant)
+        if self.outputs is None:
+            return net
+        if self.outputs < 1:
+            raise ConfigError(f"net {self.name} cannot have {self.outputs} outputs; it needs at least 1")
+        *layers, last = net.layers
+        return replace(net, layers=(*layers, replace(last, width=self.outputs)))
+
+    def plan(self, *, fused: bool = True) -> Plan:
+        """Return the plan; `fused` joins layers that one op computes together. Parameters have the same names in both.
+
+        Raises ``ConfigError`` as `net`, and ``ShapeError`` for columns that do not fit the network.
+        """
+        plan = self.net().plan(self.columns, exchange=self.exchange != "none")
+        return fuse(plan) if fused else plan
