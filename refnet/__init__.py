@@ -1,18 +1,35 @@
-"""refnet: the AlexNet paper as software that one can read, trust and use."""
+"""refnet: the AlexNet paper as software that one can read, trust and use.
 
-from typing import TYPE_CHECKING, Any
+``train``, ``load``, ``open_data`` and ``check`` are functions; ``nets``, ``ops`` and ``backend`` are packages. Each is
+imported when it is first used, so that ``import refnet`` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refnet import backend, nets, ops
+    from refnet.api import load, open_data, train
     from refnet.testing.check import check
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check"]
+__all__ = ["__version__", "backend", "check", "load", "nets", "open_data", "ops", "train"]
+
+_FUNCTIONS = {"check": "refnet.testing.check", "load": "refnet.api", "open_data": "refnet.api", "train": "refnet.api"}
+
+if not TYPE_CHECKING:  # a type checker knows the names from the imports above, and reports every other name
+
+    def __getattr__(name: str) -> object:
+        """Import a name of `__all__` when it is first used."""
+        if name in _FUNCTIONS:
+            value = getattr(import_module(_FUNCTIONS[name]), name)
+        elif name in __all__:
+            value = import_module(f"refnet.{name}")
+        else:
+            raise AttributeError(f"module 'refnet' has no attribute {name!r}; it has {', '.join(__all__)}")
+        globals()[name] = value
+        return value
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is used, when it is used."""
-    if name == "check":
-        from refnet.testing.check import check  # noqa: PLC0415
-
-        return check
-    raise AttributeError(f"module 'refnet' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return list(__all__)

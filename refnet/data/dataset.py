@@ -7,6 +7,7 @@ Nothing behind a `Dataset` knows where the images came from. Images are (H,W,C),
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +65,24 @@ class Split(ABC):
         self.fill(indices, out)
         return out
 
+    @overload
+    def __getitem__(self, index: int) -> tuple[Pixels, int]: ...
+    @overload
+    def __getitem__(self, index: slice | Indices) -> tuple[Pixels, Labels]: ...
+    def __getitem__(self, index: int | slice | Indices) -> tuple[Pixels, int | Labels]:
+        """Return one image (H,W,C) and its label, or several of both: (n,H,W,C) and (n,)."""
+        if isinstance(index, int | np.integer):
+            number = int(np.arange(len(self))[index])
+            return self.images(np.array([number]))[0], int(self.labels[number])
+        chosen = np.arange(len(self))[index]
+        return self.images(chosen), self.labels[chosen]
 
-@dataclass(frozen=True, eq=False)
+    def __repr__(self) -> str:
+        height, width, channels = self.shape
+        return f"<{len(self):,} images of {height}x{width}x{channels}>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ArraySplit(Split):
     """A split that lies in memory: labels int64 (n,), pixels uint8 (n,H,W,C)."""
 
@@ -89,7 +106,7 @@ class ArraySplit(Split):
         return f"image {index} of {self.name}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PartialSplit(Split):
     """Some images of a split: the number of each there is int64 (n,)."""
 

@@ -71,7 +71,7 @@ def open_source(
     """
     shape = (image_size, image_size, channels)
     check_form(source, shape)
-    splits = {name: _split(pictures, shape) for name, pictures in source.splits.items()}
+    splits = {name: split_of(pictures, shape) for name, pictures in source.splits.items()}
     total = sum(map(len, splits.values()))
 
     def report(done: int) -> None:
@@ -111,8 +111,8 @@ def check_form(source: Source, shape: Shape) -> None:
         raise DataError(f"{where}: images have 1 (gray) or 3 (RGB) channels, the net asks for {channels}")
 
 
-def _split(pictures: Pictures, shape: Shape) -> Split:
-    """Take images as they are where they are in memory in the form that is asked for."""
+def split_of(pictures: Pictures, shape: Shape) -> Split:
+    """Return pictures as images of a shape; arrays of that shape are taken as they are."""
     if isinstance(pictures, ArrayPictures) and pictures.pixels.shape[1:] == shape:
         return ArraySplit(pictures.labels, pictures.pixels, pictures.file)
     return PictureSplit(pictures, shape[0], shape[2])

@@ -58,6 +58,9 @@ class Tally(Errors):
         first = p == p.max(axis=1, keepdims=True)
         np.add.at(self.confusion, labels, first / first.sum(axis=1, keepdims=True))
 
+    def __repr__(self) -> str:
+        return f"<Tally {self.count:,} images: top-1 error {self.top1_error:.2%}, top-5 error {self.top5_error:.2%}>"
+
     @property
     def class_errors(self) -> npt.NDArray[np.float64]:
         """Top-1 error of each class (C,); NaN for one that has no image."""

@@ -1,7 +1,9 @@
 """The network as SVG, made from its plan: its columns side by side, and what crosses between them."""
 
+import base64
 from dataclasses import dataclass, field
 from html import escape
+from importlib.resources import files
 from itertools import groupby
 from math import prod
 
@@ -64,6 +66,21 @@ def draw(plan: Plan) -> str:
         f'<svg class="net" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{described}">'
         f"{''.join(lines)}{''.join(body)}</svg>"
     )
+
+
+def image(plan: Plan) -> str:
+    """Return the drawing as an HTML image with its own styles and colours, for a notebook."""
+    style = (files("refnet.pictures") / "page.css").read_text(encoding="utf-8")
+    own = "".join(line for line in style.splitlines(keepends=True) if line[0] != "." or line.startswith(".net"))
+    svg = (
+        draw(plan)
+        .replace("&times;", "\N{MULTIPLICATION SIGN}")
+        .replace('role="img"', 'xmlns="http://www.w3.org/2000/svg" role="img"', 1)
+    )
+    svg = svg.replace(">", f"><style>{own}.net {{ background: var(--paper); }}</style>", 1)
+    encoded = base64.b64encode(svg.encode()).decode()
+    columns = f"{plan.columns} columns" if plan.columns > 1 else "one column"
+    return f'<img alt="the network in {columns}" style="max-width: 580px" src="data:image/svg+xml;base64,{encoded}">'
 
 
 def _sources(node: Node, gathers: dict[str, Node]) -> list[int]:

@@ -20,8 +20,8 @@ from refnet.runs.inventory import Run
 from refnet.terminal.progress import Show
 
 
-def report(path: Path, show: Show, backend: str = "auto") -> str:
-    """Write a run as one page of HTML.
+def report(path: Path, show: Show, backend: str = "auto", dataset: Dataset | None = None) -> str:
+    """Return a run as one page of HTML. `dataset` is what it was trained on, where that is open already.
 
     Raises
     ------
@@ -43,18 +43,17 @@ def report(path: Path, show: Show, backend: str = "auto") -> str:
         facts: dict[str, Any] = {}
     else:
         facts = trained.facts.environment
-        parts += [*_of_images(trained, show, went)]
+        parts += [*_of_images(trained, show, went, dataset)]
     parts.append(page.table_section("Configuration", run.config))
     if environment := typed_json.read_object(path / directory.ENVIRONMENT) or facts:
         parts.append(page.table_section("Environment", environment))
     return page.document(page.title(run), "".join(parts))
 
 
-def _of_images(trained: Trained, show: Show, went: str) -> Iterator[str]:
+def _of_images(trained: Trained, show: Show, went: str, data: Dataset | None) -> Iterator[str]:
     """Give the sections for which there must be a checkpoint, and those for which there must be its data."""
-    data = None
     try:
-        data = open_data(trained, show)
+        data = data or open_data(trained, show)
     except (DataError, ConfigError, CheckpointError) as error:
         yield page.note(f"{error}. Whatever needs its images is left out.")
     if data and fingerprint(data) != trained.facts.data.fingerprint:

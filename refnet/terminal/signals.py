@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -13,11 +14,15 @@ NOTICE = b"refnet: stopping after this step, to save it; once more stops at once
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to stop and did. Its exit code is 128 and the signal's number, as shells have it."""
+    """A run that was asked to stop and did. Its exit code is 128 and the signal's number, as shells have it.
 
-    def __init__(self, number: int, message: str = "") -> None:
+    `run` is its folder; None where the run had none yet.
+    """
+
+    def __init__(self, number: int, message: str = "", run: Path | None = None) -> None:
         super().__init__(message)
         self.number = number
+        self.run = run
         self.exit_code = 128 + number
 
 

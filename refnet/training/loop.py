@@ -99,7 +99,7 @@ def train(
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
             again = f"refnet train --resume {shlex.quote(str(where))}"
-            raise Interrupted(number, f"{error}; continue with: {again}") from error
+            raise Interrupted(number, f"{error}; continue with: {again}", where) from error
 
 
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
+from refnet.data import arrays
 from refnet.data.dataset import Pixels
 from refnet.data.readers import cifar, digits, folder, idx, ilsvrc
 from refnet.data.source import Source
@@ -63,6 +64,7 @@ class NamedReader(Reader, Protocol):
 # In this order they are asked. The last one takes any folder, so readers of other packages are asked before it.
 READERS: tuple[Reader, ...] = (
     digits,
+    arrays,
     cifar,
     idx,
     ilsvrc,
@@ -96,8 +98,8 @@ def named(name: str) -> NamedReader | None:
 
 
 def fixed_path(data: str) -> str:
-    """Return what names the same data from any folder: the name of a data set that has one, or an absolute path."""
-    return data if named(data) else str(Path(data).absolute())
+    """Return what names the same data from any folder: a name that is not a path, or an absolute path."""
+    return data if named(data) or data == arrays.NAME else str(Path(data).absolute())
 
 
 def names_in(data: str) -> frozenset[str]:

@@ -1,0 +1,597 @@
+"""The front door for Python: train a network, load it, ask it; open a data set.
+
+``import refnet`` offers :func:`train`, :func:`load` and :func:`open_data`. The classes here are what these return.
+"""
+
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from refnet import files
+from refnet.backend.interface import Array
+from refnet.config import Config, configure
+from refnet.data import arrays
+from refnet.data.crops import centre
+from refnet.data.dataset import Dataset, Pixels, Shape, Split
+from refnet.data.handle import Data, open_data, refuse_parts
+from refnet.data.on_demand import split_of
+from refnet.data.parallel import Reading
+from refnet.errors import CheckpointError, ConfigError, DataError
+from refnet.evaluation import protocol
+from refnet.evaluation.neighbours import of_images
+from refnet.evaluation.protocol import PROTOCOLS, Tally
+from refnet.evaluation.trained import Floats, Trained, check_data, open_trained
+from refnet.evaluation.trained import open_data as open_trained_data
+from refnet.machine import environment
+from refnet.nets import Net
+from refnet.nets import get as get_net
+from refnet.nets.summary import summarise
+from refnet.network import passes
+from refnet.network.plan import Node
+from refnet.pictures import drawing
+from refnet.pictures import summary as summary_text
+from refnet.pictures.write import report
+from refnet.runs import directory, history, inventory
+from refnet.runs.resume import Resume
+from refnet.terminal import progress as terminal
+from refnet.terminal.printable import printable
+from refnet.terminal.progress import Quiet
+from refnet.terminal.signals import Interrupted
+from refnet.training import loop
+
+__all__ = ["Curves", "Data", "Network", "Prediction", "Run", "load", "open_data", "train"]
+
+Crops: TypeAlias = Literal["centre", "ten"]
+Figures: TypeAlias = npt.NDArray[np.float64]
+AnyPath: TypeAlias = str | PathLike[str]
+Arrays: TypeAlias = Sequence[Any]  # a pair (images, labels)
+
+BATCH = 128  # images that are computed at once
+SHOWN_CLASSES = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Curves:
+    """How a run went, as arrays: figures of each step, float64 (steps,), and of each epoch, float64 (epochs,).
+
+    Attributes
+    ----------
+    step, loss, learning_rate
+        The number of each step, counted from 1, its training loss and its learning rate.
+    epoch, train_loss, validation_loss, validation_error, validation_top5_error
+        The number of each epoch, counted from 1, its mean training loss, and the loss and errors on the validation
+        images after it. Errors are fractions from 0 to 1.
+    """
+
+    step: Figures
+    loss: Figures
+    learning_rate: Figures
+    epoch: Figures
+    train_loss: Figures
+    validation_loss: Figures
+    validation_error: Figures
+    validation_top5_error: Figures
+
+    def __repr__(self) -> str:
+        steps, epochs = len(self.step), len(self.epoch)
+        return (
+            f"<Curves: step, loss, learning_rate ({steps:,}); epoch, train_loss, validation_loss, validation_error, "
+            f"validation_top5_error ({epochs:,})>"
+        )
+
+
+class Run:
+    """A training run: how it went, and the network that it trained.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    data
+        The arrays that it was trained on, while the program has them; None for a data set that is on disk.
+    """
+
+    def __init__(self, path: Path, data: Data | None = None) -> None:
+        self.path = path
+        self.data = data
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """The test errors and loss, steps, epochs and seconds, as in ``result.json``; None while it is not finished."""
+        return self._inspected.result
+
+    @property
+    def test_error(self) -> float | None:
+        """The share of test images that are classified wrongly (top-1); None for a run that is not finished."""
+        return self.result["test_top1_error"] if self.result else None
+
+    @property
+    def curves(self) -> Curves:
+        """The losses, errors and learning rates so far."""
+        went = history.read(self.path)
+        steps, epochs = went.steps, went.epochs
+        return Curves(
+            step=steps["step"],
+            loss=steps["loss"],
+            learning_rate=steps["lr"],
+            epoch=epochs["epoch"],
+            train_loss=epochs["train_loss"],
+            validation_loss=epochs["validation_loss"],
+            validation_error=epochs["validation_top1_error"],
+            validation_top5_error=epochs["validation_top5_error"],
+        )
+
+    @cached_property
+    def net(self) -> "Network":
+        """The trained network: the checkpoint that was best on the validation images.
+
+        Raises ``CheckpointError`` for a run that has saved none.
+        """
+        return load(self)
+
+    def report(self, output: AnyPath | None = None) -> Path:
+        """Write the page about the run, and return its path: `output`, or ``report.html`` in the run's folder."""
+        where = self.path / "report.html" if output is None else Path(output)
+        page = report(self.path, Quiet(), dataset=self._dataset())
+        try:
+            files.replace(where, page.encode())
+        except OSError as error:
+            raise ConfigError(f"output={str(where)!r} cannot be written: {error.strerror}; choose another") from error
+        return where
+
+    def _dataset(self) -> Dataset | None:
+        """Open the data set of the run, if it was arrays, which no file has, and there is a network to show it to."""
+        try:
+            return self.net.own_dataset() if self.data else None
+        except CheckpointError:
+            return None
+
+    @property
+    def _inspected(self) -> inventory.Run:
+        return inventory.inspect(self.path)
+
+    def _figures(self) -> dict[str, str]:
+        run = self._inspected
+        figures = {"run": str(run.path), "net": run.net, "data": run.data, "state": run.stands}
+        if run.result:
+            figures["test error"] = f"{run.result['test_top1_error']:.2%}"
+        if run.best_error is not None:
+            figures["best validation error"] = f"{run.best_error:.2%}"
+        figures |= {"steps": f"{run.step:,}", "epochs": f"{run.epoch} of {run.config.get('epochs')}"}
+        if run.result:
+            figures["time"] = f"{run.result['seconds']:.1f} s"
+        return {name: printable(text) for name, text in figures.items()}
+
+    def __repr__(self) -> str:
+        figures = self._figures()
+        told = ", ".join(f"{name} {text}" for name, text in figures.items() if name not in ("run", "state", "time"))
+        return f"<Run {figures['run']}: {told}, {figures['state']}>"
+
+    def _repr_html_(self) -> str:
+        return _table(self._figures())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """What a network predicts for one image.
+
+    Attributes
+    ----------
+    class_name, label, probability
+        The most probable class, its number and its probability.
+    top5
+        The five most probable classes with their probabilities, the most probable first.
+    probabilities
+        The probability of every output: float64 (K,).
+    """
+
+    class_name: str
+    label: int
+    probability: float
+    top5: tuple[tuple[str, float], ...]
+    probabilities: Figures
+
+    def __repr__(self) -> str:
+        others = ", ".join(f"{name} {p:.1%}" for name, p in self.top5[1:])
+        return f"<{self.class_name} {self.probability:.1%}; then {others}>"
+
+
+class Network:
+    """A trained network."""
+
+    def __init__(self, trained: Trained, data: Data | None = None, threads: int | None = None) -> None:
+        self._trained = trained
+        self._data = data
+        self._threads = threads
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; a label is an index into these."""
+        return self._trained.facts.classes
+
+    @property
+    def image_shape(self) -> Shape:
+        """The shape (H,W,C) of the images that it takes; other images are cropped and resized to it."""
+        return self._trained.image_shape
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of its layers, in order: what `features` and `activations` accept."""
+        names = (node.layer.name for node in self._trained.plan.nodes if node.layer.op != "gather")
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
+        """A copy of every parameter by its name: ``conv1@0.w`` is the weight of conv1 in column 0."""
+        backend = self._trained.backend
+        return {name: np.array(backend.to_numpy(value)) for name, value in self._trained.params.items()}
+
+    def predict(self, images: Any, *, crops: Crops = "ten") -> list[Prediction]:
+        """Return the prediction for each image.
+
+        Parameters
+        ----------
+        images
+            A path, a PIL image or an array: uint8 (H,W), (H,W,C), (N,H,W) or (N,H,W,C) with C 1 or 3; or a list of
+            these. An array of the shape `image_shape` is taken as it is. From any other image the central square is
+            cut out and resized, as in training on image files.
+        crops
+            ``"centre"``: the centre crop. ``"ten"``: the mean over the paper's ten crops (five, where mirror images
+            were not trained on).
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, or an array has another form.
+        """
+        if crops not in PROTOCOLS:
+            raise ConfigError(f"crops={crops!r} is not allowed; it must be one of {', '.join(map(repr, PROTOCOLS))}")
+        pixels = self._pixels(images)
+        predictions: list[Prediction] = []
+        with self._limited():
+            for batch in _batches(pixels):
+                looked = protocol.look(self._trained, batch, {crops: PROTOCOLS[crops]})[crops]
+                predictions += map(self._prediction, looked)
+        return predictions
+
+    def features(self, images: Any, *, layer: str | None = None) -> Floats:
+        """Return one vector for each image: float32 (N,F).
+
+        Parameters
+        ----------
+        images
+            As for `predict`; the centre crop is used.
+        layer
+            The layer whose outputs the vectors are, of both columns; the last hidden layer where none is given.
+
+        Raises ``DataError`` as `predict` does, and ``ConfigError`` for a layer that is not there.
+        """
+        pixels = self._pixels(images)
+        if layer is None:
+            with self._limited():
+                return np.concatenate([of_images(self._trained, batch) for batch in _batches(pixels)])
+        outputs = self._outputs(pixels, layer)
+        return outputs.reshape(len(outputs), -1)
+
+    def activations(self, images: Any, layer: str) -> Floats:
+        """Return the outputs of a layer for the centre crop of each image.
+
+        The shape is (C,H,W) for one image, (N,C,H,W) for several; (F,) and (N,F) for a fully connected layer. The
+        channels of column 0 come first. Raises as `features` does.
+        """
+        outputs = self._outputs(self._pixels(images), layer)
+        return outputs[0] if self._is_single(images) else outputs
+
+    def evaluate(
+        self,
+        data: Data | AnyPath | Arrays | None = None,
+        *,
+        split: Literal["test", "validation", "train"] = "test",
+        crops: Crops = "ten",
+    ) -> Tally:
+        """Return the errors on labelled images.
+
+        Parameters
+        ----------
+        data
+            What :func:`open_data` returns or accepts, of which `split` is used; or a pair of arrays (images, labels),
+            of which all are used. Without it, the data set that the network was trained on.
+        crops
+            As for `predict`.
+
+        Returns
+        -------
+        Tally
+            With ``top1_error``, ``top5_error``, ``count`` (images), ``confusion`` (C,K) and ``class_errors`` (C,).
+
+        Raises
+        ------
+        DataError
+            Images cannot be read, or arrays do not fit the network's classes.
+        CheckpointError
+            The data set has other classes than the network.
+        """
+        if crops not in PROTOCOLS:
+            raise ConfigError(f"crops={crops!r} is not allowed; it must be one of {', '.join(map(repr, PROTOCOLS))}")
+        if split not in ("test", "validation", "train"):
+            raise ConfigError(f"split={split!r} is not allowed; it must be one of 'test', 'validation', 'train'")
+        images = self._labelled(data, split)
+        protocols = {str(crops): PROTOCOLS[crops]}
+        with self._limited():
+            found = protocol.evaluate([self._trained], images, protocols=protocols, batch=BATCH, reading=Reading())
+        return found.together[crops]
+
+    def opened(self, data: Data) -> Dataset:
+        """Return a data set in the form that the network takes. Raises ``DataError`` and ``CheckpointError``."""
+        size, _, channels = self.image_shape
+        dataset = data.dataset(image_size=size, channels=channels)
+        check_data(self._trained, dataset)
+        return dataset
+
+    def own_dataset(self) -> Dataset:
+        """Return the data set that it was trained on, in the form that it takes. Raises as `opened` does."""
+        if self._data is None:
+            return open_trained_data(self._trained, Quiet())
+        images = self._trained.facts.config.get("images")
+        dataset = self.opened(self._data)
+        return dataset.few(images) if isinstance(images, int) else dataset
+
+    def summary(self, batch: int = BATCH) -> "Text":
+        """Return the table of its layers: shapes, parameters, multiply-adds, and memory for a batch of that size."""
+        columns = self._trained.plan.columns
+        return Text(summary_text.text(summarise(self._trained.net, columns, batch)))
+
+    def __repr__(self) -> str:
+        return f"<Network {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        return f"{_table(self._facts())}{drawing.image(self._trained.plan)}"
+
+    def _facts(self) -> dict[str, str]:
+        trained = self._trained
+        names = ", ".join(self.classes[:SHOWN_CLASSES]) + (", ..." if len(self.classes) > SHOWN_CLASSES else "")
+        facts = {
+            "net": trained.facts.net,
+            "columns": str(trained.plan.columns),
+            "images": "x".join(map(str, self.image_shape)),
+            "classes": f"{len(self.classes)} ({names})",
+            "parameters": f"{sum(int(np.prod(shape)) for shape in trained.plan.param_shapes().values()):,}",
+            "steps": f"{trained.facts.state.step:,}",
+            "backend": trained.backend.name,
+            "from": trained.where,
+        }
+        return {name: printable(text) for name, text in facts.items()}
+
+    def _prediction(self, p: Figures) -> Prediction:
+        order = np.argsort(-p, kind="stable")[:5].tolist()
+        top5 = tuple((self._trained.called(k), float(p[k])) for k in order)
+        return Prediction(top5[0][0], order[0], top5[0][1], top5, p)
+
+    def _outputs(self, pixels: Pixels, layer: str) -> Floats:
+        """Return what a layer makes of images (N,H,W,C), its columns joined: (N,C,H,W) or (N,F)."""
+        if layer not in self.layers:
+            raise ConfigError(
+                f"layer={layer!r} is not there; net {self._trained.facts.net} has {', '.join(self.layers)}"
+            )
+        trained = self._trained
+        backend, parts = trained.backend, []
+        with self._limited():
+            for batch in _batches(pixels):
+                columns: list[Floats] = []
+
+                def watch(node: Node, y: Array, columns: list[Floats] = columns) -> None:
+                    if node.layer.name == layer and node.layer.op != "gather":
+                        columns.append(np.array(backend.to_numpy(y)))
+
+                draws = centre(len(batch), trained.image_shape, trained.net.crop)
+                reads = passes.crop(trained.plan, backend.asarray(batch), trained.mean, draws, backend)
+                passes.forward(trained.plan, trained.params, reads, backend, record=False, watch=watch)
+                parts.append(np.concatenate(columns, axis=1))
+        return np.concatenate(parts)
+
+    def _labelled(self, data: Data | AnyPath | Arrays | None, split: str) -> Split:
+        """Return labelled images in the form that the network takes."""
+        if isinstance(data, tuple | list):
+            return split_of(arrays.labelled(data, self.classes, "data"), self.image_shape)
+        if data is None:
+            dataset = self.own_dataset()
+        else:
+            dataset = self.opened(data if isinstance(data, Data) else open_data(data))
+        images: Split = getattr(dataset, split)
+        return images
+
+    def _pixels(self, images: Any) -> Pixels:
+        """Return images as the network takes them: uint8 (N,H,W,C)."""
+        if isinstance(images, str | PathLike | Image.Image):
+            return self._fitted(images)[None]
+        if isinstance(images, list | tuple):
+            if not images:
+                raise DataError("images is an empty list; give at least one image")
+            return np.concatenate([self._pixels(image) for image in images])
+        pixels = np.asarray(images)
+        arrays.check_bytes(pixels, "images")
+        stacked = arrays.stacked(pixels[None] if self._is_single(pixels) else pixels, "images")
+        if stacked.shape[1:] == self.image_shape:
+            return stacked
+        return np.stack([self._fitted(Image.fromarray(a[..., 0] if a.shape[2] == 1 else a)) for a in stacked])
+
+    def _fitted(self, image: AnyPath | Image.Image) -> Pixels:
+        return self._trained.fit(image) if isinstance(image, Image.Image) else self._trained.read(fspath(image))
+
+    @staticmethod
+    def _is_single(images: Any) -> bool:
+        """Tell one image from several; three axes are one image where the last has 1 or 3 channels."""
+        if isinstance(images, list | tuple):
+            return False
+        shape: tuple[int, ...] = () if isinstance(images, str | PathLike | Image.Image) else np.shape(images)
+        return len(shape) < 3 or (len(shape) == 3 and shape[-1] in (1, 3))
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Let NumPy's matrix products use as many threads as the network was loaded with."""
+        with threadpool_limits(self._threads, "blas"), np.errstate(over="ignore", invalid="ignore"):
+            yield
+
+
+class Text(str):
+    """A text that a notebook shows as its lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def train(
+    net: str | Net | None = None,
+    data: Data | AnyPath | Arrays | None = None,
+    *,
+    validation: Arrays | None = None,
+    test: Arrays | None = None,
+    classes: Sequence[str] | None = None,
+    resume: Run | AnyPath | None = None,
+    changed_data: bool = False,
+    tensorboard: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train a network, test it, and return the run.
+
+    Ctrl-C, or a notebook's button to interrupt, saves the run and returns it; ``resume=`` continues it.
+
+    Parameters
+    ----------
+    net
+        The name of a network (``"digits"`` where none is given). Its recipe applies: settings that are not given have
+        the values that the network is trained with.
+    data
+        A path, the name of a data set, arrays (images, labels), or what :func:`open_data` returns, which describes
+        them; the network's own data set where none is given. Images of another size are cropped and resized to that
+        of the network, as image files are.
+    validation, test, classes
+        For arrays alone; see :func:`open_data`.
+    resume
+        A run, or its folder, to continue. `settings` then change those of the run.
+    changed_data
+        With `resume`: continue although the data set has changed.
+    tensorboard
+        Also write files for TensorBoard, to the folder ``tensorboard`` of the run.
+    progress
+        Whether to print how training goes.
+    settings
+        The keys of ``refnet train`` with their values: ``epochs=10``, ``lr=0.01``, ``seed=1``, ``backend="numpy"``,
+        ``run_dir="runs/first"``. Without `run_dir`, each run has a fresh folder under ``runs``.
+
+    Raises
+    ------
+    ConfigError, DataError, CheckpointError, BackendUnavailableError
+        Before anything is written; ``CheckpointError`` also when checkpoints cannot be written.
+    NumericError
+        The loss or a gradient is NaN or infinite; the message says at which step and in which layer.
+    """
+    show = terminal.on(sys.stdout) if progress else Quiet()
+    arrays_alone = {"validation": validation, "test": test, "classes": classes}
+    opened: Data | None = resume.data if isinstance(resume, Run) and data is None else None
+    if data is None or isinstance(data, str | PathLike | Data):
+        refuse_parts("data=" + ("None" if data is None else repr(data)), **arrays_alone)
+        if data is not None:
+            settings["data"] = data.given if isinstance(data, Data) else fspath(data)
+        if isinstance(data, Data) and data.given == arrays.NAME:
+            opened = data
+    else:
+        opened = open_data(data, validation=validation, test=test, classes=classes)
+        settings["data"] = opened.given
+    if net is not None:
+        settings["net"] = net
+    config, resumed = (configure(**settings), None) if resume is None else _resumed(resume, settings, changed_data)
+    _refuse_used(config.run_dir)
+    if note := environment.note(os.environ, config.threads):
+        show.say(note)
+    try:
+        result = loop.train(config, show, resumed, board=tensorboard, dataset=_for_net(opened, config))
+    except Interrupted as error:
+        if error.number != signal.SIGINT or error.run is None:
+            raise
+        show.say(f"interrupted{error.__cause__ or ''}; continue with refnet.train(resume={str(error.run)!r})")
+        return Run(error.run, opened)
+    show.say(f"test error {result.test.top1_error:.2%} top-1, {result.test.top5_error:.2%} top-5; run in {result.run}")
+    return Run(Path(result.run), opened)
+
+
+def load(
+    where: Run | AnyPath, *, backend: str = "auto", devices: Sequence[str] = (), threads: int | None = None
+) -> Network:
+    """Return a trained network.
+
+    Parameters
+    ----------
+    where
+        A run or its folder, of which the checkpoint is used that was best on the validation images; or the path of a
+        checkpoint, a ``.safetensors`` file.
+    backend, devices, threads
+        What computes; see ``refnet train``.
+
+    Raises
+    ------
+    CheckpointError
+        There is no checkpoint, or it cannot be read.
+    BackendUnavailableError, ConfigError
+        The backend cannot run here, or not so.
+    """
+    path = where.path if isinstance(where, Run) else Path(where)
+    trained = open_trained(path, backend, devices=devices, threads=threads)
+    return Network(trained, where.data if isinstance(where, Run) else None, threads)
+
+
+def _resumed(resume: Run | AnyPath, settings: dict[str, Any], changed_data: bool) -> tuple[Config, Resume]:
+    """Return the configuration of a run with what `settings` change in it, and how it is resumed."""
+    path = resume.path if isinstance(resume, Run) else Path(resume)
+    if settings.get("run_dir") is not None:
+        raise ConfigError(f"run_dir={settings['run_dir']!r} cannot be given with resume=: the run has its own folder")
+    file = directory.configuration(path)
+    try:
+        stored = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}; fix or remove it") from error
+    return configure(**stored | settings), Resume(path, frozenset(settings), changed_data)
+
+
+def _refuse_used(run_dir: str | None) -> None:
+    """Raise ``ConfigError`` for the folder of a run, as when a notebook's cell that names it runs again."""
+    if run_dir is not None and (Path(run_dir) / directory.CONFIG).is_file():
+        raise ConfigError(
+            f"run_dir={run_dir!r} has a run already; continue it with resume={run_dir!r}, give another folder, or "
+            "leave run_dir out for a fresh one each time"
+        )
+
+
+def _for_net(data: Data | None, config: Config) -> Dataset | None:
+    """Open arrays in the form that the configured net reads."""
+    if data is None:
+        return None
+    net = get_net(config.net, config.init, config.variant)
+    return data.dataset(image_size=net.image_size, channels=net.input_shape[0])
+
+
+def _batches(pixels: Pixels) -> Iterator[Pixels]:
+    for start in range(0, len(pixels), BATCH):
+        yield pixels[start : start + BATCH]
+
+
+def _table(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts.items())
+    return f"<table>{rows}</table>"

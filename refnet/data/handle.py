@@ -1,0 +1,142 @@
+"""A data set in a Python program: its classes, its images as arrays, and how a net reads it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Self
+
+from refnet.data import arrays, prepared
+from refnet.data.dataset import Dataset, Progress, Shape, Split
+from refnet.data.naming import captions
+from refnet.data.on_demand import open_source, split_of
+from refnet.data.opening import is_prepared, open_dataset, read_source
+from refnet.data.source import ArrayPictures, Pictures, Source
+from refnet.errors import DataError
+from refnet.terminal.printable import printable
+
+SIZE, CHANNELS = 256, 3  # of images that have no size of their own: as the paper's
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """A data set: classes, and labelled images for training, validation and test.
+
+    ``data.train[0]`` is an image, uint8 (H,W,C), and its label; ``data.train[:100]`` is 100 of both;
+    ``data.train.labels`` has all labels. Image files are read when they are asked for, and shown as 256x256x3. A
+    network reads each data set in its own size.
+
+    Attributes
+    ----------
+    name
+        What refnet calls the data set.
+    given
+        The path or name that opens it again; ``"<arrays>"`` for arrays.
+    layout
+        What was recognised, in words.
+    classes
+        The names of the classes; a label is an index into these.
+    captions
+        What people call each class; its name where nothing else is known.
+    train, validation, test
+        The images of each split.
+    source
+        The labelled pictures, in the sizes that they have; None for a prepared data set.
+    """
+
+    name: str
+    given: str
+    layout: str
+    classes: tuple[str, ...]
+    captions: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    source: Source | None
+
+    @classmethod
+    def of(cls, source: Source, given: str) -> Self:
+        """Return what a source has; `given` is what a user called it."""
+        splits = {name: _as_it_is(pictures) for name, pictures in source.splits.items()}
+        splits.setdefault("test", splits["validation"])
+        called = captions(source.classes, source.words)
+        return cls(source.name, given, source.layout, source.classes, called, **splits, source=source)
+
+    @property
+    def image_shape(self) -> Shape:
+        """The shape of the images of `train`: (H,W,C)."""
+        return self.train.shape
+
+    def dataset(self, *, image_size: int, channels: int, progress: Progress | None = None) -> Dataset:
+        """Return the data set with every image in the form that a net reads. Raises ``DataError``."""
+        if self.source is None:
+            return open_dataset(self.given, image_size=image_size, channels=channels, progress=progress)
+        return open_source(self.source, image_size=image_size, channels=channels, progress=progress)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test images"
+        if self.test is self.validation:
+            counts += " (the validation images)"
+        shape = "x".join(map(str, self.image_shape))
+        name = printable(self.name)
+        return f"<Data {name}: {printable(self.layout)}; {len(self.classes)} classes; {counts} of {shape}>"
+
+
+def open_data(
+    data: str | PathLike[str] | Sequence[Any],
+    *,
+    validation: Sequence[Any] | None = None,
+    test: Sequence[Any] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Data:
+    """Return a data set to look at, to train on and to evaluate with.
+
+    Parameters
+    ----------
+    data
+        The name of a data set (``"digits"``); a path: a folder of images by class, a prepared folder, or any other form
+        that ``refnet train --data`` reads; or a pair of arrays (images, labels). Images are uint8 (N,H,W) or (N,H,W,C)
+        with C 1 or 3. Labels are N integers, which count the classes from 0, or N names of classes.
+    validation, test
+        Pairs of arrays like `data`, for arrays alone. Without them, images are held out of `data`: a fifth of each
+        class for each where both are missing, a tenth where one is.
+    classes
+        The names of the classes in the order of the labels, for arrays alone. Without it, the labels name them.
+
+    Raises
+    ------
+    DataError
+        There is nothing to read, or the arrays do not fit one another.
+    """
+    if not isinstance(data, str | PathLike):
+        return Data.of(arrays.source(data, validation=validation, test=test, classes=classes), arrays.NAME)
+    given = fspath(data)
+    refuse_parts(f"data={given!r}", validation=validation, test=test, classes=classes)
+    if not is_prepared(given):
+        return Data.of(read_source(given), given)
+    height, _, channels = prepared.read_meta(Path(given)).shape
+    dataset = open_dataset(given, image_size=height, channels=channels)
+    return Data(
+        dataset.name,
+        given,
+        dataset.layout,
+        dataset.classes,
+        dataset.captions,
+        dataset.train,
+        dataset.validation,
+        dataset.test,
+        None,
+    )
+
+
+def refuse_parts(data: str, **parts: object) -> None:
+    """Raise ``DataError`` for arguments that belong to arrays, where `data` are none."""
+    for name, value in parts.items():
+        if value is not None:
+            raise DataError(f"{name}= belongs to arrays, but {data} has its own; leave {name} out")
+
+
+def _as_it_is(pictures: Pictures) -> Split:
+    """Return pictures in their own size, where they have one."""
+    shape = pictures.pixels.shape[1:] if isinstance(pictures, ArrayPictures) else (SIZE, SIZE, CHANNELS)
+    return split_of(pictures, shape)
