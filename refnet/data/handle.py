@@ -6,8 +6,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
 
-from refnet.data import arrays, prepared
+from refnet.data import arrays
 from refnet.data.dataset import Dataset, Progress, Shape, Split
+from refnet.data.meta import read_meta
 from refnet.data.naming import captions
 from refnet.data.on_demand import open_source, split_of
 from refnet.data.opening import is_prepared, open_dataset, read_source
@@ -114,7 +115,7 @@ def open_data(
     refuse_parts(f"data={given!r}", validation=validation, test=test, classes=classes)
     if not is_prepared(given):
         return Data.of(read_source(given), given)
-    height, _, channels = prepared.read_meta(Path(given)).shape
+    height, _, channels = read_meta(Path(given)).image_shape
     dataset = open_dataset(given, image_size=height, channels=channels)
     return Data(
         dataset.name,
