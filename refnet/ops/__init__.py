@@ -21,18 +21,19 @@ OPS = (
 
 
 def chapter(op: str) -> ModuleType:
-    """Return the chapter of an op: the module of its name.
+    """Return the chapter of an op: the module of that name. Raises ``ModuleNotFoundError`` if there is none.
 
-    Its functions are those listed in ``INTERFACE``, which every backend offers under the same names, with the same
-    parameters and defaults. For each function ``f`` there is a shape rule ``f_shapes``, which takes shapes where ``f``
-    takes arrays and returns the shapes of the results, and, where values can be wrong too, a value rule ``f_values``.
-    A name that ends in an underscore changes its arguments; every other function returns new arrays.
+    Its functions are those listed in ``INTERFACE``. A backend must offer each of them under the same name, with the
+    same parameters and defaults. For each function ``f`` the chapter also defines a shape rule ``f_shapes``: it takes
+    shapes where ``f`` takes arrays, checks that they fit together, and returns the shapes of the results. Where the
+    values of arguments can be wrong too, it defines a value rule ``f_values`` that checks them. Functions whose names
+    end in an underscore change their arguments in place; all others return new arrays.
 
-    Two constants are optional: ``RESIDUALS``, the dtype of each array that ``forward`` returns for ``backward`` beside
-    its result, by name; and ``SHORT_NAME``, the op's name in the drawing of a network.
+    Two constants are optional. ``RESIDUALS`` maps the name of each array that ``forward`` returns for ``backward``,
+    besides its result, to a dtype. ``SHORT_NAME`` is the op's name in the drawing of a network.
     """
     return import_module(f"{__name__}.{op}")
 
 
 for _op in OPS:
-    chapter(_op)  # so that each is an attribute of this package
+    chapter(_op)  # imported here so that each chapter is an attribute of this package

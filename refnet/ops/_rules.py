@@ -1,7 +1,7 @@
-"""What the shape rules of the chapters share: their vocabulary, their errors and the sliding-window formula.
+"""Helpers for the chapters' shape rules: types, checks that raise errors, and the sliding-window formula.
 
-Letters, one meaning everywhere: x (N,C,H,W) is an image batch, w (K,C,R,S) are filters, b (K,) biases and
-y (N,K,P,Q) outputs; ``dx`` is the gradient of the loss with respect to ``x``.
+Letters have one meaning everywhere: x (N,C,H,W) is a batch of images or feature maps, w (K,C,R,S) are kernels, b (K,)
+biases and y (N,K,P,Q) outputs; ``dx`` is the gradient of the loss with respect to ``x``.
 """
 
 from typing import Any, TypeAlias
@@ -16,37 +16,41 @@ Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 def require(op: str, holds: bool, otherwise: str) -> None:
-    """Raise ``ShapeError`` naming the op unless the rule holds."""
+    """Raise ``ShapeError`` with the op's name and the message `otherwise` unless `holds` is true."""
     if not holds:
         raise ShapeError(f"{op}: {otherwise}")
 
 
 def require_value(op: str, holds: bool, otherwise: str) -> None:
-    """Raise ``ArgumentError`` naming the op unless the rule holds."""
+    """Raise ``ArgumentError`` with the op's name and the message `otherwise` unless `holds` is true."""
     if not holds:
         raise ArgumentError(f"{op}: {otherwise}")
 
 
 def require_rank(op: str, rank: int, **shapes: Shape) -> None:
-    """Each named shape must have `rank` axes."""
+    """Raise ``ShapeError`` unless each named shape has `rank` axes."""
     for name, shape in shapes.items():
         require(op, len(shape) == rank, f"{name} must have {rank} axes, it has shape {shape}")
 
 
 def require_same(op: str, **shapes: Shape) -> None:
-    """All named shapes must be equal."""
+    """Raise ``ShapeError`` unless all named shapes are equal to the first."""
     (first, expected), *others = shapes.items()
     for name, shape in others:
         require(op, shape == expected, f"{name} must have the shape of {first}, {expected}; it has {shape}")
 
 
 def windows(op: str, size: int, window: int, stride: int, pad: int, ceil: bool) -> int:
-    """Count the windows that slide over one axis of an image.
+    """Return the number of windows along one axis of an image: the size of the output along that axis.
 
-    ``floor``: as many as lie wholly inside the padded axis, ``1 + floor((size + 2 pad - window) / stride)``.
-    ``ceil``: one more where pixels would be left over, ``1 + ceil(...)``: that last window hangs over the far
-    edge. This is cuda-convnet's rule, by which the paper's 224 pixels give 55 (code2012, ``layer.py``). Where the
-    extra window would start beyond the image, and see no pixel at all, it is not counted.
+    With ``ceil=False`` only windows wholly inside the padded axis count:
+    ``1 + floor((size + 2 pad - window) / stride)``. With ``ceil=True`` there is one more window if pixels would be left
+    over, ``1 + ceil((size + 2 pad - window) / stride)``; this last window extends beyond the far edge. That is
+    cuda-convnet's rule (code2012, ``layer.py``), and the reason why the paper's 224 pixels give 55 outputs. The
+    extra window is not counted if it would start after the last pixel of the image, since it would contain no pixel.
+
+    All sizes are in pixels. Raises ``ArgumentError`` for a window or stride below 1 or a negative pad, and
+    ``ShapeError`` if no window fits.
     """
     require_value(op, window >= 1, f"the window must be at least 1, it is {window}")
     require_value(op, stride >= 1, f"stride must be at least 1, it is {stride}")
@@ -64,5 +68,5 @@ def windows(op: str, size: int, window: int, stride: int, pad: int, ceil: bool) 
 
 
 def overhang(size: int, window: int, stride: int, pad: int, count: int) -> int:
-    """Zeros to append after the far pad so that the last of `count` windows is whole."""
+    """Return how many pixels to append after the far pad so that the last of `count` windows is complete."""
     return max(0, (count - 1) * stride + window - size - 2 * pad)

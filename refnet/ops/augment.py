@@ -1,18 +1,18 @@
-"""From the bytes of images to what a net reads: crop, mirror, subtract the mean, shift the colours.
+"""Augmentation and input normalisation: crop, subtract the mean image, shift the colours, mirror.
 
 Source
 ------
 Paper, sections 2 and 4.1: "extracting random 224x224 patches (and their horizontal reflections) from the 256x256
-images"; "subtracting the mean activity over the training set from each pixel"; a colour is added to all pixels of an
-image. Values stay in the unit 0..255.
+images"; "subtracting the mean activity over the training set from each pixel"; the same colour is added to all pixels
+of an image. Pixel values stay on the scale 0..255.
 
 Definition
 ----------
-For offsets (r,s) and crop (h,w)::
+For offsets (r,s) = ``offsets[n]`` and size (h,w)::
 
     y[n,c,i,j] = (images[n, r+i, s+j', c] - mean[r+i, s+j', c]) + shifts[n,c]
 
-where j' is j, or w-1-j where the image is mirrored (``flips[n]`` is 1).
+where j' is j, or w-1-j if the image is mirrored (``flips[n]`` is 1).
 
 Shapes
 ------
@@ -21,12 +21,14 @@ dtype of mean and shifts.
 
 Decisions
 ---------
-The mean belongs to positions of the whole image, so it is cut at the same place, and mirrored along with the image;
-the authors' program subtracted the centre crop of the mean everywhere. First the mean, then the shift: two roundings in
-this order, so that every backend has the same bits. What is random is drawn elsewhere (:mod:`refnet.data.crops`).
-Bytes go in, so that a device receives a quarter of what it computes with.
+- The mean image has a value for each position of the whole image, so it is cropped at the same place and mirrored with
+  the image. The authors' program subtracted the centre crop of the mean from every crop.
+- The mean is subtracted first and the shift added second. The order is fixed because each of the two operations rounds,
+  and every backend must give the same bits.
+- Random choices are arguments; they are drawn in :mod:`refnet.data.crops`.
+- Images enter as bytes, so that a device receives a quarter of the data it would receive as float32.
 
-No backward: nothing is learned from the gradient of an image.
+There is no backward: nothing is learned from the gradient of an image.
 """
 
 from typing import Any, NamedTuple
@@ -43,16 +45,16 @@ Integers = npt.NDArray[np.integer[Any]]
 
 
 class Draws(NamedTuple):
-    """How each image of a batch is varied: the arrays that `forward` reads beside the pixels and the mean.
+    """The random choices for each image of a batch: three of `forward`'s arguments.
 
     Attributes
     ----------
     offsets
-        Row and column of the crop's upper left pixel: int32 (n,2).
+        Row and column of the crop's upper left pixel in the image: int32 (N,2).
     flips
-        1 where the crop is mirrored, else 0: uint8 (n,).
+        1 if the crop is mirrored left to right, otherwise 0: uint8 (N,).
     shifts
-        What is added to each channel, in grey levels: float32 (n,C).
+        Number added to all pixels of each channel, in grey levels (0..255): float32 (N,C).
     """
 
     offsets: npt.NDArray[np.int32]
@@ -63,7 +65,7 @@ class Draws(NamedTuple):
 def forward_shapes(
     images: Shape, mean: Shape, offsets: Shape, flips: Shape, shifts: Shape, *, size: tuple[int, int]
 ) -> tuple[Shape, ...]:
-    """Shape rule: (y,). Raises ``ShapeError`` unless all fit the images, and the crop fits in them."""
+    """Return the shape of y. Raises ``ShapeError`` unless all arrays and the crop fit the images."""
     require_rank("augment", 4, images=images)
     N, H, W, C = images
     for name, shape, expected in (
@@ -81,10 +83,12 @@ def forward_shapes(
 def forward_values(
     images: Pixels, mean: Floats, offsets: Integers, flips: Integers, shifts: Floats, *, size: tuple[int, int]
 ) -> None:
-    """Value rule. Raises ``ArgumentError`` for images that are no bytes, offsets beyond the edge, flips not 0 or 1."""
-    require_value("augment", images.dtype == np.uint8, f"images must be uint8, they are {images.dtype}")
+    """Check values. Raises ``ArgumentError`` for wrong dtypes, a crop over the edge or a flip not 0 or 1."""
+    require_value("augment", images.dtype == np.uint8, f"images must be uint8, not {images.dtype}")
     require_value(
-        "augment", mean.dtype == shifts.dtype, f"shifts are {shifts.dtype}, mean is {mean.dtype}: they must be one"
+        "augment",
+        mean.dtype == shifts.dtype,
+        f"mean and shifts must have the same dtype, they are {mean.dtype} and {shifts.dtype}",
     )
     for axis, (side, length) in enumerate(zip(images.shape[1:3], size, strict=True)):
         wrong = np.flatnonzero((offsets[:, axis] < 0) | (offsets[:, axis] > side - length))
@@ -92,7 +96,8 @@ def forward_values(
         require_value(
             "augment",
             not wrong.size,
-            f"offsets[{n}] is {offsets[n].tolist() if wrong.size else 0}: a crop of {length} leaves 0..{side - length}",
+            f"offsets[{n}, {axis}] is {offsets[n, axis] if wrong.size else 0}, it must be 0..{side - length}"
+            f" for a crop of {length} pixels in an image of {side}",
         )
     require_value("augment", bool(np.isin(flips, (0, 1)).all()), "flips must be 0 or 1")
 
@@ -100,7 +105,7 @@ def forward_values(
 def forward(
     images: Pixels, mean: Floats, offsets: Integers, flips: Integers, shifts: Floats, *, size: tuple[int, int]
 ) -> Floats:
-    """Crop, mirror, subtract the mean, shift the colours: y (N,C,h,w)."""
+    """Crop, subtract the mean, shift the colours and mirror each image; return y (N,C,h,w)."""
     h, w = size
     y = np.empty((images.shape[0], images.shape[3], h, w), mean.dtype)
     for n, (r, s) in enumerate(offsets):

@@ -1,10 +1,10 @@
-"""Convolution and ReLU in one: :mod:`refnet.ops.relu` after :mod:`refnet.ops.conv2d`, to the letter.
+"""Convolution followed by ReLU as one operation: exactly :mod:`refnet.ops.relu` of :mod:`refnet.ops.conv2d`.
 
 Source
 ------
 Paper, section 3.5: "the ReLU non-linearity is applied to the output of every convolutional and fully-connected
-layer". Nothing new is defined here. The chapter exists because a backend that rectifies a sum while it still holds it
-saves a pass over memory in each direction, and the sums before ReLU need no memory of their own.
+layer". Nothing new is defined here. The chapter exists because applying ReLU while the sum is still in a register saves
+a backend one pass over memory in each direction, and because the sums before ReLU then need no memory.
 
 Forward
 -------
@@ -12,7 +12,7 @@ Forward
 
 Backward
 --------
-The chain rule: the gradient goes through ReLU, which needs y alone, and then through the convolution.
+The chain rule: first the gradient of ReLU, which needs only y, then that of the convolution.
 
 Shapes
 ------
@@ -22,8 +22,8 @@ Decisions
 ---------
 Those of the two chapters.
 
-Kept for backward
------------------
+Saved for the backward pass
+---------------------------
 y, x and w.
 """
 
@@ -34,25 +34,25 @@ INTERFACE = ("forward", "backward")
 
 
 def forward_shapes(x: Shape, w: Shape, b: Shape, *, stride: int, pad: int, ceil: bool = False) -> tuple[Shape, ...]:
-    """Shape rule: (y,)."""
+    """Return the shape of y. Raises ``ShapeError`` as convolution does."""
     return conv2d.forward_shapes(x, w, b, stride=stride, pad=pad, ceil=ceil)
 
 
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
-    """Convolve and rectify: y (N,K,P,Q)."""
+    """Return ReLU of the convolution of x with w, plus b: y (N,K,P,Q)."""
     return relu.forward(conv2d.forward(x, w, b, stride=stride, pad=pad, ceil=ceil))
 
 
 def backward_shapes(
     dy: Shape, y: Shape, x: Shape, w: Shape, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Shape | None, ...]:
-    """Shape rule: (dx or None, dw, db)."""
-    (through,) = relu.backward_shapes(dy, y)
-    return conv2d.backward_shapes(through, x, w, stride=stride, pad=pad, ceil=ceil, need_dx=need_dx)
+    """Return the shapes of dx (or None), dw and db. Raises ``ShapeError`` if arguments do not fit each other."""
+    (dsum,) = relu.backward_shapes(dy, y)
+    return conv2d.backward_shapes(dsum, x, w, stride=stride, pad=pad, ceil=ceil, need_dx=need_dx)
 
 
 def backward(
     dy: Floats, y: Floats, x: Floats, w: Floats, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Floats | None, Floats, Floats]:
-    """Gradients of x (None unless asked for), w and b."""
+    """Return the gradients dx (None if ``need_dx=False``), dw and db."""
     return conv2d.backward(relu.backward(dy, y), x, w, stride=stride, pad=pad, ceil=ceil, need_dx=need_dx)

@@ -1,8 +1,8 @@
-"""Fully connected layer and ReLU in one: :mod:`refnet.ops.relu` after :mod:`refnet.ops.linear`, to the letter.
+"""Fully connected layer followed by ReLU as one operation: exactly :mod:`refnet.ops.relu` of :mod:`refnet.ops.linear`.
 
 Source
 ------
-Paper, section 3.5, as for :mod:`refnet.ops.conv2d_relu`, which says why the two are one chapter.
+Paper, section 3.5, as for :mod:`refnet.ops.conv2d_relu`, which explains why the two are fused.
 
 Forward
 -------
@@ -10,7 +10,7 @@ Forward
 
 Backward
 --------
-The chain rule: the gradient goes through ReLU, which needs y alone, and then through the layer.
+The chain rule: first the gradient of ReLU, which needs only y, then that of the fully connected layer.
 
 Shapes
 ------
@@ -20,8 +20,8 @@ Decisions
 ---------
 Those of the two chapters.
 
-Kept for backward
------------------
+Saved for the backward pass
+---------------------------
 y, x and w.
 """
 
@@ -32,21 +32,21 @@ INTERFACE = ("forward", "backward")
 
 
 def forward_shapes(x: Shape, w: Shape, b: Shape) -> tuple[Shape, ...]:
-    """Shape rule: (y,)."""
+    """Return the shape of y. Raises ``ShapeError`` as the fully connected layer does."""
     return linear.forward_shapes(x, w, b)
 
 
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
-    """Weigh, sum and rectify: y (N,K)."""
+    """Return ReLU of the weighted sums of the inputs, plus b: y (N,K)."""
     return relu.forward(linear.forward(x, w, b))
 
 
 def backward_shapes(dy: Shape, y: Shape, x: Shape, w: Shape) -> tuple[Shape, ...]:
-    """Shape rule: (dx, dw, db)."""
-    (through,) = relu.backward_shapes(dy, y)
-    return linear.backward_shapes(through, x, w)
+    """Return the shapes of dx, dw and db. Raises ``ShapeError`` if arguments do not fit each other."""
+    (dsum,) = relu.backward_shapes(dy, y)
+    return linear.backward_shapes(dsum, x, w)
 
 
 def backward(dy: Floats, y: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
-    """Gradients of x, w and b."""
+    """Return the gradients dx, dw and db."""
     return linear.backward(relu.backward(dy, y), x, w)

@@ -1,38 +1,42 @@
-r"""Max-pooling: the largest value of each window stands for the window.
+"""Max-pooling: each output is the largest value of a window.
 
 Source
 ------
-Paper, section 3.4: windows of 3 pixels, 2 apart, so that neighbours overlap (top-1 error -0.4 points).
+Paper, section 3.4: windows of 3 pixels with stride 2, so that neighbouring windows overlap (the top-1 error is 0.4
+points lower than with windows of 2 pixels, which do not).
 
 Forward
 -------
-Over the pixels of the window that exist::
+Over those pixels of the window that lie inside the image::
 
     y[n,c,p,q] = max over r,s of  x[n,c, p*stride + r, q*stride + s]
 
-`which` is the row-major position r*size + s at which that maximum stands.
+`which` is the position of the maximum in its window: r*size + s.
 
 Backward
 --------
-y is a copy of one x, so dy goes to that x alone; where windows overlap, a pixel that won several of them collects
-from each::
+y is a copy of one x, so only that x receives dy. Where windows overlap, one pixel can be the maximum of several
+windows; it then receives the sum of their gradients::
 
-    dx[n,c,i,j] = sum of  dy[n,c,p,q]  over the windows (p,q) whose winner is pixel (i,j)
+    dx[n,c,i,j] = sum of  dy[n,c,p,q]  over the windows (p,q) whose maximum is pixel (i,j)
 
 Shapes
 ------
-x and dx (N,C,H,W); y, which and dy (N,C,P,Q); P and Q by :func:`refnet.ops._rules.windows` with pad 0.
+x and dx (N,C,H,W); y, which and dy (N,C,P,Q). P and Q are computed by :func:`refnet.ops._rules.windows` with pad 0.
 
 Decisions
 ---------
-Among equals the first in row-major order wins, and alone gets the gradient (cuda-convnet gave it to every one).
-NaN counts as larger than anything: the first NaN of a window wins. Windows over the edge (`ceil`) are clipped:
-beyond the edge there is minus infinity, which never wins since the window's first pixel always exists. A pixel adds
-up what it collects in row-major order of its positions (r, s) in the windows that it won.
+- Of several equal maxima the first in row-major order counts, and only it receives the gradient. (cuda-convnet gave
+  the gradient to all of them.)
+- NaN counts as larger than every number: the first NaN of a window is its maximum.
+- Windows that extend over the edge (under `ceil`) are cut off there. Pixels beyond the edge are minus infinity, and
+  never the maximum, since the window's first pixel always lies inside the image.
+- A pixel that is the maximum of several windows adds their gradients in row-major order of its position (r, s) in them.
+  The order is fixed because sums of floating-point numbers depend on it.
 
-Kept for backward
------------------
-which, one byte for each output (so `size` is at most 16), instead of x and y.
+Saved for the backward pass
+---------------------------
+Only which: one byte for each output, instead of x and y. `size` is therefore at most 16.
 """
 
 import numpy as np
@@ -48,7 +52,10 @@ Positions = npt.NDArray[np.uint8]
 
 
 def forward_shapes(x: Shape, *, size: int, stride: int, ceil: bool = False) -> tuple[Shape, ...]:
-    """Shape rule: (y, which). Raises ``ShapeError`` where no window fits."""
+    """Return the shapes of y and which.
+
+    Raises ``ShapeError`` if no window fits, and ``ArgumentError`` for a size or stride below 1 or a size above 16.
+    """
     require_rank("maxpool", 4, x=x)
     require_value("maxpool", size <= 16, f"size must be at most 16 for positions to fit in a byte, it is {size}")
     rows, cols = (windows("maxpool", length, size, stride, 0, ceil) for length in x[2:])
@@ -57,7 +64,7 @@ def forward_shapes(x: Shape, *, size: int, stride: int, ceil: bool = False) -> t
 
 
 def forward(x: Floats, *, size: int, stride: int, ceil: bool = False) -> tuple[Floats, Positions]:
-    """Pool: y (N,C,P,Q), and which (uint8, the same shape)."""
+    """Return the maximum of each window, y (N,C,P,Q), and its position in the window, which (N,C,P,Q) uint8."""
     view = _windows(_whole(x, size, stride, ceil), size, stride)
     flat = view.reshape(*view.shape[:4], size * size)
     which = flat.argmax(axis=-1)  # the first maximum, or the first NaN
@@ -68,14 +75,14 @@ def forward(x: Floats, *, size: int, stride: int, ceil: bool = False) -> tuple[F
 def backward_shapes(
     dy: Shape, which: Shape, *, x_shape: Shape, size: int, stride: int, ceil: bool = False
 ) -> tuple[Shape, ...]:
-    """Shape rule: (dx,)."""
+    """Return the shape of dx. Raises ``ShapeError`` if arguments do not fit each other."""
     y, _ = forward_shapes(x_shape, size=size, stride=stride, ceil=ceil)
     require_same("maxpool", y=y, which=which, dy=dy)
     return (x_shape,)
 
 
 def backward(dy: Floats, which: Positions, *, x_shape: Shape, size: int, stride: int, ceil: bool = False) -> Floats:
-    """Gradient of x (N,C,H,W)."""
+    """Return the gradient dx (N,C,H,W), of shape `x_shape`."""
     dwhole = _whole(np.zeros(x_shape, dy.dtype), size, stride, ceil, edge=0)
     view = _windows(dwhole, size, stride)
     for r, s in np.ndindex(size, size):
@@ -85,7 +92,7 @@ def backward(dy: Floats, which: Positions, *, x_shape: Shape, size: int, stride:
 
 
 def _whole(x: Floats, size: int, stride: int, ceil: bool, edge: float = -np.inf) -> Floats:
-    """Extend x at the bottom and right so that the last window is whole."""
+    """Return x with rows and columns of `edge` at the bottom and right, so that the last window is complete."""
     edges = []
     for length in x.shape[2:]:
         count = windows("maxpool", length, size, stride, 0, ceil)
@@ -94,6 +101,6 @@ def _whole(x: Floats, size: int, stride: int, ceil: bool, edge: float = -np.inf)
 
 
 def _windows(whole: Floats, size: int, stride: int) -> Floats:
-    """View every window: (N,C,P,Q,size,size), no copy."""
+    """Return a view of every window: (N,C,P,Q,size,size), writable, no copy."""
     view = np.lib.stride_tricks.sliding_window_view(whole, (size, size), axis=(2, 3), writeable=True)
     return view[:, :, ::stride, ::stride]

@@ -1,34 +1,38 @@
-r"""Random numbers as a pure function: the block cipher Philox4x32-10.
+"""Random numbers as a pure function of what they are for: the generator Philox4x32-10.
 
 Source
 ------
-Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), section 4; checked against
-the known-answer vectors of their library Random123. Triton's ``tl.philox`` is the same function.
+Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), section 4. The results are
+checked against the known-answer vectors of the authors' library Random123. Triton's ``tl.philox`` is the same function.
 
 Definition
 ----------
-A counter of four 32-bit words is encrypted with a key of two. One round, where hi and lo are the halves of the
-64-bit product::
+A counter (c0, c1, c2, c3) of four 32-bit words is encrypted with a key (k0, k1) of two. M0, M1, W0 and W1 are constants
+(``MULTIPLIERS`` and ``WEYL`` below); hi and lo are the upper and lower half of a 64-bit product. One round is::
 
     (c0, c1, c2, c3)  ->  (hi(M1 c2) ^ c1 ^ k0,  lo(M1 c2),  hi(M0 c0) ^ c3 ^ k1,  lo(M0 c0))
 
-Ten rounds; between rounds ``k0 += W0`` and ``k1 += W1``. All sums are modulo 2^32.
+There are ten rounds. Between rounds ``k0 += W0`` and ``k1 += W1``. All sums are modulo 2^32.
 
 How refnet counts
 -----------------
-A *key* is ``(seed, purpose)``: what is drawn for dropout says nothing about what is drawn for crops. A *counter*
-is ``(step, layer, sample, feature)``. The random word of feature f of sample n is word ``f mod 4`` of the block
-with counter ``(f div 4, n, layer, step)``. So a word depends on what it is *for*, never on how the work was
-split: the same bits for any batch split, column, thread count, backend or resume point.
+A *key* is ``(seed, purpose)``, so that numbers for dropout are independent of numbers for crops. A *counter* is
+``(step, layer, sample, feature)``. The random word of feature f of sample n is word ``f mod 4`` of the block with
+counter ``(f div 4, n, layer, step)``.
+
+So a random word depends only on what it is *for*, never on how the work is split. It is the same for any batch split,
+column, number of threads and backend, and after a run is resumed.
 
 Shapes
 ------
-``bits(N, F)`` is uint32 (N, F). The counter given is that of element [0, 0]; rows count samples up from it and
-columns features.
+``bits(samples, features)`` is uint32 (samples, features). `counter` is that of element [0, 0]; each row adds one to its
+sample and each column adds one to its feature.
 
 Decisions
 ---------
-Every word is taken modulo 2^32; one block serves four neighbouring features. No state, so there is no backward.
+- Words of keys and counters are taken modulo 2^32.
+- One block serves four neighbouring features.
+- There is no state and nothing to differentiate, so there is no backward.
 """
 
 import numpy as np
@@ -43,13 +47,13 @@ Key = tuple[int, int]
 Counter = tuple[int, int, int, int]
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-WEYL = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1
+WEYL = (0x9E3779B9, 0xBB67AE85)  # the fractions of the golden ratio and of sqrt(3), times 2^32
 ROUNDS = 10
 MASK = 0xFFFFFFFF
 
 
 def block(c0: Word, c1: Word, c2: Word, c3: Word, key: Key) -> tuple[Word, Word, Word, Word]:
-    """Encrypt counters: four uint32 arrays of one shape (broadcastable) to four of that shape."""
+    """Return the encrypted counters: four uint32 arrays of the shape to which the four arguments broadcast."""
     k0, k1 = key[0] & MASK, key[1] & MASK
     for _ in range(ROUNDS):
         high0, low0 = _product(MULTIPLIERS[0], c0)
@@ -60,12 +64,13 @@ def block(c0: Word, c1: Word, c2: Word, c3: Word, key: Key) -> tuple[Word, Word,
 
 
 def _product(multiplier: int, word: Word) -> tuple[Word, Word]:
+    """Return the upper and the lower 32 bits of the 64-bit product."""
     product = np.uint64(multiplier) * word.astype(np.uint64)
     return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
 
 
 def bits_shapes(samples: int, features: int, *, key: Key, counter: Counter) -> tuple[Shape, ...]:
-    """Shape rule. Raises ``ArgumentError`` for a negative size or a key or counter of the wrong length."""
+    """Return the shape. Raises ``ArgumentError`` for a negative size, or a key or counter of wrong length."""
     require_value("philox", samples >= 0 and features >= 0, f"cannot draw {samples} samples of {features} features")
     require_value("philox", len(key) == 2, f"key is (seed, purpose); it has {len(key)} words")
     require_value(
@@ -75,7 +80,7 @@ def bits_shapes(samples: int, features: int, *, key: Key, counter: Counter) -> t
 
 
 def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
-    """Draw one random 32-bit word for each feature of each sample: uint32 (samples, features)."""
+    """Return one random 32-bit word for each feature of each sample: uint32 (samples, features)."""
     step, layer, sample, feature = counter
     first, skip = divmod(feature, 4)
     blocks = -(-(skip + features) // 4)
@@ -88,4 +93,5 @@ def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
 
 
 def _words(start: int, count: int) -> Word:
+    """Return `count` consecutive integers from `start`, modulo 2^32: uint32 (count,)."""
     return (((start & MASK) + np.arange(count)) & MASK).astype(np.uint32)

@@ -1,8 +1,8 @@
-"""Rectified linear unit: what is positive passes, the rest becomes zero.
+"""Rectified linear unit (ReLU): positive inputs pass unchanged, all others become zero.
 
 Source
 ------
-Paper, section 3.1: f(x) = max(0, x), several times faster to train than tanh.
+Paper, section 3.1: f(x) = max(0, x), which trains several times faster than tanh.
 
 Forward
 -------
@@ -10,21 +10,23 @@ Forward
 
 Backward
 --------
-y' is 0 on the left of zero and 1 on the right: ``dx = 0 where y <= 0, otherwise dy``. Since y > 0 exactly where
-x > 0, the output is enough and the input may be forgotten.
+The derivative of y is 0 for x < 0 and 1 for x > 0: ``dx = 0 where y <= 0, otherwise dy``. Since y > 0 exactly where
+x > 0, y is enough and x need not be saved.
 
 Shapes
 ------
-x, y, dy and dx have one shape, any shape.
+x, y, dy and dx all have the same shape, which may be any shape.
 
 Decisions
 ---------
-At 0 the derivative is 0. Minus zero becomes plus zero. "Otherwise" lets a NaN in x through, and in backward every dy
-that meets a NaN in y: a broken number stays visible instead of turning into a healthy zero.
+- The derivative at 0 is 0.
+- Minus zero becomes plus zero.
+- A NaN in x stays NaN in y, and where y is NaN, dx is dy: a NaN stays visible and does not turn into an ordinary zero.
+  This is why both formulas are written with "otherwise".
 
-Kept for backward
------------------
-y alone.
+Saved for the backward pass
+---------------------------
+Only y.
 """
 
 import numpy as np
@@ -35,21 +37,21 @@ INTERFACE = ("forward", "backward")
 
 
 def forward_shapes(x: Shape) -> tuple[Shape, ...]:
-    """Shape rule: (y,)."""
+    """Return the shape of y: that of x."""
     return (x,)
 
 
 def forward(x: Floats) -> Floats:
-    """Rectify: y, shaped like x."""
+    """Return the positive part of x: y, shaped like x."""
     return np.where(x <= 0, x.dtype.type(0), x)
 
 
 def backward_shapes(dy: Shape, y: Shape) -> tuple[Shape, ...]:
-    """Shape rule: (dx,)."""
+    """Return the shape of dx. Raises ``ShapeError`` unless dy has the shape of y."""
     require_same("relu", y=y, dy=dy)
     return (y,)
 
 
 def backward(dy: Floats, y: Floats) -> Floats:
-    """Gradient of x."""
+    """Return the gradient dx, shaped like y."""
     return np.where(y <= 0, dy.dtype.type(0), dy)

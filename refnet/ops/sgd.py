@@ -1,31 +1,32 @@
-r"""Stochastic gradient descent with momentum and weight decay, in the paper's form.
+"""Stochastic gradient descent (SGD) with momentum and weight decay, in the paper's form.
 
 Source
 ------
 Paper, section 5: ``v <- 0.9 v - 0.0005 lr w - lr g`` and ``w <- w + v``, where g is the gradient averaged over
-the batch; code2012 ``src/weights.cu`` is the same.
+the batch. code2012 (``src/weights.cu``) does the same.
 
 Step
 ----
-::
+With w a parameter, v its velocity (the momentum variable) and g its gradient::
 
     v <- momentum * v - weight_decay * lr * w - lr * g
     w <- w + v
 
-Both terms of the new v read the old w. ``steps_`` does this to one parameter after the other; a backend may do all
-of them at once, since none reads another.
+The first line uses w before the update. ``step_`` does this to one parameter. ``steps_`` does it to a list of
+parameters, one after the other; a backend may do all of them at once, since no update depends on another.
 
 Shapes
 ------
-w, v and g have one shape, any shape. ``steps_`` takes lists of them, and a weight decay for each parameter.
+w, v and g all have the same shape, which may be any shape. ``steps_`` takes lists of them, and a list with the weight
+decay of each parameter.
 
 Decisions
 ---------
-The learning rate stands inside v, so lowering it does not shrink the momentum gathered so far at once (PyTorch
-keeps it outside; the two agree while lr is constant). Which parameters decay is the caller's business: in the
-paper's recipe weights do and biases do not.
+- The learning rate multiplies the gradient before it enters v, so lowering lr does not at once shrink the velocity
+  gathered so far. (PyTorch multiplies v by lr instead; the two are equal while lr is constant.)
+- The caller decides which parameters decay: in the paper's recipe weights do and biases do not.
 
-No backward: nothing is differentiated through the update.
+There is no backward: nothing is differentiated through the update.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,11 @@ INTERFACE = ("step_", "steps_")
 
 
 def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, weight_decay: float) -> tuple[Shape, ...]:
-    """Shape rule: nothing is returned. Raises ``ArgumentError`` for a rate that is negative or not finite."""
+    """Return no shapes, since nothing is returned.
+
+    Raises ``ShapeError`` if shapes differ, and ``ArgumentError`` for an lr, momentum or weight decay that is negative
+    or not finite.
+    """
     require_same("sgd", w=w, v=v, g=g)
     for name, rate in {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}.items():
         require_value("sgd", 0 <= rate < inf, f"{name} must be finite and at least 0, it is {rate}")
@@ -45,7 +50,7 @@ def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, we
 
 
 def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight_decay: float) -> None:
-    """Update w and v in place."""
+    """Update one parameter w and its velocity v in place."""
     v *= momentum
     v -= weight_decay * lr * w
     v -= lr * g
@@ -61,11 +66,14 @@ def steps__shapes(
     momentum: float,
     weight_decays: Sequence[float],
 ) -> tuple[Shape, ...]:
-    """Shape rule: that of ``step_`` for each parameter. Raises ``ShapeError`` for lists that differ in length, too."""
+    """Return no shapes, since nothing is returned.
+
+    Raises ``ShapeError`` if the lists differ in length, and errors as ``step_`` does for each parameter.
+    """
     for name, values in {"v": v, "g": g, "weight_decays": weight_decays}.items():
-        require("sgd", len(values) == len(w), f"{name} must be as many as w, {len(w)}, they are {len(values)}")
-    for one, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
-        step__shapes(one, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
+        require("sgd", len(values) == len(w), f"{name} must be as long as w, {len(w)}, it has {len(values)} entries")
+    for weights, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
+        step__shapes(weights, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
     return ()
 
 
@@ -78,6 +86,6 @@ def steps_(
     momentum: float,
     weight_decays: Sequence[float],
 ) -> None:
-    """Update each w and v in place."""
-    for one, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
-        step_(one, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
+    """Update every parameter in w and its velocity in v in place."""
+    for weights, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
+        step_(weights, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)

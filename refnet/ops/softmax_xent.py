@@ -1,4 +1,4 @@
-r"""Softmax and cross-entropy: scores become probabilities, and the loss is how unlikely the truth was.
+"""Softmax and cross-entropy loss: probabilities from scores, and -log of the probability of the correct class.
 
 Source
 ------
@@ -10,30 +10,32 @@ Forward
 With m[n] the largest score of sample n::
 
     p[n,k] = exp(z[n,k] - m[n]) / sum over j of exp(z[n,j] - m[n])
-    loss   = mean over n of  -log p[n, label[n]]
+    loss   = mean over n of  -log p[n, labels[n]]
 
-Subtracting m changes nothing in exact arithmetic and keeps exp from overflowing. The logarithm is taken of the
-sum, not of the quotient, so that a p that rounds to zero does not give an infinite loss.
+Subtracting m changes nothing in exact arithmetic and keeps exp from overflowing. The loss is computed as the logarithm
+of the sum minus the shifted score of the correct class, and not as the logarithm of p, so that a p that rounds to zero
+does not give an infinite loss.
 
 Backward
 --------
-For one sample, loss = log(sum of exp z_j) - z_label, whose derivatives are p_k and -[k = label]; the mean divides
-by N::
+For one sample, loss = log(sum of exp z_j) - z_label. Its derivative with respect to z_k is p_k - [k = label], where the
+bracket is 1 if it is true and 0 if not. The mean divides by N::
 
-    dz[n,k] = (p[n,k] - [k = label[n]]) / N
+    dz[n,k] = (p[n,k] - [k = labels[n]]) / N
 
 Shapes
 ------
-z, p and dz (N,K); labels (N,) integers in [0, K); loss is an array of no axes.
+z, p and dz (N,K); labels (N,) integers in [0, K); loss is a scalar (0-d array).
 
 Decisions
 ---------
-The two functions are one op, since apart the gradient would divide by a p that may be zero. Labels out of range
-are refused at the door (``forward_values``), never read.
+- Softmax and the loss are one operation because, computed separately, the gradient would divide by p, which may be
+  zero.
+- Out-of-range labels are rejected before the computation (``forward_values``).
 
-Kept for backward
------------------
-p alone.
+Saved for the backward pass
+---------------------------
+Only p.
 """
 
 from typing import Any
@@ -50,18 +52,18 @@ Labels = npt.NDArray[np.integer[Any]]
 
 
 def forward_shapes(z: Shape, labels: Shape) -> tuple[Shape, ...]:
-    """Shape rule: (loss, p). Raises ``ShapeError`` unless there is one label for each row of at least one score."""
+    """Return the shapes of loss and p. Raises ``ShapeError`` unless z is (N,K), not empty, and labels are (N,)."""
     _check_shapes("z", z, labels)
     return (), z
 
 
 def forward_values(z: Floats, labels: Labels) -> None:
-    """Value rule. Raises ``ArgumentError`` for a label that is no class."""
+    """Check values. Raises ``ArgumentError`` for a label outside [0, K)."""
     _check_labels(labels, z.shape[1])
 
 
 def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
-    """Loss (no axes) and probabilities p (N,K)."""
+    """Return the loss, a scalar (0-d array), and the probabilities p (N,K)."""
     shifted = z - z.max(axis=1, keepdims=True)
     exp = np.exp(shifted)
     total = exp.sum(axis=1, keepdims=True)
@@ -71,18 +73,18 @@ def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
 
 
 def backward_shapes(p: Shape, labels: Shape) -> tuple[Shape, ...]:
-    """Shape rule: (dz,)."""
+    """Return the shape of dz. Raises ``ShapeError`` as forward does."""
     _check_shapes("p", p, labels)
     return (p,)
 
 
 def backward_values(p: Floats, labels: Labels) -> None:
-    """Value rule, as for forward."""
+    """Check values, as for forward."""
     _check_labels(labels, p.shape[1])
 
 
 def backward(p: Floats, labels: Labels) -> Floats:
-    """Gradient of z (N,K)."""
+    """Return the gradient dz (N,K)."""
     dz = p.copy()
     dz[np.arange(len(labels)), labels] -= 1
     dz /= len(labels)
@@ -91,7 +93,7 @@ def backward(p: Floats, labels: Labels) -> Floats:
 
 def _check_shapes(name: str, scores: Shape, labels: Shape) -> None:
     require_rank("softmax_xent", 2, **{name: scores})
-    require("softmax_xent", min(scores) >= 1, f"{name} must hold a sample and a class at least, it has shape {scores}")
+    require("softmax_xent", min(scores) >= 1, f"{name} must hold at least one sample and class, it has shape {scores}")
     rows = scores[:1]
     require("softmax_xent", labels == rows, f"labels must have shape {rows}, one for each row; it is {labels}")
 

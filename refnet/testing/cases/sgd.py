@@ -147,9 +147,9 @@ CASES = (
             "one gradient for all": _gradient_of_the_first,
         },
         refusals={
-            "v must be as many as w, 2, they are 1": {**LISTS, "v": [(2, 3)], "weight_decays": [0, 0]},
-            "g must be as many as w, 2, they are 3": {**LISTS, "g": [(2, 3), (4,), (4,)], "weight_decays": [0, 0]},
-            "weight_decays must be as many as w": {**LISTS, "weight_decays": [0]},
+            "v must be as long as w, 2, it has 1": {**LISTS, "v": [(2, 3)], "weight_decays": [0, 0]},
+            "g must be as long as w, 2, it has 3": {**LISTS, "g": [(2, 3), (4,), (4,)], "weight_decays": [0, 0]},
+            "weight_decays must be as long as w": {**LISTS, "weight_decays": [0]},
             "g must have the shape of w": {**LISTS, "g": [(2, 3), (5,)], "weight_decays": [0, 0]},
             "weight_decay must be finite": {**LISTS, "weight_decays": [0, -1]},
         },

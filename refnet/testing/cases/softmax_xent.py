@@ -97,7 +97,7 @@ CASES = (
         },
         refusals={
             "z must have 2 axes": {"z": (3,), "labels": (3,)},
-            "z must hold a sample and a class at least": {"z": (3, 0), "labels": (3,)},
+            "z must hold at least one sample and class": {"z": (3, 0), "labels": (3,)},
             "labels must have shape (3,)": {"z": (3, 4), "labels": (4,)},
         },
     ),
