@@ -1,4 +1,4 @@
-"""What can be done with this project; ``nox -l`` is its table of contents."""
+"""The project's tasks; ``nox -l`` lists them."""
 
 import nox
 
@@ -10,7 +10,7 @@ GROUPS = nox.project.load_toml("pyproject.toml")
 
 
 def group(name: str) -> list[str]:
-    """List what a dependency group of pyproject.toml holds."""
+    """Return the packages of a dependency group of pyproject.toml."""
     return list(nox.project.dependency_groups(GROUPS, name))
 
 
@@ -38,7 +38,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-triton")
 def tests_triton(session: nox.Session) -> None:
-    """Hold the Triton backend to the conformance suite, in Triton's interpreter."""
+    """Run the conformance suite on the Triton backend, in Triton's interpreter."""
     session.install(".", *group("triton"))
     own = [f"tests/test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph")]
     suite = ["tests/test_agreement.py", "tests/test_laws.py", *own, "--backend", "triton"]
@@ -49,21 +49,21 @@ def tests_triton(session: nox.Session) -> None:
 
 @nox.session(name="triton-audit")
 def triton_audit(session: nox.Session) -> None:
-    """Compile every GPU kernel for four chips, and look for spills, narrow loads and missing tensor cores."""
+    """Compile every GPU kernel for four chips, and check for spills, narrow loads and missing tensor cores."""
     session.install(".", *group("triton"))
     session.run("python", "-m", "refnet_triton.audit", *session.posargs, env={"TRITON_INTERPRET": None})
 
 
 @nox.session(venv_params=["--system-site-packages"])
 def gpu(session: nox.Session) -> None:
-    """On a machine with a GPU: the suite in every precision, the step beside PyTorch, each op beside its floor."""
-    # Torch and Triton are kept where they are there; numba is left out, since it lags behind new releases of NumPy.
+    """Run the suite in every precision on a GPU, and time the step against PyTorch and each op against its bound."""
+    # Installed versions of torch and Triton are kept. Numba is left out, because it lags behind new NumPy releases.
     needed = [name for name in GROUPS["project"]["dependencies"] if not name.startswith("numba")]
     extras = GROUPS["project"]["optional-dependencies"]
     session.install(*needed, *extras["triton"], *extras["testing"], "pytest>=9.0")
     session.install("--no-deps", ".")
     environment = {"TRITON_INTERPRET": None}
-    # Without the folder on the path (-P), so that the wheel is what runs; a module, since pytest may be the system's.
+    # -P keeps this folder off the path, so that the wheel is tested. -m, because pytest may be the system's.
     test = ["python", "-P", "-m", "pytest", "-p", "no:xdist"]
     session.run(*test, "tests/card.py", *session.posargs, env=environment)
     for precision in ("ieee", "tf32x3", "tf32"):
@@ -77,7 +77,7 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session(name="property")
 def property_(session: nox.Session) -> None:
-    """Hunt for disagreement: the conformance suite with random seeds and many examples (hours)."""
+    """Run the conformance suite with random seeds and many examples (takes hours)."""
     session.install(".", *group("test"))
     session.run("pytest", "-n", "2", "tests/test_agreement.py", "--hypothesis-profile=property", *session.posargs)
 
@@ -93,7 +93,7 @@ def numba_checks(session: nox.Session, setting: str) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Open a run's page in Debian's Chromium, at two widths, light and dark."""
+    """Check a run's page in Debian's Chromium, at two widths, light and dark."""
     session.install(".", *group("pages"))
     session.run("pytest", "tests/browser.py", *session.posargs)
 
@@ -107,7 +107,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into docs/_build/html, warnings being errors, after running its examples."""
+    """Run the documentation's examples, and build it into docs/_build/html; warnings are errors."""
     session.install(".", *group("docs"))
     session.run("python", "docs/examples.py", *session.posargs)
     session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
@@ -115,9 +115,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the ops and the training step of the paper's network, beside PyTorch."""
+    """Time the ops and the training step of the paper's network, compared with PyTorch."""
     session.install(".", *group("bench"))
-    environment = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # they slow the peer that they are set for
+    environment = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # they would slow down PyTorch or NumPy
     session.run("pytest", "benchmarks", *session.posargs, env=environment)
 
 
@@ -129,7 +129,7 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", dist, silent=True)
     session.run("python", "-m", "pip", "uninstall", "-y", "build", silent=True)
     session.install("--no-index", "--find-links", dist, "--no-deps", "refnet")
-    session.install("refnet")  # what it depends on
+    session.install("refnet")  # its dependencies
     with session.chdir(dist):
         session.run("refnet", "train", "--max-steps", "3")
         session.run("refnet", "summary")

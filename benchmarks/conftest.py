@@ -1,4 +1,4 @@
-"""Options of the benchmarks; ``--backend`` is the one of the tests."""
+"""Options of the benchmarks; ``--backend`` means the same as for the tests."""
 
 pytest_plugins = ["refnet.testing.plugin"]
 

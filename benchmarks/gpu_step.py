@@ -1,8 +1,8 @@
-"""On a GPU: a training step of the paper's network in two columns, and the same step in PyTorch with cuDNN.
+"""Time a training step of the paper's network in two columns on a GPU, and the same step in PyTorch with cuDNN.
 
-All contenders stand in one process and are timed in turn, round after round. A step begins with images that lie on
-the GPU and ends when the parameters are changed. ``--precision`` holds for all: tf32, or ieee, which PyTorch calls
-float32. Run by ``nox -s gpu``::
+All contenders are in one process and take turns, round after round. A step starts with images on the GPU and ends when
+the parameters are updated. ``--precision`` applies to all: tf32, or ieee, which PyTorch calls float32. ``nox -s gpu``
+runs this::
 
     python benchmarks/gpu_step.py --batch 128 --precision tf32
 """
@@ -29,7 +29,7 @@ GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 
 
 def ours(net, batch, backend, *, graph):
-    """A step of refnet, as a function that ends with the step."""
+    """Return a step of refnet as a function that returns when the step has finished."""
     plan = fuse(net.plan(2))
     forward, finish = begin(plan, backend, StepSettings(graph=graph)).halves
     images, labels = passes.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
@@ -44,7 +44,7 @@ def ours(net, batch, backend, *, graph):
 
 
 def theirs(net, batch, device, layout, *, compiled):
-    """A step of PyTorch."""
+    """Return a step of PyTorch as such a function."""
     plan = net.plan(2)
     peer = Peer(net, plan, initialise(plan, 0)).to(device, memory_format=layout)
     forward = torch.compile(peer) if compiled else peer
@@ -63,7 +63,7 @@ def theirs(net, batch, device, layout, *, compiled):
 
 
 def contenders(net, batch, backend, device):
-    """Every step to time, by name; those of PyTorch begin with its name. The CPU records and compiles nothing here."""
+    """Return the steps to time, by name; PyTorch's start with its name. On a CPU none is recorded or compiled."""
     kinds = (False,) if device == "cpu" else (False, True)
     found = {f"refnet, {'recorded' if graph else 'eager'}": ours(net, batch, backend, graph=graph) for graph in kinds}
     for compiled in kinds:
@@ -87,7 +87,7 @@ def show(timings, batch, precision, card):
 
 
 def main(arguments=None):
-    """Time and print; return the exit code."""
+    """Time the steps and print the result; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
     parser.add_argument("--rounds", type=int, default=20, help="how often each is timed (default: 20)")

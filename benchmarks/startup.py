@@ -1,7 +1,7 @@
-"""How long it takes from the start of a process to its first training step, with a cold and with a warm cache.
+"""Time from the start of a process to its first training step, with an empty and with a filled cache.
 
-``python benchmarks/startup.py [--rounds N]`` prints seconds: of ``refnet train`` (until the first step is in the run's
-metrics) with an empty cache and then with the one that this has filled, and of ``refnet --help``.
+``python benchmarks/startup.py [--rounds N]`` prints seconds of ``refnet train`` (until the first step is in the run's
+metrics), first with an empty cache and then with the cache filled by that run, and seconds of ``refnet --help``.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a checkpoint of the paper's network costs: the pause of training, the writing beside it, and the reading."""
+"""The cost of a checkpoint of the paper's network: the pause of training, the write in a thread, and the load."""
 
 import os
 import time
@@ -43,7 +43,7 @@ def written(paper, tmp_path_factory):
 
 
 def forget(path):
-    """Have the system drop a file from its memory, so that it is read from the disk."""
+    """Drop a file from the page cache, so that it is read from disk."""
     file = os.open(path, os.O_RDONLY)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(file)
@@ -64,7 +64,7 @@ def saver(paper, tmp_path):
 
 
 def test_pause(benchmark, paper, saver, tmp_path):
-    """From asking to save until the next step may begin."""
+    """Time from the request to save until the next step can start."""
 
     def save():
         saver.save(paper.facts, paper.params, paper.velocities, paper.mean, lambda a: a)
@@ -75,7 +75,7 @@ def test_pause(benchmark, paper, saver, tmp_path):
 
 
 def test_write(benchmark, paper, tmp_path):
-    """Hash, write, flush and rename: what the thread does beside the steps."""
+    """Time to hash, write, flush and rename: the thread does this in parallel with training."""
     path = tmp_path / "x.safetensors"
     benchmark.pedantic(lambda: checkpoint.write(path, paper), rounds=ROUNDS)
     record(benchmark, path.stat().st_size)
@@ -83,7 +83,7 @@ def test_write(benchmark, paper, tmp_path):
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_load(benchmark, written, where, capsys):
-    """Loading, which checks every number; before each round the bytes alone are read, for the ratio."""
+    """Time to load and check every number; before each round the bytes alone are read, for the ratio."""
     reading = []
 
     def read():

@@ -1,7 +1,7 @@
-"""From files to what a net reads: decoding beside the decoder alone, preparing, and prepared bytes to augmented crops.
+"""Decoding (compared with the decoder alone), preparing, and turning prepared bytes into augmented crops.
 
-The photographs lie in ``../shared/data/photos``, beside the checkout. Every contender of a group does the same files
-with the same threads; ``extra_info`` has images per second. Where it says one core, one thread reads, then augments.
+The photographs are in ``../shared/data/photos``, next to the checkout. All benchmarks of a group use the same files and
+the same number of threads; ``extra_info`` has images per second. "One core": one thread reads, then augments.
 """
 
 import shutil
@@ -53,7 +53,7 @@ def prepared_from(source, root):
 
 
 def decoded_alone(path):
-    """Do with Pillow alone, and as fast as it can, what preparing needs: decode, cut out and rescale."""
+    """Decode, crop and rescale with Pillow alone, as fast as possible: the work that preparing needs."""
     with Image.open(path, formats=FORMATS) as image:
         square = min(image.size)
         left, top = ((side - square) // 2 for side in image.size)
@@ -98,7 +98,7 @@ def test_decoding(benchmark, contender, source, tmp_path, monkeypatch):
 
 
 def test_prepared_to_augmented(benchmark, prepared):
-    """On one core: bytes from the memory map, draws, crops of 224x224 with mirror, mean and colours, float32."""
+    """On one core: read the memory map, draw, crop to 224x224 and mirror, subtract the mean, shift colours; float32."""
     backend = load("numba", threads=1)
     augmentation = Augmentation((224, 224), flip=True, colour_noise=0.1)
     indices = np.random.default_rng(0).permutation(len(prepared.train))[:128]
@@ -113,7 +113,7 @@ def test_prepared_to_augmented(benchmark, prepared):
 
 
 def test_loader_of_prepared(benchmark, prepared):
-    """All cores: an epoch through the loader's queue, augmented where a training step would be."""
+    """On all cores: an epoch through the loader's queue, augmented in place of training steps."""
     backend = load("numba")
     augmentation = Augmentation((224, 224), flip=True, colour_noise=0.1)
     loader = Loader(prepared, 64, augmentation, seed=0, reading=Reading())

@@ -1,7 +1,7 @@
-"""Every layer of the paper's network as it is trained, each direction, at the sizes it has there: column 0, one batch.
+"""Every layer of the paper's network, forward and backward, at its real sizes: column 0, one batch.
 
 The table groups backends by layer and direction. FLOPs, bytes and rates are in ``extra_info`` (``--benchmark-json``).
-``refnet bench --ops`` shows the same side by side, with PyTorch and what the machine could do.
+``refnet bench --ops`` shows the same in one table, with PyTorch and the machine's peak.
 """
 
 import numpy as np
@@ -20,13 +20,13 @@ LAYERS = [node.name for node in PLAN.nodes if node.column == 0 and node.layer.op
 
 @pytest.fixture(scope="module")
 def visits(request):
-    """Visit every layer once, with the activations that the fastest backend computes."""
+    """Return every layer once, with activations computed by the fastest backend."""
     found = walk(PLAN, load("auto", columns=2), request.config.getoption("--batch"))
     return {visit.node.name: visit for visit in found if visit.node.name in LAYERS}
 
 
 def results(visit, backend, direction):
-    """Compute a direction: its arrays on the host."""
+    """Compute one direction of a layer and return its arrays on the host."""
     y, backprop = visit.run(backend)()
     if direction == "forward":
         return [backend.to_numpy(y)]

@@ -1,6 +1,6 @@
 """A whole training step of the paper's network in two columns, and the same step in PyTorch, in the same run.
 
-``refnet bench --step`` times the same contenders in turn, each in a process of its own, with forward passes and memory.
+``refnet bench --step`` alternates the same contenders, each in its own process, and also measures forward and memory.
 """
 
 import pytest

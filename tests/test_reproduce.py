@@ -16,7 +16,7 @@ from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
 from refnet.reproduce.claims import CHANCE, CLAIMS, epochs_to
 from refnet.reproduce.experiment import USUAL, Settings, config_of, net_for
-from refnet.reproduce.verdict import MOST, T, compare, explain
+from refnet.reproduce.verdict import MAX_PAIRS, T, compare, explain
 from refnet.terminal import signals
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
@@ -151,7 +151,7 @@ def test_one_seed_tells_nothing():
 
 
 def test_quantiles():
-    assert [pytest.approx(stats.t.ppf(0.975, n), abs=5e-5) for n in range(1, MOST)] == list(T)
+    assert [pytest.approx(stats.t.ppf(0.975, n), abs=5e-5) for n in range(1, MAX_PAIRS)] == list(T)
 
 
 def test_the_interval_is_that_of_the_paired_t_test():
@@ -226,9 +226,9 @@ def test_as_text_with_a_picture(reproduced):
     assert out.startswith(
         "Does dropout reduce overfitting? (paper, section 4.2)\nnet digits, 96 training images, 2 epochs"
     )
-    assert "\nboth: --no-augment\nwithout: --variant no-dropout\ndropout: the net as it is\n" in out
+    assert "\nboth: --no-augment\nwithout: --variant no-dropout\ndropout: the unchanged net\n" in out
     assert "overfitting, points" in out
-    assert "with 2 seeds, since the 95 % interval" in out
+    assert "with 2 seeds: the 95 % interval" in out
     with Image.open("dropout.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
 
@@ -333,7 +333,7 @@ def test_each_arm_has_its_best_rate(reproduced, monkeypatch):
     code, out, err = reproduced(claim.name, *SMALL, "--json")
     assert code == 0
     assert [run["lr"] for arm in json.loads(out)["arms"] for run in arm["runs"]] == [0.02] * 4
-    assert "ReLU, rate 1e+09: " in err
+    assert "ReLU, learning rate 1e+09: " in err
     assert Path("runs/reproduce/relu-vs-tanh-digits/tanh-seed2-lr0.02/result.json").exists()
 
 
@@ -342,7 +342,7 @@ def test_no_rate_is_low_enough(reproduced, monkeypatch):
     monkeypatch.setattr("refnet.reproduce.claims.CLAIMS", {claim.name: claim})
     code, _, err = reproduced(claim.name, *SMALL)
     assert code == 5
-    assert "does not stay finite at any of the rates 1000000000.0" in err
+    assert "becomes NaN or infinite at each learning rate of 1000000000.0" in err
 
 
 # What a user can get wrong
@@ -351,7 +351,7 @@ def test_no_rate_is_low_enough(reproduced, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "code", "says"),
     [
-        (["lnr"], 2, "lnr is no claim that can be tried; there are relu-vs-tanh, lrn, "),
+        (["lnr"], 2, "lnr is not a claim; the claims are relu-vs-tanh, lrn, "),
         (["lnr"], 2, "did you mean lrn?"),
         (
             ["lrn", "--seeds", "0"],
@@ -366,7 +366,7 @@ def test_no_rate_is_low_enough(reproduced, monkeypatch):
         (["lrn", "--seed", "3"], 2, "--seed is not an argument of refnet reproduce; did you mean --seeds?"),
         (["lrn", "-o", "lrn.jpg"], 2, "-o lrn.jpg must end in .png or .svg"),
         (["lrn", "--backend", "numbat"], 6, "numbat"),
-        (["lrn", "--data", "nowhere"], 3, "refnet data fetch cifar10 gets the paper's small images"),
+        (["lrn", "--data", "nowhere"], 3, "refnet data fetch cifar10 downloads the paper's small images"),
         (["lrn", "--run-dir", "/proc/nothing"], 2, "cannot be written"),
     ],
 )

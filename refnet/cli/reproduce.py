@@ -1,4 +1,4 @@
-"""``refnet reproduce``: the paper's claims, tried at a size that a laptop finishes."""
+"""``refnet reproduce``: test the paper's claims at a size that a laptop can finish."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from refnet.reproduce import claims
 from refnet.reproduce.claims import CLAIMS, Claim, Outcome
 from refnet.reproduce.experiment import IMAGES, SCORED, USUAL, Settings, net_for, perform
 from refnet.reproduce.picture import draw
-from refnet.reproduce.verdict import MOST, Comparison, compare, explain
+from refnet.reproduce.verdict import MAX_PAIRS, Comparison, compare, explain
 from refnet.terminal import progress
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
@@ -28,12 +28,12 @@ from refnet.terminal.signals import Interrupted
 WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 
 EXPLANATION = """\
-Two arms differ in one thing and are trained with the same seeds. A claim is shown where
-the 95 % confidence interval of the mean difference, seed by seed, is on the paper's side
-of zero; not shown, where it is on the other side; where zero lies within, the experiment
-is too small to tell. A run that is finished is kept in --run-dir, so that the same
-command goes on where it was stopped. The net is chosen by the data: digits, fashion (one
-channel) or cifar (three)."""
+Trains two variants of a net that differ in one thing, with the same seeds. A claim is
+shown if the 95 % confidence interval of the mean difference is on the paper's side of
+zero, and not shown if it is on the other side. If the interval contains zero, the
+experiment is too small to tell. Finished runs are kept in --run-dir: repeat the command
+to resume after a stop. The data determine the net: digits, fashion (one channel) or
+cifar (three channels)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Try a claim and say what came of it; of a run that is stopped, what is finished."""
+    """Test a claim and print the result; if stopped, print the result of the finished runs."""
     if arguments.claim is None or arguments.list:
         _list(as_json=arguments.json)
         return 0
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
-    within("--seeds", arguments.seeds, 1, MOST)
+    within("--seeds", arguments.seeds, 1, MAX_PAIRS)
     for flag in ("epochs", "images", "threads"):
         if getattr(arguments, flag) is not None:
             within(f"--{flag}", getattr(arguments, flag), 1)
@@ -151,9 +151,9 @@ def _print(claim: Claim, outcomes: Sequence[Outcome], compared: Sequence[Compari
     console.print(table)
     if claim.rates:
         rates = (f"{arm.name} {_of(outcomes, arm.name)[0].lr:g}" for arm in claim.arms)
-        console.print(f"learning rates, each arm's best of {', '.join(map(str, claim.rates))}: {', '.join(rates)}")
+        console.print(f"learning rates, the best of {', '.join(map(str, claim.rates))}: {', '.join(rates)}")
     seeds = len(_of(outcomes, claim.paper.name))
-    console.print(f"{claim.name}: {compared[0].verdict} with {seeds} seeds, since {explain(compared[0])}.")
+    console.print(f"{claim.name}: {compared[0].verdict} with {seeds} seeds: {explain(compared[0])}.")
 
 
 def _as_dict(
@@ -212,7 +212,7 @@ def _list(*, as_json: bool) -> None:
 
 
 def _keys(keys: Any) -> str:
-    """Write keys of the configuration as flags."""
+    """Return settings as flags."""
     written = []
     for name, value in keys.items():
         flag = f"--{name.replace('_', '-')}"
@@ -222,7 +222,7 @@ def _keys(keys: Any) -> str:
             written.append(f"no {flag}")
         else:
             written.append(f"{flag} {','.join(value) if isinstance(value, tuple) else format(value, 'g')}")
-    return " ".join(written) or "the net as it is"
+    return " ".join(written) or "the unchanged net"
 
 
 def _usual(numbers: Any) -> str:

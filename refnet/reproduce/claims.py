@@ -1,7 +1,7 @@
-"""What the paper claims, and how it is tried: two arms that differ in one thing, and what is measured in each.
+"""The claims of the paper, each as an experiment: two arms that differ in one thing, and what is measured.
 
-Both arms have the same seeds. A seed gives both the same order of images, the same crops, the same dropout and, where
-shapes agree, the same first weights (:mod:`refnet.nets.variants`), so that they are compared seed by seed.
+Both arms use the same seeds. A seed gives both arms the same order of images, the same crops, the same dropout and,
+where shapes agree, the same initial weights (:mod:`refnet.nets.variants`). So they are compared seed by seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,22 +11,22 @@ from typing import Any, Literal
 from refnet.errors import ConfigError
 from refnet.terminal.suggestion import did_you_mean
 
-TARGET = 0.25  # training error, of the paper's figure 1
-CHANCE = 0.9  # of being wrong before training, with ten classes
+TARGET = 0.25  # the training error of the paper's figure 1
+CHANCE = 0.9  # the error before training, with ten classes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run came to.
+    """The result of one run.
 
     Attributes
     ----------
     lr
-        The learning rate it began with.
+        The initial learning rate.
     train_errors, validation_errors
-        After each epoch: fractions in [0, 1]. The training images are classified as the test images are.
+        After each epoch, as fractions in [0, 1]. Training images are classified in the same way as test images.
     test_error
-        At the end.
+        At the end, as a fraction in [0, 1].
     """
 
     arm: str
@@ -39,15 +39,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that a run comes to; the paper says that its idea makes it smaller.
+    """A number measured in each run, which the paper claims to make smaller.
 
     Attributes
     ----------
     name
-        With its unit. Overfitting is the test error less the training error; "epochs to" are those until a training
-        error.
+        With its unit. Overfitting is the test error minus the training error; "epochs to" counts the epochs until a
+        training error is reached.
     paper
-        What the paper says of it.
+        The paper's result.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the two sides: its name, and the keys of the configuration that make it."""
+    """One of the two variants of an experiment: its name, and the settings that define it."""
 
     name: str
     keys: Mapping[str, Any] = field(default_factory=dict)
@@ -65,24 +65,24 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and the experiment that tries it.
+    """A claim, and the experiment that tests it.
 
     Attributes
     ----------
     section
-        Where the paper makes it.
+        The section of the paper with the claim.
     without, paper
         The arm without the paper's idea, and the one with it.
     measures
-        What is measured. The claim stands or falls with the first; others are shown beside it.
+        What is measured. The verdict depends on the first; the others are only reported.
     common
-        Keys of the configuration that both arms have, other than the net's recipe.
+        Settings of both arms that differ from the net's recipe.
     rates
-        Learning rates of which each arm is given its best, by a run with a seed of its own; none: the recipe's.
+        Learning rates to try: each arm uses its best one, found with an extra seed. Empty: the recipe's.
     watched
-        Whose error a picture shows first.
+        Whether a picture shows validation or training errors as solid lines.
     epochs
-        By net, other than usual (:data:`refnet.reproduce.experiment.USUAL`).
+        Epochs by net, if they differ from :data:`refnet.reproduce.experiment.USUAL`.
     """
 
     name: str
@@ -98,14 +98,14 @@ class Claim:
 
     @property
     def arms(self) -> tuple[Arm, Arm]:
-        """Both, the one without the paper's idea first."""
+        """Both arms, first the one without the paper's idea."""
         return self.without, self.paper
 
 
 def epochs_to(target: float, errors: Sequence[float]) -> float:
-    """Say after how many epochs an error first was at a target, on straight lines between the epochs' ends.
+    """Return after how many epochs an error first reached a target, interpolated between the ends of epochs.
 
-    An error that never was counts as the number of epochs, which it is above: a difference to it is not exaggerated.
+    If it never did, the result is the number of epochs: a lower bound, so that a difference is not exaggerated.
     """
     before = CHANCE
     for epoch, error in enumerate(errors):
@@ -169,7 +169,7 @@ CLAIMS: Mapping[str, Claim] = {
             "4.2",
             Arm("without", {"variant": ("no-dropout",)}),
             Arm("dropout", {}),
-            (_overfitting("substantial without"), _test("no figure")),
+            (_overfitting("substantial without"), _test("no number")),
             {"augment": False},  # so that there is overfitting to reduce
         ),
         Claim(
@@ -178,7 +178,7 @@ CLAIMS: Mapping[str, Claim] = {
             "4.1",
             Arm("centre", {"augment": False}),
             Arm("crops and mirrors", {}),
-            (_overfitting("substantial without"), _test("no figure")),
+            (_overfitting("substantial without"), _test("no number")),
         ),
         Claim(
             "two-columns-vs-one-half",
@@ -193,9 +193,7 @@ CLAIMS: Mapping[str, Claim] = {
 
 
 def get(name: str) -> Claim:
-    """Give a claim by its name. Raises ``ConfigError`` for one that there is not, with those that there are."""
+    """Return a claim by its name. Raises ``ConfigError`` for an unknown name, with the list of claims."""
     if name not in CLAIMS:
-        raise ConfigError(
-            f"{name} is no claim that can be tried; there are {', '.join(CLAIMS)}{did_you_mean(name, CLAIMS)}"
-        )
+        raise ConfigError(f"{name} is not a claim; the claims are {', '.join(CLAIMS)}{did_you_mean(name, CLAIMS)}")
     return CLAIMS[name]

@@ -1,4 +1,4 @@
-"""Train both arms of a claim with every seed, each run in a directory of its own, so that what is finished stays."""
+"""Train both arms of a claim with every seed, each run in its own folder, so that finished runs are kept."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -22,24 +22,24 @@ from refnet.terminal.progress import Advance, Show
 from refnet.training.loop import train
 
 USUAL: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}  # epochs
-IMAGES: Mapping[str, int | None] = {"digits": None, "fashion": 5000, "cifar": 5000}  # that are trained on
-DROPS = (0.75, 0.9)  # the parts of the epochs after which the learning rate falls
-BATCH = 32  # so that few images make steps enough
-SCORED = 1000  # training images whose error is taken after each epoch
+IMAGES: Mapping[str, int | None] = {"digits": None, "fashion": 5000, "cifar": 5000}  # training images
+DROPS = (0.75, 0.9)  # the learning rate falls after these fractions of the epochs
+BATCH = 32  # small, so that few images give enough steps
+SCORED = 1000  # training images whose error is measured after each epoch
 
 
 @dataclass(frozen=True)
 class Settings:
-    """At what size, with what and where a claim is tried.
+    """The size, data, backend and folder of an experiment.
 
     Attributes
     ----------
     images
         How many training images; None for all.
     seeds
-        How many, from 0 on.
+        How many; they are 0, 1, 2, ...
     folder
-        Holds a run's directory for each arm and seed.
+        Contains a run folder for each arm and seed.
     """
 
     net: str
@@ -53,7 +53,7 @@ class Settings:
 
 
 def net_for(data: str) -> str:
-    """Choose the small net for data, by the images' channels. Raises ``DataError`` where there are no data."""
+    """Return the name of the small net for the data, by the images' channels. Raises ``DataError`` without data."""
     made_for_it = next((name for name in nets.NETS if nets.get(name).data == data), None)
     if made_for_it:
         return made_for_it
@@ -62,12 +62,12 @@ def net_for(data: str) -> str:
         channels = read_meta(Path(data)).image_shape[2] if is_prepared(data) else None
         gray = channels == 1 or (channels is None and registry.find(data) is idx)
     except DataError as error:
-        raise DataError(f"{error.message}; refnet data fetch cifar10 gets the paper's small images") from error
+        raise DataError(f"{error.message}; refnet data fetch cifar10 downloads the paper's small images") from error
     return "fashion" if gray else "cifar"
 
 
 def config_of(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float | None = None) -> Config:
-    """Write the configuration of one run: the net's recipe at the size chosen, what is common to the arms, the arm."""
+    """Return the configuration of one run: the net's recipe, the size, the settings of both arms, and the arm's."""
     chosen: dict[str, Any] = {
         "net": settings.net,
         "data": settings.data,
@@ -88,16 +88,16 @@ def config_of(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float |
 
 
 def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
-    """Run every seed on both arms, seed by seed, and give what each run came to as soon as it is there.
+    """Train both arms seed by seed, and yield the result of each run as soon as it is finished.
 
-    A run that is finished in `settings.folder` is read, and one that was stopped goes on.
+    A run in `settings.folder` that is finished is read, and one that was stopped is resumed.
 
     Raises
     ------
     ConfigError, DataError, BackendUnavailableError
-        As :func:`refnet.training.loop.train`; and where the folder holds runs with other settings.
+        As :func:`refnet.training.loop.train`; and if the folder contains runs with other settings.
     NumericError
-        A run did not stay finite, at any of the learning rates if there are several.
+        A run became NaN or infinite, at all of its learning rates if there are several.
     Interrupted
         As :func:`refnet.training.loop.train`.
     """
@@ -120,26 +120,30 @@ def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
 def _best_rate(
     claim: Claim, arm: Arm, settings: Settings, dataset: Dataset, show: Show, counted: tuple[int, int]
 ) -> float:
-    """Try the learning rates with a seed that is not compared; the fastest to the target, then the lowest error."""
+    """Return the learning rate that reaches the target first, then with the lowest error, for an extra seed."""
     done, total = counted
     found: list[tuple[float, float, float]] = []
     for number, lr in enumerate(claim.rates, start=done + 1):
         config = config_of(claim, arm, settings, settings.seeds, lr)
         try:
-            outcome = _run(arm, config, dataset, Within(show, f"run {number}/{total}, {arm.name}, rate {lr:g}"))
+            outcome = _run(
+                arm, config, dataset, Within(show, f"run {number}/{total}, {arm.name}, learning rate {lr:g}")
+            )
         except NumericError as error:
-            show.say(f"{arm.name}, rate {lr:g}: {error}")
+            show.say(f"{arm.name}, learning rate {lr:g}: {error}")
             continue
         errors = outcome.train_errors
         found.append((epochs_to(TARGET, errors), errors[-1], lr))
-        show.say(f"{arm.name}, rate {lr:g}: {errors[-1]:.1%} training error after {len(errors)} epochs")
+        show.say(f"{arm.name}, learning rate {lr:g}: {errors[-1]:.1%} training error after {len(errors)} epochs")
     if not found:
-        raise NumericError(f"{arm.name} does not stay finite at any of the rates {', '.join(map(str, claim.rates))}")
+        raise NumericError(
+            f"{arm.name} becomes NaN or infinite at each learning rate of {', '.join(map(str, claim.rates))}"
+        )
     return min(found)[2]
 
 
 def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
-    """Train, unless that is done, and read how it went."""
+    """Train or resume a run unless it is finished, and return its result."""
     path = Path(str(config.run_dir))
     if (path / directory.CONFIG).exists():
         _require_same(path, config)
@@ -151,7 +155,7 @@ def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
 
 
 def read(arm: Arm, path: Path, config: Config) -> Outcome:
-    """Read a finished run. Raises ``ConfigError`` for one that is damaged."""
+    """Return the result of a finished run. Raises ``ConfigError`` if it is damaged."""
     result = typed_json.read_object(path / directory.RESULT) or {}
     test_error = result.get("test_top1_error")
     if not isinstance(test_error, float | int):
@@ -186,17 +190,17 @@ def _open(settings: Settings, show: Show) -> Dataset:
 
 
 class Within:
-    """Where a part of a longer work reports to: its tasks are shown under the part's name, its lines are not."""
+    """Progress of one run of the experiment: its tasks are shown with the run's name, its lines are not."""
 
     def __init__(self, show: Show, name: str) -> None:
         self._show = show
         self._name = name
 
     def say(self, line: str) -> None:
-        """Leave out the line, unless it is a warning."""
+        """Show a line only if it is a warning."""
         if line.startswith("warning:"):
             self._show.say(f"{self._name}: {line}")
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        """Show a task."""
+        """Show a task with the run's name."""
         return self._show.task(f"{self._name}, {name}", total)

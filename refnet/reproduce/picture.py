@@ -1,4 +1,4 @@
-"""A claim as a picture: the errors of both arms over the epochs, and what was measured, seed by seed."""
+"""A picture of an experiment: the errors of both arms over the epochs, and the measures seed by seed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
 
 
 def _curves(axis: Any, claim: Claim, arms: Sequence[Sequence[Outcome]]) -> None:
-    """Draw the means of both errors over the seeds, and weakly behind the watched one what each seed came to."""
+    """Draw the means of both errors over the seeds and, in thin lines, the watched error of each seed."""
     names = ("training", "validation") if claim.watched == "training" else ("validation", "training")
     for arm, colour, runs in zip(claim.arms, SIDES, arms, strict=True):
         epochs = np.arange(1, len(runs[0].train_errors) + 1)
@@ -46,7 +46,7 @@ def _curves(axis: Any, claim: Claim, arms: Sequence[Sequence[Outcome]]) -> None:
 
 
 def _pairs(axis: Any, claim: Claim, measure: Measure, arms: Sequence[Sequence[Outcome]]) -> None:
-    """Join the two runs of each seed by a line; the bars are the means."""
+    """Draw one point per run and a line between the two runs of each seed; the bars are the means."""
     values = [[measure.of(run) for run in runs] for runs in arms]
     for pair in zip(*values, strict=True):
         axis.plot([0, 1], pair, color=PAIR, linewidth=0.9, zorder=1)

@@ -1,4 +1,4 @@
-"""The rule by which a claim is judged: the 95 % confidence interval of a mean difference between pairs.
+"""The rule of the verdict: the 95 % confidence interval of the mean difference between pairs of runs.
 
 Source
 ------
@@ -8,10 +8,10 @@ standard deviation.
 
 Decisions
 ---------
-Pairs are runs with the same seed, so that what a seed does to both does not count. A claim is *shown* where the whole
-interval is on its side of zero, *not shown* where it is on the other side, and the experiment is *too small to tell*
-where zero lies within. One run in twenty with no effect at all leaves zero outside. What varies with a seed is the
-first weights, the order, the crops and the dropout; the training images are the same ones.
+Two runs with the same seed are a pair, so that effects of the seed on both cancel. A claim is *shown* if the whole
+interval is on the paper's side of zero, *not shown* if it is on the other side, and the experiment is *too small to
+tell* if the interval contains zero. Without any effect, one experiment in twenty has an interval without zero. The
+initial weights, the order, the crops and the dropout depend on the seed; the training images do not.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ T = (
     *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
     *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452),
 )
-MOST = len(T) + 1  # pairs
+MAX_PAIRS = len(T) + 1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms in one measure.
+    """One measure of both arms, compared.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class Comparison:
     without_spread, paper_spread
         Their standard deviations over the seeds; 0 for one seed.
     difference
-        What the paper's idea adds to the measure, less than zero where it helps: the mean over the pairs.
+        The mean over the pairs of the measure with the paper's idea minus without it; negative if the idea helps.
     low, high
-        Where its 95 % confidence interval begins and ends; infinite for one seed.
+        The ends of its 95 % confidence interval; infinite for one seed.
     """
 
     without: float
@@ -57,12 +57,12 @@ class Comparison:
     verdict: Verdict
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON, which has no infinity: None stands for it."""
+        """Return the fields for JSON, with None instead of infinity."""
         return {key: None if value in {inf, -inf} else value for key, value in asdict(self).items()}
 
 
 def compare(without: Sequence[float], paper: Sequence[float]) -> Comparison:
-    """Compare two arms, of which the runs at the same place are a pair: at least one, and `MOST` at most."""
+    """Compare two arms; runs with the same index are a pair. There must be 1 to `MAX_PAIRS` pairs."""
     differences = [b - a for a, b in zip(without, paper, strict=True)]
     n, difference = len(differences), mean(differences)
     half = T[n - 2] * stdev(differences) / sqrt(n) if n > 1 else inf
@@ -76,12 +76,12 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def explain(comparison: Comparison) -> str:
-    """Say in a sentence why the verdict is what it is."""
+    """Return the reason for the verdict."""
     if not isfinite(comparison.low):
-        return "one seed has no spread to compare a difference with"
+        return "one seed gives no confidence interval"
     where = {
-        "shown": "lies on the paper's side of zero",
-        "not shown": "lies on the other side of zero",
+        "shown": "is on the paper's side of zero",
+        "not shown": "is on the other side of zero",
         "too small to tell": "contains zero",
     }
     interval = f"{comparison.low:+.2f} to {comparison.high:+.2f}"
