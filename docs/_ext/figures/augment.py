@@ -1,8 +1,8 @@
-"""Above, a picture, four crops that epochs draw of it, and what the network then sees.
+"""Above: an image, four random crops of it and what the network sees.
 
-Another place each time, and half of the times mirrored. Below, the colour noise alone, ten times as strong as the
-paper's, so that an eye sees it; the numbers are what it adds to red, green and blue. (The picture is drawn by a few
-lines of NumPy.)
+Each epoch picks a new place and mirrors half of the time. Below: the colour noise alone, ten times stronger than the
+paper's, to be visible. The numbers are what it adds to red, green and blue. (The image is drawn by a few lines of
+NumPy.)
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ SIDE, CROP = 64, 52
 
 
 def draw(figure: Figure) -> None:
-    """Draw crops and mirrors, and shifted colours."""
+    """Draw random crops, some mirrored, and shifted colours."""
     picture = scene()
     colours = Sums.of(picture[None]).principal()
     figure.set_size_inches(6.6, 2.9)
@@ -39,7 +39,7 @@ def draw(figure: Figure) -> None:
             if way is crops:
                 frame(axes[0, 0], *draws.offsets[0], CROP, edge)
                 axis.spines[:].set(color=edge, linewidth=2)
-                axis.set_title("mirrored" if draws.flips[0] else "as it is")
+                axis.set_title("mirrored" if draws.flips[0] else "not mirrored")
             else:
                 axis.set_title(" ".join(f"{shift:+.0f}" for shift in draws.shifts[0]), fontsize=8.5)
 
@@ -47,7 +47,7 @@ def draw(figure: Figure) -> None:
 def scene() -> Pixels:
     """Draw a house under a low sun: uint8 (64,64,3)."""
     y, x = np.mgrid[:SIDE, :SIDE]
-    picture = np.stack([150 + y, 190 + 0.5 * y, 235 - 0.6 * y], axis=-1)  # the sky, warmer further down
+    picture = np.stack([150 + y, 190 + 0.5 * y, 235 - 0.6 * y], axis=-1)  # the sky, warmer towards the horizon
     picture[(x - 48) ** 2 + (y - 15) ** 2 < 40] = 255, 226, 120
     picture[y > 44 - 9 * np.sin(x / 11)] = 92, 138, 88
     picture[y > 50 + 4 * np.sin(x / 9 + 2)] = 122, 160, 84

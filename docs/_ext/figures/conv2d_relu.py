@@ -1,7 +1,7 @@
-"""The sums in the middle exist only inside the operation.
+"""An image (left), the sums of the convolution (middle) and the output after ReLU (right).
 
-Each is rectified before it is written. The gradient comes back through the pixels that are blue on the right; the
-others take no part.
+The sums exist only inside the operation: ReLU is applied before anything is written to memory. In the backward pass
+only the pixels that are blue on the right receive gradient.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from refnet.ops import conv2d, conv2d_relu
 
 
 def draw(figure: Figure) -> None:
-    """Draw an image, the sums that are never stored, the map, and where a gradient may pass."""
+    """Draw an image, the sums that are never stored, and the feature map."""
     x, w, b = digits()[0][DIGIT, None, None], EDGES[None, None], np.zeros(1)
     sums = conv2d.forward(x, w, b, stride=1, pad=1)
     y = conv2d_relu.forward(x, w, b, stride=1, pad=1)

@@ -1,7 +1,7 @@
-"""Left, which of 48 units (across) are kept for 12 images (down), in two steps.
+"""Left: which of 48 units (columns) are kept for 12 images (rows), in two training steps.
 
-It is another network each time. Right, the mean output of a unit of activity 1 over more and more draws, for six
-units: it tends to what is taken at test time, the half.
+Each row is a different sub-network. Right: the running mean output of six units of activity 1; it approaches 0.5, the
+value used at test time.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from refnet.ops import dropout
 
 
 def draw(figure: Figure) -> None:
-    """Draw masks, and the mean of many."""
+    """Draw two masks, and running means of many draws."""
     left, right = figure.subfigures(1, 2, width_ratios=[1.25, 1])
     for step, axis in enumerate(left.subplots(2, 1)):
         pixels(axis, dropout.mask((12, 48), drop=0.5, key=(0, 2), counter=(step, 0, 0, 0)).astype(float))

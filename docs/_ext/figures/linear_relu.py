@@ -1,6 +1,7 @@
-"""Outputs of a fully connected layer for one digit.
+"""The 40 outputs of a fully connected layer for one digit, before ReLU (grey) and after (blue).
 
-Grey is what was negative: the operation turns it into 0 before it writes, and no gradient passes.
+Where only grey is visible the sum is negative: the operation turns it into 0 before writing it, and no gradient passes
+back.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from refnet.ops import linear, linear_relu
 
 
 def draw(figure: Figure) -> None:
-    """Draw sums, and what is left of them."""
+    """Draw the sums, and the outputs after ReLU."""
     rng = np.random.default_rng(0)
     x, w, b = digits()[0][:1].reshape(1, -1), 0.03 * rng.normal(size=(40, 64)), np.zeros(40)
     sums, y = linear.forward(x, w, b)[0], linear_relu.forward(x, w, b)[0]

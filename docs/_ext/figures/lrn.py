@@ -1,7 +1,7 @@
-"""Left, one position of 24 neighbouring maps, with the paper's constants.
+"""Left: activities of 24 neighbouring feature maps at one position, with the paper's constants.
 
-The strong unit pays for itself, and presses the two on either side of it (shaded) down more than others are. Right,
-what becomes of a unit as it grows, beside one neighbour of another strength.
+The strong unit suppresses itself, and the two maps on either side of it (shaded) more than the rest. Right: a unit's
+output as its input grows, next to one neighbour of activity 0, 200 or 400.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ PAPER = {"n": 5, "k": 2, "alpha": 1e-4, "beta": 0.75}
 
 
 def draw(figure: Figure) -> None:
-    """Draw maps before and after, and the response of one unit."""
+    """Draw activities before and after, and the output of one unit as its input grows."""
     x = np.random.default_rng(0).uniform(30, 90, size=24)
     x[11] = 260
     y, _ = lrn.forward(x[None, :, None, None], **PAPER)
@@ -28,5 +28,5 @@ def draw(figure: Figure) -> None:
     for neighbour, colour in ((0, BLUE), (200, GREEN), (400, ORANGE)):
         pair = np.stack([own, np.full_like(own, neighbour)], axis=1)[:, :, None, None]
         response.plot(own, lrn.forward(pair, **PAPER)[0][:, 0, 0, 0], color=colour, label=f"{neighbour}")
-    response.set(xlabel="x", title="y, beside a neighbour of ...", xlim=(0, 600), ylim=(0, None))
+    response.set(xlabel="x", title="y, next to a neighbour of ...", xlim=(0, 600), ylim=(0, None))
     response.legend(loc="lower right")

@@ -1,7 +1,7 @@
-"""The same handwritten 5 under windows of 3 pixels and of 2, both 2 apart.
+"""The same handwritten 5 pooled with windows of 3x3 pixels and of 2x2, both with stride 2.
 
-Dots are the winners, the pixels that a maximum was copied from, to which alone the gradient returns. The larger ones
-have won several windows, which only overlapping windows allow.
+Dots mark the pixel each maximum came from; only these receive gradient. Larger dots won several windows, which is
+possible only when windows overlap.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ DIGIT = 45  # a 5
 
 
 def draw(figure: Figure) -> None:
-    """Draw windows, winners and outputs of both ways of pooling."""
+    """Draw windows, maxima and outputs for both window sizes."""
     image = digits()[0][DIGIT, :7, :7]
     for part, size in zip(figure.subfigures(1, 2, wspace=0.08), (3, 2), strict=True):
         x = image[None, None]
@@ -27,5 +27,5 @@ def draw(figure: Figure) -> None:
         rows, columns = np.nonzero(won)
         left.scatter(columns, rows, s=14 * won[rows, columns], color=ORANGE, zorder=3)
         pixels(right, y[0, 0], top=16)
-        left.set_title(f"windows of {size}x{size}, 2 apart")
+        left.set_title(f"windows of {size}x{size}, stride 2")
         right.set_title("y")

@@ -1,6 +1,6 @@
-"""Left, the unit and its derivative: all or nothing, however far x goes.
+"""Left: ReLU and its derivative, which is 0 or 1, however large x is.
 
-Right, the upper map of the chapter conv2d before and after: what was negative (orange) is silent.
+Right: the upper feature map of the chapter conv2d before and after ReLU. Negative values (orange) become zero.
 """
 
 from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""Down a valley that is 25 times steeper across than along: 40 steps at one rate.
+"""Gradient descent in a loss valley that is 25 times steeper across than along: 40 steps with one learning rate.
 
-Without momentum the way along the valley is slow. With the paper's 0.9 the steps along it add up, and those across it
-cancel.
+Left: the path of the two weights. Without momentum, progress along the valley is slow. With the paper's momentum of 0.9
+the steps along the valley add up, and those across it cancel. Right: the loss at each step.
 """
 
 import numpy as np
@@ -14,14 +14,14 @@ STEEP = np.array([1.0, 25.0])
 
 
 def draw(figure: Figure) -> None:
-    """Draw two ways down, and how the loss falls."""
+    """Draw both paths of the weights, and the losses along them."""
     x, y = np.meshgrid(np.linspace(-11, 4, 80), np.linspace(-2.2, 2.2, 80))
     valley, losses = figure.subplots(1, 2, width_ratios=[1.5, 1])
     valley.contour(x, y, np.sqrt(loss(np.stack([x, y], axis=-1))), levels=9, colors=RULE, linewidths=1)
     for momentum, colour in ((0.0, ORANGE), (0.9, BLUE)):
-        way = walk(momentum)
-        valley.plot(*way.T, color=colour, marker=".", markersize=4, linewidth=1)
-        losses.plot(loss(way), color=colour, label=f"momentum {momentum:g}")
+        path = descend(momentum)
+        valley.plot(*path.T, color=colour, marker=".", markersize=4, linewidth=1)
+        losses.plot(loss(path), color=colour, label=f"momentum {momentum:g}")
     valley.set(title="Two weights", xticks=[], yticks=[])
     losses.set(yscale="log", xlabel="step", title="Loss")
     losses.yaxis.set_major_formatter("{x:g}")
@@ -29,15 +29,15 @@ def draw(figure: Figure) -> None:
 
 
 def loss(w: Floats) -> Floats:
-    """Say how high a place is."""
+    """Return the loss at weights w (...,2)."""
     return 0.5 * (STEEP * w**2).sum(axis=-1)
 
 
-def walk(momentum: float) -> Floats:
-    """Take steps down the valley."""
+def descend(momentum: float) -> Floats:
+    """Return the weights before and after each of 40 steps: (41,2)."""
     w, v = np.array([-10.0, 2.0]), np.zeros(2)
-    way = [w.copy()]
+    path = [w.copy()]
     for _ in range(40):
         sgd.step_(w, v, STEEP * w, lr=0.02, momentum=momentum, weight_decay=0.0)
-        way.append(w.copy())
-    return np.stack(way)
+        path.append(w.copy())
+    return np.stack(path)

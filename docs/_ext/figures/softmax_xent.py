@@ -1,8 +1,8 @@
-"""Left, five scores, of which the orange one is the truth's, and what becomes of them.
+"""Left: five scores, their probabilities and the gradient of the loss; the orange class is the correct one.
 
-The gradient pulls the truth up, and pushes each other class down by its probability. Right, loss and derivative as
-the score of the truth moves among nine that stay at 0: a mistake is pulled at with a force of 1 at most, and what is
-right is left alone.
+A step against the gradient raises the score of the correct class and lowers that of each other class in proportion to
+its probability. Right: the loss and its derivative as the score of the correct class varies and those of nine other
+classes stay at 0. The gradient of a mistake is at most 1 in size, and that of a confident correct answer is near 0.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from refnet.ops import softmax_xent
 
 
 def draw(figure: Figure) -> None:
-    """Draw an example, and loss and gradient over a score."""
+    """Draw an example, and the loss and its derivative as functions of the correct class's score."""
     z, label = np.array([[2.0, 1.0, 0.2, -0.6, -1.5]]), np.array([1])
     _, p = softmax_xent.forward(z, label)
     dz = softmax_xent.backward(p, label)
@@ -35,5 +35,5 @@ def draw(figure: Figure) -> None:
     axis = right.subplots()
     axis.plot(scores, losses, color=BLUE, label="loss")
     axis.plot(scores, gradients, color=ORANGE, linestyle="--", label="its derivative")
-    axis.set(xlabel="score of the truth")
+    axis.set(xlabel="score of the correct class")
     axis.legend(loc="upper right")

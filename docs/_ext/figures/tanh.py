@@ -1,7 +1,7 @@
-"""Left, the unit and its derivative, which is near 0 beyond 3 on either side.
+"""Left: tanh and its derivative, which is near 0 beyond 3 on either side.
 
-A unit that is driven hard passes hardly any gradient. Right, the upper map of the chapter conv2d before and after:
-strong and very strong answers become the same.
+A unit that is driven hard passes hardly any gradient. Right: the upper feature map of the chapter conv2d before and
+after tanh. Strong and very strong responses become indistinguishable.
 """
 
 from matplotlib.figure import Figure
