@@ -15,8 +15,9 @@ from refnet.backend.loading import load
 from refnet.errors import ConfigError
 from refnet.testing.cases import CASES
 from refnet.testing.check import KINDS, kinds
+from refnet.testing.check_report import Row
 
-EXAMPLES = 4
+EXAMPLES = 3
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -61,7 +62,7 @@ def test_accepts_torch_tensors(case):
         return tuple(map(tensor_of, result)) if isinstance(result, tuple) else tensor_of(result)
 
     refnet.check(
-        **{name_of(case): on_tensors}, to_array=torch.from_numpy, to_numpy=lambda t: t.numpy(), examples=EXAMPLES
+        **{name_of(case): on_tensors}, to_array=torch.from_numpy, to_numpy=lambda t: t.numpy(), examples=2
     ).require()
 
 
@@ -101,7 +102,8 @@ MUTANTS = [pytest.param(case, m, id=f"{case}: {label}") for case in CASES for la
 
 @pytest.mark.parametrize(("case", "mutant"), MUTANTS)
 def test_rejects_every_mutant_with_a_line_that_repeats_it(case, mutant):
-    report = refnet.check(**{name_of(case): mutant}, examples=12)
+    values = [kind for kind in ("integers", "normal", "special") if kind in kinds(name_of(case))]
+    report = refnet.check(**{name_of(case): mutant}, kinds=values, examples=14)
     assert not report
     for failure in report.failures:
         with pytest.raises(AssertionError) as caught:
@@ -438,3 +440,14 @@ def test_precision_widens_bounds():
 
     assert not refnet.check(linear_forward=rounded, kinds="normal", examples=6)
     refnet.check(linear_forward=rounded, kinds="normal", examples=6, precision="tf32").require()
+
+
+def test_errors_near_the_limit_have_more_digits():
+    assert [Row("f", "normal", 1, 0, 0, worst).cells[-1] for worst in (0, 0.0312, 0.3, 0.987, 1.234, 31234.0)] == [
+        "exact",
+        "0.03",
+        "0.3",
+        "0.987",
+        "1.23",
+        "3e+04",
+    ]

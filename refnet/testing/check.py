@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 KINDS = {
     "signature": "parameters",
     "integers": "whole numbers",
-    "normal": "normal",
-    "one_signed": "one-signed, as after ReLU",
-    "special": "NaN and infinity among them",
+    "normal": "normal numbers",
+    "one_signed": "no negative numbers",
+    "special": "with NaN and infinity",
     "views": "strided views",
     "inside": "inside larger arrays",
-    "repeated": "the same call twice",
-    "accuracy": "error beside NumPy's",
+    "repeated": "same call twice",
+    "accuracy": "error against NumPy's",
 }
 PRECISIONS = ("ieee", "tf32", "tf32x3")
 DTYPES = ("float32", "float64")

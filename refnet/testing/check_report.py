@@ -62,7 +62,8 @@ class Row:
             return "wrong"
         if self.kind == "signature" or not self.calls:
             return "-"
-        return f"{self.worst:.3g}" if self.worst else "exact"
+        near = 0.95 <= self.worst < 10
+        return f"{self.worst:.{3 if near else 1}g}" if self.worst else "exact"
 
 
 @dataclass(frozen=True)

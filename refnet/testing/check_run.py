@@ -370,7 +370,7 @@ def _require_finite(problem: Problem, results: Sequence[Any]) -> None:
             index = [int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape)]
             raise FaultError(
                 f"NaN or infinity out of finite numbers: {name}{index} is {y[tuple(index)]}, it must be "
-                f"{y64[tuple(index)]:.9g}; {int(wrong.sum())} of {wrong.size} elements are wrong (an element that the "
+                f"{y64[tuple(index)]:.5g}; {int(wrong.sum())} of {wrong.size} elements are wrong (an element that the "
                 "function never writes is NaN, too)"
             )
 
@@ -387,8 +387,9 @@ def _reworded(why: str = "") -> Iterator[None]:
         why = why or sub(r"^T\d: ", "", worst.why)
         if not error.where:
             raise FaultError(why) from None
+        value, expected = _numbers(worst.value, worst.expected)
         raise FaultError(
-            f"{why}: {error.where}{worst.index} is {_number(worst.value)}, it must be {_number(worst.expected)}; "
+            f"{why}: {error.where}{worst.index} is {value}, it must be {expected}; "
             f"{worst.wrong} of {worst.size} elements are wrong",
             error.ratio,
         ) from None
@@ -447,8 +448,14 @@ def _reference_to(function: Any, keyword: str) -> tuple[str, list[str]]:
     return (keyword if keyword.startswith("to_") else name), []
 
 
-def _number(value: Any) -> str:
-    return f"{float(value):.9g}" if np.asarray(value).dtype.kind == "f" else str(value)
+def _numbers(value: Any, expected: Any) -> tuple[str, str]:
+    """Write two numbers that differ, with as many digits as show the difference."""
+    if np.asarray(value).dtype.kind != "f":
+        return str(value), str(expected)
+    digits = 5 if abs(float(value) - float(expected)) > 1e-3 * abs(float(expected)) else 9
+    if np.asarray(value).dtype == np.float64 and digits > 5:
+        digits = 17
+    return f"{float(value):.{digits}g}", f"{float(expected):.{digits}g}"
 
 
 def _counted(count: int) -> str:
