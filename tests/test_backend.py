@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from refnet import nets
 from refnet.backend import loading as registry
 from refnet.backend.interface import METHODS, nbytes
 from refnet.backend.loading import available, installed, load, verify
@@ -24,9 +25,10 @@ from refnet.backend.powers import (
 )
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import Checked, Tapped, Wrapped, unwrapped
-from refnet.errors import ArgumentError, BackendUnavailableError, NumericError, ShapeError
+from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, NumericError, ShapeError
 from refnet.ops import OPS, conv2d, linear, relu, sgd
 from refnet.testing.loopback import LoopbackBackend
+from refnet.training.step import StepSettings, TrainingStep
 
 
 def register(monkeypatch, **factories):
@@ -297,6 +299,11 @@ class TestPowers:
         a = np.ones(3, np.float32)
         assert exchanged_bytes(a, NumpyBackend()) == nbytes(a) == 12
         assert exchanged_bytes(a, Checked(Able())) == 6
+
+    def test_a_step_is_recorded_only_by_a_backend_that_can(self):
+        plan, settings = nets.get("digits").plan(1), StepSettings(graph=True)
+        with pytest.raises(ConfigError, match="backend numpy records no steps; leave graph=True out"):
+            TrainingStep(plan, NumpyBackend(), {}, {}, settings)
 
     def test_products_are_exact_unless_the_backend_says_otherwise(self):
         assert precision_of(NumpyBackend()) == "ieee"

@@ -7,11 +7,11 @@ backends' files. Nothing is written twice.
 
 import ast
 import inspect
-from importlib import import_module
+import re
 from pathlib import Path
 from typing import Any
 
-from refnet.ops import OPS
+from refnet.ops import OPS, chapter
 from refnet.testing.cases import CASES, Case
 
 BACKENDS = {"refnet_numba": "Numba", "refnet_triton": "Triton"}
@@ -20,6 +20,8 @@ EXACT = {
     "integers": "equal if all sums are exact (integer values), otherwise within the bound below",
     "never": "within the bound below",
 }
+
+SECTIONS = re.compile(r"^Paper, sections? (\d+(?:\.\d+)?(?:(?:, | and )\d+(?:\.\d+)?)*)", re.MULTILINE)
 
 
 def write_pages(app: Any) -> None:
@@ -31,8 +33,21 @@ def write_pages(app: Any) -> None:
             _write(docs / "code" / package / f"{op}.rst", _fast(op, package, name))
 
 
+def table() -> str:
+    """Return the list of chapters as a Markdown table: what each is, and the sections of the paper that describe it."""
+    rows = ["| chapter | what it is | section of the paper |", "|---|---|---|"]
+    for op in OPS:
+        sentence, _, text = (inspect.getdoc(chapter(op)) or "").partition("\n\n")
+        what = " ".join(sentence.split()).partition(":")[0].rstrip(".")
+        sections = SECTIONS.search(text)
+        rows.append(
+            f"| [{op}](../../refnet/ops/{op}.py) | {what[0].lower()}{what[1:]} | {sections[1] if sections else ''} |"
+        )
+    return "\n".join(rows)
+
+
 def _chapter(op: str) -> str:
-    module = import_module(f"refnet.ops.{op}")
+    module = chapter(op)
     sentence, _, text = (inspect.getdoc(module) or "").partition("\n\n")
     source = Path(str(module.__file__))
     docstring = ast.parse(source.read_text()).body[0]

@@ -2,13 +2,14 @@
 
 A link to a chapter's file becomes a link to the chapter's page, and a link to ``refnet/cli`` one to the command-line
 reference. The lists of links under "Contents" become the menus. A picture with a line in italics below it becomes a
-figure with a caption.
+figure with a caption. The comment ``<!-- chapters -->`` becomes the list of chapters.
 """
 
 import re
 from pathlib import Path
 from typing import Any
 
+import chapters
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
@@ -20,6 +21,7 @@ PAGES = (
     (r"\.\./CONTRIBUTING\.md", r"/contributing.md"),
     (r"\.\./CHANGELOG\.md", r"/changelog.md"),
 )
+CHAPTERS = "<!-- chapters -->"
 INCLUDED = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
 CONTENTS = re.compile(r"^## Contents\n(.*)\Z", re.MULTILINE | re.DOTALL)
 LIST = re.compile(r"(?:^\*\*(?P<caption>.+)\*\*\n\n)?(?P<items>(?:^- \[.*\n)+)", re.MULTILINE)
@@ -35,6 +37,7 @@ def write_included(app: Any) -> None:
 def rewrite(_app: Any, page: str, source: list[str]) -> None:
     """Turn links to files into links to pages, and lists of pages into menus."""
     (text,) = source
+    text = text.replace(CHAPTERS, chapters.table())
     for path, target in PAGES:
         text = re.sub(rf"\]\({path}(#[\w-]+)?\)", lambda m, t=target: f"]({m.expand(t)}{m[m.re.groups] or ''})", text)
     if found := CONTENTS.search(text):

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import Array, Backend
+from refnet.backend.powers import Recording
+from refnet.backend.wrapped import unwrapped
 from refnet.data.dataset import Labels
-from refnet.errors import NumericError, setting
+from refnet.errors import ConfigError, NumericError, setting
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import RandomKey
@@ -78,12 +80,15 @@ class TrainingStep:
     _ordered: Plan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Let the backend record the step, where the settings ask for it."""
+        """Let the backend record the step, where the settings ask for it. Raises ``ConfigError`` if it cannot."""
         self._ordered = self.plan
         if self.settings.graph:
             # A record changes devices at a cost, so the nodes of a column come one after the other.
             self._ordered = self.plan.column_by_column()
-            self._recorded = cast("Any", self.backend).graphed(self.forward, self.finish)
+            inner = unwrapped(self.backend)
+            if not isinstance(inner, Recording):
+                raise ConfigError(f"backend {self.backend.name} records no steps; leave {setting('graph', True)} out")
+            self._recorded = inner.graphed(self.forward, self.finish)
 
     @property
     def halves(self) -> Halves:
