@@ -16,6 +16,7 @@ from refnet.cli import main
 from refnet.data.opening import open_dataset
 from refnet.evaluation import neighbours
 from refnet.evaluation.trained import open_trained
+from refnet.pictures import neighbours as figure
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
 
@@ -370,6 +371,6 @@ def test_nearest_among_more_than_one_part():
 
 def test_a_picture_in_colour():
     image = np.full((64, 64, 3), 7, np.uint8)
-    picture = np.asarray(neighbours.picture([(image, np.stack([image + 1, image + 2]))]))
+    picture = np.asarray(figure.draw([(image, np.stack([image + 1, image + 2]))]))
     assert picture.shape == (128, 128 + 24 + 2 * 128 + 8, 3)
     assert [int(picture[5, x, 0]) for x in (0, 127, 128, 151, 152, 279, 280, 288)] == [7, 7, 255, 255, 8, 8, 255, 9]

@@ -14,7 +14,7 @@ from refnet.data.opening import open_dataset
 from refnet.data.parallel import Reading
 from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.evaluation import protocol
-from refnet.evaluation.protocol import PROTOCOLS, Tally, blend, evaluate, likeliest, look, search
+from refnet.evaluation.protocol import PROTOCOLS, Tally, blend, classify, evaluate, likeliest, search
 from refnet.evaluation.score import score
 from refnet.evaluation.trained import Trained, check_data, check_members, open_trained
 from refnet.nets.net import Net
@@ -107,7 +107,7 @@ def test_a_crop_larger_than_the_image():
 
 def test_one_crop_and_ten_by_hand(trained_of, images):
     trained = trained_of()
-    found = look(trained, images)
+    found = classify(trained, images)
     for n, image in enumerate(images):
         np.testing.assert_allclose(found["centre"][n], by_hand(trained, image, UPRIGHT[:1]), rtol=1e-4)
         np.testing.assert_allclose(found["ten"][n], by_hand(trained, image, ALL), rtol=1e-4)
@@ -117,7 +117,7 @@ def test_one_crop_and_ten_by_hand(trained_of, images):
 def test_the_comparison_sees_other_views(trained_of, images, mutant):
     trained = trained_of()
     with pytest.raises(AssertionError):
-        np.testing.assert_allclose(look(trained, images)["ten"][0], by_hand(trained, images[0], mutant), rtol=1e-4)
+        np.testing.assert_allclose(classify(trained, images)["ten"][0], by_hand(trained, images[0], mutant), rtol=1e-4)
 
 
 def test_the_mean_is_of_probabilities_and_not_of_scores(trained_of, images):
@@ -125,12 +125,12 @@ def test_the_mean_is_of_probabilities_and_not_of_scores(trained_of, images):
     views = trained.classify(images, ten(len(images), trained.image_shape, CROP))
     scores = np.exp(np.mean(np.log(np.maximum(views, 1e-30)), axis=0))
     scores /= scores.sum(axis=1, keepdims=True)
-    assert np.abs(look(trained, images)["ten"] - scores).max() > 0.01
+    assert np.abs(classify(trained, images)["ten"] - scores).max() > 0.01
 
 
 def test_where_a_mirror_image_is_something_else_there_are_five(trained_of, images):
     trained = trained_of(flip=False)
-    np.testing.assert_allclose(look(trained, images)["ten"][0], by_hand(trained, images[0], UPRIGHT), rtol=1e-4)
+    np.testing.assert_allclose(classify(trained, images)["ten"][0], by_hand(trained, images[0], UPRIGHT), rtol=1e-4)
 
 
 def test_any_batch(trained_of, split):
@@ -160,7 +160,7 @@ def test_a_probability_that_is_not_finite(trained_of, images):
     trained = trained_of()
     trained.params["fc2@0.b"] = np.full(CLASSES, np.nan, np.float32)
     with pytest.raises(NumericError, match="net: a probability is NaN"):
-        look(trained, images)
+        classify(trained, images)
 
 
 # Tally
@@ -192,7 +192,7 @@ def test_confusion_and_error_agree(seed, count, outputs):
 
 def test_the_mean_of_several_by_hand(trained_of, images, split):
     members = [trained_of(seed) for seed in range(3)]
-    expected = np.mean([look(each, images)["ten"] for each in members], axis=0)
+    expected = np.mean([classify(each, images)["ten"] for each in members], axis=0)
     tally = Tally(CLASSES, CLASSES)
     tally.add(expected, split.labels)
     found = evaluate(members, split, batch=3, reading=READING)
@@ -234,12 +234,12 @@ def test_likeliest_by_hand():
 
 def test_the_search_finds_the_better_network(trained_of, images):
     good, bad = trained_of(0, scale=0.01), trained_of(5, scale=0.01)
-    labels = look(good, images)["ten"].argmax(axis=1)
-    labels[0] = look(bad, images)["ten"][0].argmax()
+    labels = classify(good, images)["ten"].argmax(axis=1)
+    labels[0] = classify(bad, images)["ten"][0].argmax()
     found = search([good, bad], ArraySplit(labels, images), batch=2, reading=READING)
     assert set(found) == set(PROTOCOLS)
     assert found["ten"][0] > 0.6
-    truths = np.stack([look(each, images)["ten"][np.arange(7), labels] for each in (good, bad)])
+    truths = np.stack([classify(each, images)["ten"][np.arange(7), labels] for each in (good, bad)])
     np.testing.assert_allclose(found["ten"], likeliest(truths))
 
 
@@ -289,7 +289,7 @@ def test_every_backend_says_the_same(checkpoint_of, tmp_path, name, columns):
     dataset = open_dataset("digits", image_size=10, channels=1)
     images = dataset.test.images(np.arange(5))
     expected, found = (open_trained(tmp_path, each) for each in ("numpy", name))
-    np.testing.assert_allclose(look(found, images)["ten"], look(expected, images)["ten"], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(classify(found, images)["ten"], classify(expected, images)["ten"], rtol=1e-3, atol=1e-6)
     features = found.features(images, centre(5, (10, 10, 1), (8, 8)))
     assert features.dtype == np.float32
     assert features.shape == (5, 128)

@@ -12,16 +12,18 @@ from refnet import nets
 from refnet.cli import main
 from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
-from refnet.evaluation import seen as looking
+from refnet.evaluation import responses as responding
+from refnet.evaluation.neighbours import nearest
 from refnet.evaluation.trained import open_data, open_trained
 from refnet.pictures import curves, drawing, kernels
+from refnet.pictures.charts import Chart, Line
 from refnet.pictures.page import esc
 from refnet.runs import generations, history
 from refnet.terminal.progress import Quiet
 
 SECTIONS = [
     "The network",
-    "How training went",
+    "Training",
     "First-layer kernels",
     "Confusion",
     "Predictions",
@@ -101,7 +103,7 @@ def test_a_run_without_a_checkpoint_has_a_page_that_says_so(run, report):
     text = report(run)
     assert "has no checkpoint" in text
     assert "<title>digits on digits</title>" in text
-    assert Balanced(text).headings == ["The network", "How training went", "Configuration", "Environment"]
+    assert Balanced(text).headings == ["The network", "Training", "Configuration", "Environment"]
 
 
 def test_a_run_whose_data_are_gone_has_a_page_that_says_so(run, report, checkpoint_of):
@@ -193,11 +195,11 @@ def test_the_learning_rate_falls_at_once():
 
 
 def test_a_curve_lies_between_its_ticks():
-    line = curves.Line("a", np.array([0.0, 10.0]), np.array([0.0, 4.0]))
-    points = re.search(r'points="([^"]+)"', curves.chart("t", [line], "x"))[1].split()
+    line = Line("a", np.array([0.0, 10.0]), np.array([0.0, 4.0]))
+    points = re.search(r'points="([^"]+)"', curves.svg(Chart("t", [line], "x")))[1].split()
     bottom, top = curves.HEIGHT - curves.BOTTOM, curves.TOP
     assert points == [f"{curves.LEFT:.1f},{bottom:.1f}", f"{curves.WIDTH - curves.RIGHT:.1f},{top:.1f}"]
-    assert "No figures yet" in curves.chart("t", [curves.Line("a", np.array([]), np.array([]))], "x")
+    assert "No values yet" in curves.svg(Chart("t", [Line("a", np.array([]), np.array([]))], "x"))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.02, 0.44), (-3, 7), (5, 5), (0, 0), (1, 1066)])
@@ -242,11 +244,11 @@ def test_a_grid_has_every_tile_in_its_place():
 def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
     net = open_trained(run, "numpy")
     data = open_data(net, Quiet())
-    seen = looking.look(net, data.test, np.arange(len(data.test)), Quiet())
+    seen = responding.respond(net, data.test, np.arange(len(data.test)), Quiet())
     assert fingerprint(data) == net.facts.data.fingerprint
     assert seen.p.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert seen.hidden.shape == (360, 128)
-    counts = looking.confusion(seen, 10)
+    counts = seen.confusion()
     tested = json.loads((run / "result.json").read_text())["test_top1_error"]
     assert 1 - np.trace(counts) / counts.sum() == pytest.approx(tested)
     assert (
@@ -257,11 +259,11 @@ def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
 
 def test_best_and_worst_are_the_ends_of_the_truths_probability():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]], np.float32)
-    seen = looking.Seen(np.arange(4), np.array([0, 0, 0, 0]), p, p)
-    best, worst = looking.best_and_worst(seen, 1)
+    seen = responding.Responses(np.arange(4), np.array([0, 0, 0, 0]), p, p)
+    best, worst = seen.best_and_worst(1)
     assert (best.tolist(), worst.tolist()) == ([0], [1])
 
 
 def test_nearest_is_by_distance_with_the_first_of_those_that_tie():
     features = np.array([[0, 0], [3, 0], [1, 0], [1, 0]], np.float32)
-    assert looking.nearest(np.array([[1, 0.1]], np.float32), features, 3).tolist() == [[2, 3, 0]]
+    assert nearest(np.array([1, 0.1], np.float32), features, 3).indices.tolist() == [2, 3, 0]

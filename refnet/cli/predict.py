@@ -13,7 +13,7 @@ from rich.text import Text
 from refnet.cli import _common
 from refnet.data.dataset import Pixels
 from refnet.errors import DataError
-from refnet.evaluation.protocol import PROTOCOLS, look
+from refnet.evaluation.protocol import PROTOCOLS, classify
 from refnet.evaluation.trained import Trained
 from refnet.terminal.printable import printable
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
                 described.append({"image": path, "error": str(error)})
                 code = error.exit_code
                 continue
-            p = look(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
+            p = classify(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
             places = [int(k) for k in np.argsort(-p, kind="stable")[:PLACES]]
             described.append({"image": path, "top5": [_entry(trained, k, float(p[k])) for k in places]})
             if console:

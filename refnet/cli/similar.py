@@ -11,6 +11,7 @@ from refnet.cli import _common, within
 from refnet.data.dataset import Dataset, Split
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Neighbours
+from refnet.pictures import neighbours as figure
 from refnet.terminal import progress
 from refnet.terminal.printable import printable
 
@@ -39,9 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         dataset, split, among = _common.features(arguments, trained, show)
         points = [neighbours.of_images(trained, pixels[None])[0] for pixels in images]
     found = [neighbours.nearest(point, among, arguments.count) for point in points]
-    picture = neighbours.picture(
-        [(pixels, split.images(near.indices)) for pixels, near in zip(images, found, strict=True)]
-    )
+    picture = figure.draw([(pixels, split.images(near.indices)) for pixels, near in zip(images, found, strict=True)])
     with files.replacing(path) as file:
         picture.save(file, "PNG")
     if arguments.json:

@@ -159,7 +159,7 @@ def blend(parts: Sequence[Probabilities], weights: Sequence[float]) -> Probabili
     return total
 
 
-def look(trained: Trained, images: Pixels, protocols: Mapping[str, int] = PROTOCOLS) -> dict[str, Probabilities]:
+def classify(trained: Trained, images: Pixels, protocols: Mapping[str, int] = PROTOCOLS) -> dict[str, Probabilities]:
     """Classify images (N,H,W,C): for each protocol the mean (N,K) over its views."""
     views = ten(len(images), trained.image_shape, trained.net.crop)
     counts = {name: min(count, len(views) if trained.net.flip else UPRIGHT) for name, count in protocols.items()}
@@ -178,7 +178,7 @@ def _passing(
     """Go through a split once: labels, and by protocol what each network says."""
     done = 0
     for some in batches(split, np.arange(len(split)), batch, reading=reading):
-        looked = [look(trained, some.images, protocols) for trained in members]
+        looked = [classify(trained, some.images, protocols) for trained in members]
         yield some.labels, {name: [each[name] for each in looked] for name in protocols}
         done += len(some.labels)
         advance(done)

@@ -91,15 +91,15 @@ class Trained:
 
         Raises ``NumericError`` if a number is not finite.
         """
-        _, hidden = self._look(images, draws)
+        _, hidden = self._outputs(images, draws)
         return hidden
 
-    def look(self, images: Pixels, draws: Draws) -> tuple[Floats, Floats]:
-        """Give both in one pass, as `classify` and `features` do: probabilities (N,K), the last hidden layer (N,F)."""
-        output, hidden = self._look(images, draws)
+    def respond(self, images: Pixels, draws: Draws) -> tuple[Floats, Floats]:
+        """Return probabilities (N,K) and the last hidden layer (N,F) in one pass, as `classify` and `features` do."""
+        output, hidden = self._outputs(images, draws)
         return self._probabilities(output), hidden
 
-    def _look(self, images: Pixels, draws: Draws) -> tuple[Array, Floats]:
+    def _outputs(self, images: Pixels, draws: Draws) -> tuple[Array, Floats]:
         last = self._fused.nodes[-1].inputs[0]
         seen: list[Array] = []
 

@@ -1,4 +1,4 @@
-"""Pictures of runs by matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
+"""Pictures of runs with matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 
 from refnet.errors import ConfigError, setting
-from refnet.evaluation.seen import activations, best_and_worst, look, nearest, spread
+from refnet.evaluation.responses import activations, evenly_spaced, respond
 from refnet.evaluation.trained import Floats, Trained, open_data, open_trained
+from refnet.pictures import neighbours
+from refnet.pictures.charts import charts
 from refnet.pictures.kernels import first_kernels, grid
-from refnet.pictures.write import choose, thumbnails
+from refnet.pictures.predictions import predictions
+from refnet.pictures.thumbnails import thumbnails
 from refnet.runs import history
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
 
-QUERIES, NEIGHBOURS, EXAMPLES, BARS = 5, 6, 4, 5
-MAPS = 32  # of a layer in a column
+EXAMPLES = 4  # of the best and of the worst predictions
+MAX_MAPS = 32  # of a layer in a column
 Size = tuple[float, float]  # inches
 COLOURS = ("#1f5fa8", "#b8520a", "#1d7a5f", "#7a3e9d", "#8a6d00", "#a02840")
 STYLE = {
@@ -30,23 +33,23 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "font.size": 10,
-    "text.parse_math": False,  # a folder's name is no formula
-    "svg.hashsalt": "refnet",  # the same picture is the same file
+    "text.parse_math": False,  # a folder's name is not a formula
+    "svg.hashsalt": "refnet",  # so that the same picture is the same file
 }
 
 
 def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: str = "auto", image: int = 0) -> None:
-    """Draw a picture of some runs to a file, whose ending says whether it is PNG or SVG.
+    """Draw a picture of one or several runs to a PNG or SVG file.
 
     Parameters
     ----------
     image
-        Of which test image activations are drawn.
+        Index of the test image whose activations are drawn.
 
     Raises
     ------
     ConfigError
-        Matplotlib is missing, or the file's ending is another.
+        Matplotlib is not installed, or the file's name ends in neither .png nor .svg.
     """
     with figure_to(output) as figure:
         from matplotlib.gridspec import GridSpec  # noqa: PLC0415 - an extra, which is there
@@ -66,7 +69,7 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
 
 
 def check_output(output: Path) -> None:
-    """Raise ``ConfigError`` unless a picture can be drawn there: for another ending, and without matplotlib."""
+    """Raise ``ConfigError`` unless the file's name ends in .png or .svg and matplotlib is installed."""
     if output.suffix not in {".png", ".svg"}:
         raise ConfigError(f"-o {output} must end in .png or .svg")
     try:
@@ -77,7 +80,7 @@ def check_output(output: Path) -> None:
 
 @contextmanager
 def figure_to(output: Path) -> Iterator[Any]:
-    """Give an empty figure in refnet's style, and write it once it is drawn. Raises as `check_output` does."""
+    """Yield an empty figure in refnet's style, and write it when it has been drawn. Raises as `check_output` does."""
     check_output(output)
     import matplotlib as mpl  # noqa: PLC0415 - an extra
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -90,118 +93,112 @@ def figure_to(output: Path) -> Iterator[Any]:
 
 
 def _curves(figure: Any, runs: Sequence[Path]) -> Size:
-    """Draw loss, errors, rate and speed of several runs over one another."""
+    """Draw the curves of several runs into the same axes."""
     axes = figure.subplots(2, 2)
     histories = [history.read(run) for run in runs]
     longest = max(map(len, histories))
-    for place, (run, went) in enumerate(zip(runs, histories, strict=True)):
+    for place, (run, of_run) in enumerate(zip(runs, histories, strict=True)):
         style = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.4, "label": printable(run.resolve().name)}
-        epochs = went.epochs
-        axes[0, 0].plot(*went.smooth("loss", longest), **style)
-        axes[0, 0].plot(epochs["step"], epochs["validation_loss"], **style | {"label": None, "linestyle": "--"})
-        axes[0, 1].plot(epochs["epoch"], 100 * epochs["validation_top1_error"], **style)
-        axes[0, 1].plot(
-            epochs["epoch"], 100 * epochs["validation_top5_error"], **style | {"label": None, "linestyle": "--"}
-        )
-        axes[1, 0].plot(*went.rate(), **style)
-        axes[1, 1].plot(*went.speed(longest), **style)
-    axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
-    axes[1, 0].set_yscale("log")
-    axes[1, 0].yaxis.set_major_formatter("{x:g}")
-    axes[1, 0].yaxis.set_minor_formatter("")
-    titles = ("Loss (dashed: validation)", "Validation error, % (dashed: top-5)", "Learning rate", "Images per second")
-    for axis, title, over in zip(axes.flat, titles, ("steps", "epochs", "steps", "steps"), strict=True):
-        axis.set_title(title)
-        axis.set_xlabel(over)
-    for axis in (axes[0, 0], axes[0, 1], axes[1, 1]):
-        axis.set_ylim(bottom=0)
+        for axis, chart in zip(axes.flat, charts(of_run, longest), strict=True):
+            solid, *dashed = chart.lines
+            factor = 100 if chart.percent else 1
+            axis.plot(solid.x, factor * solid.y, **style)
+            for line in dashed:
+                axis.plot(line.x, factor * line.y, **style | {"label": None, "linestyle": "--"})
+            other = "".join(f" (dashed: {line.label})" for line in dashed)
+            axis.set_title(f"{chart.title}{', %' if chart.percent else ''}{other}")
+            axis.set_xlabel(chart.x_label)
+            if chart.log:
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("")
+            if chart.x_label == "epochs":
+                axis.xaxis.get_major_locator().set_params(integer=True)
+    for axis in axes.flat:
+        if axis.get_yscale() == "linear":
+            axis.set_ylim(bottom=0)
     if len(runs) > 1:
         axes[0, 0].legend(frameon=False)
     return 9, 6
 
 
-def _kernels(figure: Any, trained: Trained, _show: Show, _image: int) -> Size:
+def _kernels(figure: Any, trained: Trained, _show: Show, _index: int) -> Size:
     """Draw the kernels that read the image, column by column."""
-    found = first_kernels(trained)
-    if not found:
+    of_columns = first_kernels(trained)
+    if not of_columns:
         raise ConfigError(f"net {trained.facts.net} has no convolution that reads the image")
     across = 8
-    rows = -(-len(found[0].weights) // across)
-    for axis, each in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
-        tiles = each.tiles()
-        _picture(axis, grid(tiles, across, zoom=max(1, 40 // tiles.shape[1]), gap=3))
-        share = "" if each.colour is None else f", colour share {each.colour:.2f}"
-        axis.set_title(f"{each.layer}, column {each.column}{share}")
-    return 4.4 * len(found), 0.55 * rows + 0.35
+    rows = -(-len(of_columns[0].weights) // across)
+    for axis, kernels in zip(np.atleast_1d(figure.subplots(1, len(of_columns))), of_columns, strict=True):
+        tiles = kernels.tiles()
+        _image(axis, grid(tiles, across, zoom=max(1, 40 // tiles.shape[1]), gap=3))
+        share = "" if kernels.colour is None else f", colour share {kernels.colour:.2f}"
+        axis.set_title(f"{kernels.layer}, column {kernels.column}{share}")
+    return 4.4 * len(of_columns), 0.55 * rows + 0.35
 
 
 def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
-    """Show what every layer before the fully connected ones makes of a test image, column by column."""
+    """Draw the activations of every layer before the fully connected ones for one test image, column by column."""
     data = open_data(trained, show)
     if not 0 <= image < len(data.test):
         raise ConfigError(f"{setting('image', image)} does not exist; the test images are 0 to {len(data.test) - 1}")
-    made = activations(trained, data.test, image)
+    maps_of = activations(trained, data.test, image)
     layers = list(
-        dict.fromkeys(name.partition("@")[0] for name in made if name.startswith(("relu", "tanh", "norm", "pool")))
+        dict.fromkeys(name.partition("@")[0] for name in maps_of if name.startswith(("relu", "tanh", "norm", "pool")))
     )
     columns = trained.plan.columns
     axes = figure.subplots(len(layers), columns + 1, squeeze=False, width_ratios=[1.2, *[5] * columns])
     for axis in axes[1:, 0]:
         axis.set_axis_off()
-    _picture(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
+    _image(axes[0, 0], thumbnails(data.test, [np.int64(image)])[image])
     axes[0, 0].set_title(printable(data.captions[data.test.labels[image]]))
     for row, layer in zip(axes, layers, strict=True):
         for column, axis in enumerate(row[1:]):
-            maps = made.get(f"{layer}@{column}")
+            maps = maps_of.get(f"{layer}@{column}")
             if maps is None:
                 axis.set_axis_off()
                 continue
-            shown = maps[:MAPS]
-            _picture(axis, grid(_grey(shown), 16, zoom=max(1, 28 // shown.shape[1]), gap=2))
-            more = f", the first {MAPS} of {len(maps)} maps" if len(maps) > MAPS else f", {len(maps)} maps"
+            shown = maps[:MAX_MAPS]
+            _image(axis, grid(_grey(shown), 16, zoom=max(1, 28 // shown.shape[1]), gap=2))
+            more = f", the first {MAX_MAPS} of {len(maps)} maps" if len(maps) > MAX_MAPS else f", {len(maps)} maps"
             axis.set_title(f"{layer}, column {column}{more}", fontsize=9, fontweight="normal")
     return 5 * columns + 1.2, 1.0 * len(layers)
 
 
 def _neighbours(figure: Any, trained: Trained, show: Show, _: int) -> Size:
-    """Show test images, and to the right of each the training images that are nearest in the last hidden layer."""
+    """Draw test images, and to the right of each its nearest training images."""
     data = open_data(trained, show)
-    queries = choose(look(trained, data.test, spread(data.test), show, "looking at test images"), QUERIES)
-    among = look(trained, data.train, spread(data.train), show, "looking at training images")
-    found = nearest(queries.hidden, among.hidden, NEIGHBOURS)
-    mine = thumbnails(data.test, queries.indices)
-    others = thumbnails(data.train, among.indices[np.unique(found)])
-    widths = [1, 0.1, *[1] * found.shape[1]]  # with a gap between question and answers
-    axes = figure.subplots(len(found), len(widths), squeeze=False, width_ratios=widths)
-    for place, row in enumerate(axes):
-        row[1].set_axis_off()
-        _picture(row[0], mine[int(queries.indices[place])])
-        row[0].set_title(printable(data.captions[queries.labels[place]]), fontsize=9)
-        for axis, other in zip(row[2:], found[place], strict=True):
-            _picture(axis, others[int(among.indices[other])])
-            axis.set_title(printable(data.captions[among.labels[other]]), fontsize=9, fontweight="normal")
-    return 1.25 * (NEIGHBOURS + 1), 1.45 * len(found)
+    tested = respond(trained, data.test, evenly_spaced(data.test), show, "reading test images")
+    trained_on = respond(trained, data.train, evenly_spaced(data.train), show, "reading training images")
+    rows = neighbours.rows(tested, trained_on, data)
+    widths = [1, 0.1, *[1] * len(rows[0].neighbours)]  # with a gap after the first image
+    axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
+    for axis_row, row in zip(axes, rows, strict=True):
+        axis_row[1].set_axis_off()
+        for axis, shown in zip((axis_row[0], *axis_row[2:]), (row.query, *row.neighbours), strict=True):
+            _image(axis, shown.image)
+            weight = "bold" if shown is row.query else "normal"
+            axis.set_title(printable(shown.caption), fontsize=9, fontweight=weight)
+    return 1.25 * (neighbours.NEIGHBOURS + 1), 1.45 * len(rows)
 
 
 def _predictions(figure: Any, trained: Trained, show: Show, _: int) -> Size:
-    """Show the test images whose truth is the most and the least probable to the network."""
+    """Draw the test images whose correct class got the highest and the lowest probability."""
     data = open_data(trained, show)
-    seen = look(trained, data.test, spread(data.test), show)
-    places = best_and_worst(seen, EXAMPLES)
-    images = thumbnails(data.test, seen.indices[np.concatenate(places)])
-    axes = figure.subplots(4, max(len(places[0]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
-    for row, title, chosen in zip((0, 2), ("best", "worst"), places, strict=True):
-        for column, place in enumerate(chosen):
-            truth, p = seen.labels[place], seen.p[place]
-            order = np.argsort(-p, kind="stable")[:BARS][::-1]
-            _picture(axes[row, column], images[int(seen.indices[place])])
-            axes[row, column].set_title(f"{title}: {printable(data.captions[truth])}")
+    responses = respond(trained, data.test, evenly_spaced(data.test), show)
+    best_and_worst = predictions(responses, data, EXAMPLES)
+    axes = figure.subplots(4, max(len(best_and_worst["best"]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
+    for row, (title, chosen) in zip((0, 2), best_and_worst.items(), strict=True):
+        for column, prediction in enumerate(chosen):
+            _image(axes[row, column], prediction.shown.image)
+            axes[row, column].set_title(f"{title}: {printable(prediction.shown.caption)}")
+            upwards = prediction.bars[::-1]
             bars = axes[row + 1, column]
             bars.barh(
-                range(len(order)),
-                100 * p[order],
-                color=[COLOURS[0] if k == truth else "#9aa2a9" for k in order],
-                tick_label=[printable(data.captions[k])[:18] for k in order],
+                range(len(upwards)),
+                [100 * bar.probability for bar in upwards],
+                color=[COLOURS[0] if bar.correct else "#9aa2a9" for bar in upwards],
+                tick_label=[printable(bar.caption)[:18] for bar in upwards],
             )
             bars.grid(visible=False, axis="y")
             bars.set_xlim(0, 100)
@@ -209,13 +206,13 @@ def _predictions(figure: Any, trained: Trained, show: Show, _: int) -> Size:
     return 10, 7
 
 
-def _picture(axis: Any, picture: Any) -> None:
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def _image(axis: Any, image: Any) -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.set_axis_off()
 
 
 def _grey(maps: Floats) -> Any:
-    """Show maps (C,H,W) as tiles, each from its own least to its largest value."""
+    """Return feature maps (C,H,W) as grey tiles, each scaled from its smallest to its largest value."""
     low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
     return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
 
