@@ -264,7 +264,7 @@ class Network:
         predictions: list[Prediction] = []
         with self._limited():
             for batch in _batches(pixels):
-                looked = protocol.look(self._trained, batch, {crops: PROTOCOLS[crops]})[crops]
+                looked = protocol.classify(self._trained, batch, {crops: PROTOCOLS[crops]})[crops]
                 predictions += map(self._prediction, looked)
         return predictions
 
