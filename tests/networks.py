@@ -20,6 +20,7 @@ import pytest
 from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
+from refnet.backend.wrapped import Wrapped, results_of
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import RandomKey
@@ -181,32 +182,24 @@ class Call:
     results: list[Callable[[], Any]]
 
 
-class Watch:
+class Watch(Wrapped):
     """A backend that notes every call of an op or of concat, and lets one look before each."""
 
-    def __init__(self, backend, before=lambda _: None):
-        self._backend, self._before, self.calls = backend, before, []
+    def __init__(self, inner, before=lambda _: None):
+        super().__init__(inner)
+        self._before, self.calls = before, []
 
-    def __getattr__(self, name):
-        thing = getattr(self._backend, name)
-        if name == "concat":
-            return self._watched("concat", thing)
-        if name not in ops.OPS:
-            return thing
-        chapter = getattr(ops, name)
-        return SimpleNamespace(
-            **{each: self._watched(f"{name}.{each}", getattr(thing, each)) for each in chapter.INTERFACE}
-        )
+    def around(self, op, name, function, arguments):
+        return self._watched(f"{op}.{name}", lambda: function(**arguments))
 
-    def _watched(self, what, function):
-        def call(*args, **kwargs):
-            self._before(what)
-            result = function(*args, **kwargs)
-            arrays = result if isinstance(result, tuple) else (result,)
-            self.calls.append(Call(what, [weakref.ref(array) for array in arrays if array is not None]))
-            return result
+    def concat(self, parts):
+        return self._watched("concat", lambda: self.inner.concat(parts))
 
-        return call
+    def _watched(self, what, call):
+        self._before(what)
+        result = call()
+        self.calls.append(Call(what, [weakref.ref(array) for array in results_of(result) if array is not None]))
+        return result
 
     def alive(self):
         return [call.what for call in self.calls for result in call.results if result() is not None]

@@ -26,6 +26,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -36,6 +37,7 @@ import numpy as np
 from refnet import nets
 from refnet.errors import end
 from refnet.network.fuse import fuse
+from refnet.ops import OPS
 from refnet_triton import TritonBackend, _configs, _launch, _offsets
 from refnet_triton._launch import Launch
 from refnet_triton._offline import compiled, different, step_launches
@@ -185,21 +187,14 @@ def launches(architecture: str, *, every: bool = False) -> list[Launch]:
 
 
 def _others(architecture: str) -> list[Launch]:
-    """List launches of what the paper's network has no use for."""
+    """List launches of what the paper's network has no use for: each op's file has them in a function ``audited``."""
     with _launch.trace(architecture) as found:
         backend: Any = TritonBackend(1, ("meta",), precision="ieee")
         x = backend.asarray(np.zeros((128, 48, 55, 55), np.float32))
-        for op in (backend.relu, backend.tanh):
-            op.backward(x, op.forward(x))
-        power = {"n": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.5}  # a beta for which two roots do not do
-        backend.lrn.backward(x, x, *backend.lrn.forward(x, **power), **power)
-        backend.dropout.expected(x, drop=0.5)
-        crops = [np.zeros(shape, kind) for shape, kind in (
-            ((128, 256, 256, 3), np.uint8), ((256, 256, 3), np.float32), ((128, 2), np.int64), ((128,), np.uint8),
-            ((128, 3), np.float32),
-        )]  # fmt: skip
-        backend.augment.forward(*map(backend.asarray, crops), size=(224, 224))
-        backend.philox.bits(128, 4096, key=(0, 0), counter=(0, 0, 0, 0))
+        for op in OPS:
+            module: Any = import_module(f"refnet_triton.{op}")
+            if "audited" in vars(module):
+                module.audited(backend, x)
     return found
 
 

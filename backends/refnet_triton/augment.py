@@ -1,5 +1,8 @@
 """Crop, mirror, mean and colours; see :mod:`refnet.ops.augment`. One pass from bytes to what the net reads."""
 
+from typing import Any
+
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -26,6 +29,14 @@ def forward(
     launch(augment_forward, grid, images, mean, offsets, flips, shifts, y, config=config,
            H=H, W=W, C=C, P=size[0], Q=size[1], **blocks)  # fmt: skip
     return y
+
+
+def audited(backend: Any, x: Tensor) -> None:
+    """Launch, for the audit, what a training step of the paper's network does not."""
+    N, C, side = x.shape[0], 3, 256
+    images, mean = np.zeros((N, side, side, C), np.uint8), np.zeros((side, side, C), np.float32)
+    draws = np.zeros((N, 2), np.int64), np.zeros(N, np.uint8), np.zeros((N, C), np.float32)
+    backend.augment.forward(*map(backend.asarray, (images, mean, *draws)), size=(224, 224))
 
 
 @triton.jit

@@ -1,6 +1,7 @@
 """Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored."""
 
 from math import prod
+from typing import Any
 
 import torch
 import triton
@@ -35,6 +36,11 @@ def backward(dy: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
 def expected(x: Tensor, *, drop: float) -> Tensor:
     """Return the mean of ``forward`` over all masks."""
     return _elementwise.result(dropout_expected, x, others=(float(1 - drop),))
+
+
+def audited(backend: Any, x: Tensor) -> None:
+    """Launch, for the audit, what a training step of the paper's network does not."""
+    backend.dropout.expected(x, drop=0.5)
 
 
 @triton.jit(do_not_specialize=["threshold", "k0", "k1", "layer", "sample", "first"])
