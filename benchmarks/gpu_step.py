@@ -14,13 +14,12 @@ import torch
 from torch.nn import functional
 
 from refnet import backend as backends
-from refnet import nets
 from refnet.bench.timing import in_rounds
 from refnet.bench.torch_peer import LAYOUTS, Peer
 from refnet.errors import end
 from refnet.machine import environment
+from refnet.nets import NetSpec
 from refnet.network import passes
-from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
 from refnet.network.walk import images_of, labels_of
 from refnet.training.step import StepSettings, begin
@@ -28,9 +27,9 @@ from refnet.training.step import StepSettings, begin
 GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
 
 
-def ours(net, batch, backend, *, graph):
+def ours(spec, batch, backend, *, graph):
     """Return a step of refnet as a function that returns when the step has finished."""
-    plan = fuse(net.plan(2))
+    plan = spec.plan()
     forward, finish = begin(plan, backend, StepSettings(graph=graph)).halves
     images, labels = passes.place(plan, images_of(plan, batch), backend), backend.asarray(labels_of(plan, batch))
 
@@ -43,10 +42,10 @@ def ours(net, batch, backend, *, graph):
     return step
 
 
-def theirs(net, batch, device, layout, *, compiled):
+def theirs(spec, batch, device, layout, *, compiled):
     """Return a step of PyTorch as such a function."""
-    plan = net.plan(2)
-    peer = Peer(net, plan, initialise(plan, 0)).to(device, memory_format=layout)
+    plan = spec.plan(fused=False)
+    peer = Peer(spec.net(), plan, initialise(plan, 0)).to(device, memory_format=layout)
     forward = torch.compile(peer) if compiled else peer
     optimiser = torch.optim.SGD(peer.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
     x = torch.from_numpy(images_of(plan, batch)).to(device, memory_format=layout)
@@ -62,14 +61,14 @@ def theirs(net, batch, device, layout, *, compiled):
     return step
 
 
-def contenders(net, batch, backend, device):
+def contenders(spec, batch, backend, device):
     """Return the steps to time, by name; PyTorch's start with its name. On a CPU none is recorded or compiled."""
     kinds = (False,) if device == "cpu" else (False, True)
-    found = {f"refnet, {'recorded' if graph else 'eager'}": ours(net, batch, backend, graph=graph) for graph in kinds}
+    found = {f"refnet, {'recorded' if graph else 'eager'}": ours(spec, batch, backend, graph=graph) for graph in kinds}
     for compiled in kinds:
         for name, layout in LAYOUTS.items():
             said = f"PyTorch, {'compiled' if compiled else 'eager'}, {name}"
-            found[said] = theirs(net, batch, device, layout, compiled=compiled)
+            found[said] = theirs(spec, batch, device, layout, compiled=compiled)
     return found
 
 
@@ -99,7 +98,7 @@ def main(arguments=None):
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     backend = backends.load("triton", columns=2, devices=["cuda:0"], precision=options.precision)
-    timings = in_rounds(contenders(nets.get("paper"), options.batch, backend, "cuda:0"), options.rounds)
+    timings = in_rounds(contenders(NetSpec("paper"), options.batch, backend, "cuda:0"), options.rounds)
     card = torch.cuda.get_device_name(0)
     if options.json:
         found = {name: timing.as_dict() for name, timing in timings.items()}

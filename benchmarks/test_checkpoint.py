@@ -10,6 +10,7 @@ import pytest
 
 from refnet.config import configure
 from refnet.machine import environment
+from refnet.nets import NetSpec
 from refnet.runs import checkpoint, generations
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.metrics import Metrics
@@ -24,7 +25,7 @@ def paper():
     data = DataFacts("numbers", "memory", "none", (256, 256, 3), "0" * 64)
     classes = tuple(f"n{number:08}" for number in range(1000))
     config = asdict(configure("paper"))
-    facts = Facts("paper", None, 2, "numba", classes, data, config, environment.describe(), State(Rate(0.01)))
+    facts = Facts(NetSpec("paper"), "numba", classes, data, config, environment.describe(), State(Rate(0.01)))
     rng = np.random.default_rng(0)
     arrays = {name: rng.standard_normal(shape, np.float32) for name, shape in expected_shapes(facts).items()}
     params, velocities = (

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet import nets
 from refnet.backend.loading import load
 from refnet.data import on_demand, prepare
 from refnet.data.crops import Augmentation
@@ -22,13 +21,14 @@ from refnet.data.on_demand import PictureSplit
 from refnet.data.opening import open_dataset, read_source
 from refnet.data.parallel import Reading
 from refnet.machine.environment import cpus
+from refnet.nets import NetSpec
 from refnet.network import passes
 from refnet.terminal.progress import Quiet
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 TIMES = 8  # each photograph is there so often: 480 files
 SIZE = 256
-PLAN = nets.get("paper").plan(1)
+PLAN = NetSpec("paper", columns=1).plan(fused=False)
 
 
 @pytest.fixture(scope="module")

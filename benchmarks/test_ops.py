@@ -7,14 +7,13 @@ The table groups backends by layer and direction. FLOPs, bytes and rates are in 
 import numpy as np
 import pytest
 
-from refnet import nets
 from refnet.backend.loading import load
 from refnet.bench.ops import BackendLayers, amounts
 from refnet.machine import environment
-from refnet.network.fuse import fuse
+from refnet.nets import NetSpec
 from refnet.network.walk import walk
 
-PLAN = fuse(nets.get("paper").plan(2))
+PLAN = NetSpec("paper").plan()
 LAYERS = [node.name for node in PLAN.nodes if node.column == 0 and node.layer.op != "gather"]
 
 

@@ -365,7 +365,7 @@ class Network:
         trained = self._trained
         names = ", ".join(self.classes[:SHOWN_CLASSES]) + (", ..." if len(self.classes) > SHOWN_CLASSES else "")
         facts = {
-            "net": trained.facts.net,
+            "net": trained.facts.spec.name,
             "columns": str(trained.plan.columns),
             "images": "x".join(map(str, self.image_shape)),
             "classes": f"{len(self.classes)} ({names})",
@@ -385,7 +385,7 @@ class Network:
         """Return what a layer makes of images (N,H,W,C), its columns joined: (N,C,H,W) or (N,F)."""
         if layer not in self.layers:
             raise ConfigError(
-                f"layer={layer!r} is not there; net {self._trained.facts.net} has {', '.join(self.layers)}"
+                f"layer={layer!r} is not there; net {self._trained.facts.spec.name} has {', '.join(self.layers)}"
             )
         trained = self._trained
         backend, parts = trained.backend, []

@@ -26,6 +26,7 @@ import tomli_w
 
 from refnet.errors import ConfigError
 from refnet.nets.registry import INITS, RECIPES
+from refnet.nets.spec import NetSpec
 from refnet.nets.variants import VARIANTS
 from refnet.terminal.printable import printable
 from refnet.terminal.suggestion import nearest
@@ -264,6 +265,11 @@ class Config:
     run_dir: str | None = field(
         metadata=_key(None, _text("the path of a folder"), "where to write", "a fresh folder under ./runs")
     )
+
+    @property
+    def spec(self) -> NetSpec:
+        """The network that is trained."""
+        return NetSpec(self.net, self.init, self.variant, self.columns, self.exchange)
 
 
 KEYS: Mapping[str, Key] = {f.name: f.metadata["key"] for f in fields(Config)}

@@ -5,7 +5,7 @@ them or None. NaN, infinity and deep nesting are refused, and the message names 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,15 +19,11 @@ def encode(record: Any, *, indent: int | None = None) -> str:
     return json.dumps(asdict(record), allow_nan=False, indent=indent)
 
 
-def decode(
-    kind: type[T], text: str | bytes, lacking: Mapping[str, Any] | None = None, *, ignore_unknown: bool = False
-) -> T:
+def decode(kind: type[T], text: str | bytes, *, ignore_unknown: bool = False) -> T:
     """Read a dataclass back.
 
     Parameters
     ----------
-    lacking
-        The fields that a text may lack because it is older than they are, and their values then.
     ignore_unknown
         Pass over fields that the dataclass does not have.
 
@@ -40,7 +36,7 @@ def decode(
         value = json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    return check(kind, {**lacking, **value} if lacking and isinstance(value, dict) else value, ignore_unknown)
+    return check(kind, value, ignore_unknown)
 
 
 def check(kind: type[T], value: Any, ignore_unknown: bool = False) -> T:

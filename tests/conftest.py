@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from refnet.config import configure
 from refnet.machine import environment
+from refnet.nets import NetSpec
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.state import DataFacts, Facts, Rate, State, Validated
 
@@ -113,7 +114,7 @@ def checkpoint_of():
             Rate(0.015, best=0.25), step=step, position=32 * step, total=1 / 3, counted=32 * step, best=validated
         )
         data = DataFacts("digits", "embedded", "handwritten digits", (10, 10, 1), "f" * 64)
-        described = {"net": "digits", "init": None, "columns": 2, "backend": "numpy", "classes": tuple("0123456789")}
+        described = {"spec": NetSpec("digits"), "backend": "numpy", "classes": tuple("0123456789")}
         described |= {"config": asdict(configure()), "environment": {"numpy": "2"}} | facts
         whole = Facts(data=data, state=state, **described)
         rng = np.random.default_rng(seed)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from refnet.errors import CheckpointError
+from refnet.nets import NetSpec
 from refnet.runs import checkpoint
 from refnet.runs.checkpoint import expected_shapes
 
@@ -158,7 +159,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(written, monkeypatch, ch
             checkpoint.write(written, checkpoint_of(seed=3))
     if isinstance(error, OSError):
         assert str(written) in str(caught.value)
-        assert "No space left on device; free some space or choose another --run-dir" in str(caught.value)
+        assert "No space left on device; free some space or choose another run_dir" in str(caught.value)
     assert same_bits(checkpoint.read(written), whole)
     assert [file.name for file in written.parent.iterdir()] == [written.name]
 
@@ -353,15 +354,15 @@ def test_a_mean_of_another_shape_than_the_images(path, whole, shape):
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({"net": "vgg"}, "net vgg is not known"),
-        ({"net": "\x1b]0;gone\x07"}, "is not known"),
-        ({"columns": 10**12}, "cannot be in 1000000000000 columns"),
-        ({"columns": 0}, "cannot be in 0 columns"),
-        ({"init": "xavier"}, "has no initialisation xavier"),
+        ({"spec": NetSpec("vgg")}, "net vgg is not known"),
+        ({"spec": NetSpec("\x1b]0;gone\x07")}, "is not known"),
+        ({"spec": NetSpec("digits", columns=10**12)}, "cannot be in 1000000000000 columns"),
+        ({"spec": NetSpec("digits", columns=0)}, "cannot be in 0 columns"),
+        ({"spec": NetSpec("digits", "xavier")}, "has no initialisation xavier"),
         ({"classes": 7}, "Facts.classes is int"),
         ({"classes": ("a", 1)}, "Facts.classes[1] is int, not str"),
-        ({"columns": True}, "Facts.columns is bool, not int"),
-        ({"net": None}, "Facts.net is NoneType, not str"),
+        ({"spec": NetSpec("digits", columns=True)}, "Facts.spec.columns is bool, not int"),
+        ({"spec": NetSpec(None)}, "Facts.spec.name is NoneType, not str"),
     ],
     ids=str,
 )
@@ -380,13 +381,66 @@ def test_facts_that_are_no_facts(path, content, text):
 
 def test_another_format_is_not_read(path, content):
     header, data = header_of(content)
-    header["__metadata__"]["format"] = "refnet checkpoint 2"
+    header["__metadata__"]["format"] = "refnet checkpoint 3"
     path.write_bytes(raw(header, data))
-    assert "its format is refnet checkpoint 2, not refnet checkpoint 1" in refused(path)
+    assert "its format is refnet checkpoint 3, not refnet checkpoint 2" in refused(path)
     save_file({"x": np.zeros(3)}, path)
     assert "its format is None" in refused(path)
     path.write_bytes(raw({"__metadata__": None}, b""))
     assert "its format is None" in refused(path)
+
+
+# The format of refnet 0.1
+
+
+def earlier(content, **changes):
+    """The file as refnet 0.1 wrote it: the network is named by three fields and two keys of the configuration."""
+    header, data = header_of(content)
+    facts = json.loads(header["__metadata__"]["facts"])
+    spec = facts.pop("spec")
+    facts |= {"net": spec["name"], "init": spec["init"], "columns": spec["columns"]} | changes
+    facts = {name: value for name, value in facts.items() if value != "left out"}
+    header["__metadata__"] |= {"format": "refnet checkpoint 1", "facts": json.dumps(facts)}
+    return raw(header, data)
+
+
+def test_the_earlier_format_is_read(path, content, whole):
+    path.write_bytes(earlier(content))
+    assert same_bits(checkpoint.read(path), whole)
+    assert asdict_json(checkpoint.read_facts(path)) == asdict_json(whole.facts)
+    path.write_bytes(earlier(content, words="left out"))  # as the first files
+    assert checkpoint.read_facts(path).words == ()
+    path.write_bytes(earlier(content, config={"variant": ["tanh", "no-lrn"], "exchange": "none"}))
+    assert checkpoint.read_facts(path).spec == NetSpec("digits", None, ("tanh", "no-lrn"), 2, "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"net": "vgg"}, "net vgg is not known"),
+        ({"net": "left out"}, "Facts.spec.name is NoneType, not str"),
+        ({"net": None}, "Facts.spec.name is NoneType, not str"),
+        ({"columns": "left out"}, "Facts.spec.columns is NoneType, not int"),
+        ({"columns": 10**12}, "cannot be in 1000000000000 columns"),
+        ({"init": "xavier"}, "has no initialisation xavier"),
+        ({"config": {"variant": "tanh"}}, "Facts.spec.variant is str, not tuple"),
+        ({"config": {"variant": ["tang"]}}, "has no variant tang"),
+        ({"config": 7}, "Facts.config is int, not dict"),
+    ],
+    ids=str,
+)
+def test_facts_of_the_earlier_format_that_make_no_sense(path, content, changes, expected):
+    path.write_bytes(earlier(content, **changes))
+    assert expected in refused(path)
+
+
+def test_a_network_that_is_not_known_here(path, whole):
+    """It may be one of the user's own."""
+    for name, expected in (("my-own", "register a network of your own first"), ("digits", "read it with the refnet")):
+        facts = replace(whole.facts, spec=NetSpec(name, None if name == "my-own" else "xavier"))
+        checkpoint.write(path, replace(whole, facts=facts))
+        assert expected in refused(path)
+        assert ("register" in refused(path)) == (name == "my-own")
 
 
 # Attacks
@@ -427,7 +481,7 @@ def test_any_header_is_refused_at_once(tmp_path_factory, header, data, length):
 def test_any_change_to_the_metadata_is_refused_or_sound(tmp_path_factory, content, data):
     """The digest is made right after the change, as an attacker would."""
     path = tmp_path_factory.getbasetemp() / "sealed.safetensors"
-    header, numbers = header_of(content)
+    header, numbers = header_of(data.draw(st.sampled_from([content, earlier(content)])))
     key = data.draw(st.sampled_from(["format", "facts", "tensors", "added"]))
     if key == "facts":
         facts = json.loads(header["__metadata__"]["facts"])

@@ -235,7 +235,7 @@ class TestDoctor:
 COMPILED = """
 import json, sys
 from numba.core.dispatcher import Dispatcher
-from refnet import nets
+from refnet.nets import NetSpec
 from refnet.terminal import progress
 from refnet.cli import main
 from refnet.training.warmup import warm_up
@@ -245,7 +245,7 @@ def signatures():
     found = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
     return sorted(f"{dispatcher} {signature}" for dispatcher in found for signature in dispatcher.signatures)
 
-warm_up("numba", [nets.get("digits")], progress.Quiet())
+warm_up("numba", [NetSpec("digits")], progress.Quiet())
 warm = signatures()
 assert main(["train", "--max-steps", "45", "--run-dir", sys.argv[1], "--json"]) == 0
 print(json.dumps([warm, signatures()]))

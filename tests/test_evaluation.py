@@ -17,7 +17,7 @@ from refnet.evaluation import protocol
 from refnet.evaluation.protocol import PROTOCOLS, Tally, blend, classify, evaluate, likeliest, search
 from refnet.evaluation.score import score
 from refnet.evaluation.trained import Trained, check_data, check_members, open_trained
-from refnet.nets.net import Net
+from refnet.nets import Net, NetSpec
 from refnet.network import passes
 from refnet.network.plan import linear, relu
 from refnet.runs import generations
@@ -282,7 +282,7 @@ def test_data_must_fit(trained_of):
 @pytest.mark.parametrize("name", ["numpy", "numba", "loopback"])
 @pytest.mark.parametrize("columns", [1, 2])
 def test_every_backend_says_the_same(checkpoint_of, tmp_path, name, columns):
-    saved = checkpoint_of(columns=columns)
+    saved = checkpoint_of(spec=NetSpec("digits", columns=columns))
     params = {key: 0.05 * a for key, a in saved.params.items()}
     (tmp_path / "checkpoints").mkdir()
     generations.save(tmp_path, Checkpoint(saved.facts, params, saved.velocities, saved.mean))

@@ -4,8 +4,8 @@ import pytest
 import scripts
 
 from refnet import backend as backends
-from refnet import nets
 from refnet.bench.timing import Timing, in_rounds
+from refnet.nets import NetSpec
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def gpu_step():
 @pytest.mark.usefixtures("one_thread")
 def test_every_contender_takes_a_step(gpu_step):
     backend = backends.load("numpy", columns=2)
-    timings = in_rounds(gpu_step.contenders(nets.get("digits"), 4, backend, "cpu"), 1)
+    timings = in_rounds(gpu_step.contenders(NetSpec("digits"), 4, backend, "cpu"), 1)
     assert list(timings) == ["refnet, eager", "PyTorch, eager, nchw", "PyTorch, eager, nhwc"]
 
 

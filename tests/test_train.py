@@ -16,7 +16,7 @@ from refnet.data import loader
 from refnet.data.crops import Augmentation, centre
 from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
-from refnet.nets import get
+from refnet.nets import NetSpec, get
 from refnet.network import initial, passes
 from refnet.runs import generations
 from refnet.runs.state import Rate
@@ -169,7 +169,7 @@ def test_what_was_learned_fits_the_net(trained):
     assert {name: a.shape for name, a in found.velocities.items()} == plan.param_shapes()
     assert np.array_equal(found.mean, digits.mean)
     facts = found.facts
-    assert (facts.net, facts.init, facts.columns, facts.backend) == ("digits", None, 2, "numba")
+    assert (facts.spec, facts.backend) == (NetSpec("digits"), "numba")
     assert facts.classes == tuple("0123456789")
     assert (facts.data.name, facts.data.image_shape) == ("digits", (10, 10, 1))
     assert facts.data.fingerprint == fingerprint(digits)

@@ -77,12 +77,13 @@ def test_a_kernel_that_is_not_as_it_should_be_is_a_breach(compiler):
 
 LIMITED = """
 import sys
+from refnet.nets import NetSpec
 from refnet_triton import audit
 audit.SHARED["sm_90"] = 1000
 audit._offsets.large = lambda architecture: []
 audit.launches = lambda architecture, *, every: [
     launch for launch in audit._others(architecture) + audit.step_launches(
-        audit.fuse(audit.nets.get("digits").plan(2)), 32, architecture, "tf32"
+        NetSpec("digits").plan(), 32, architecture, "tf32"
     ) if launch.kernel.__name__ in {"correlate", "relu_forward"}
 ][:3]
 sys.exit(audit.main(["sm_90", *sys.argv[1:]]))

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from refnet import nets
-from refnet.network.fuse import fuse
+from refnet.nets import NetSpec
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 from refnet_triton._offline import different, lowered, step_launches
@@ -63,7 +62,7 @@ def breaches(architecture: str) -> tuple[int, list[str]]:
 
 def large(architecture: str) -> list[Launch]:
     """List the launches of a step with as many pixels as 32 bits count, and one image more; and those of other ops."""
-    plan = fuse(nets.get("paper").plan(2))
+    plan = NetSpec("paper").plan()
     pixels = {prod(shape[1:]) for shape in (plan.input_shape, *(node.shape for node in plan.nodes))}
     batches = {MOST // count + more for count in pixels - {1} for more in (0, 1)}
     steps = [step_launches(plan, batch, architecture, "ieee") for batch in sorted(batches)]

@@ -34,9 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from refnet import nets
 from refnet.errors import end
-from refnet.network.fuse import fuse
+from refnet.nets import NetSpec
 from refnet.ops import OPS
 from refnet_triton import TritonBackend, _configs, _launch, _offsets
 from refnet_triton._launch import Launch
@@ -170,17 +169,16 @@ def launches(architecture: str, *, every: bool = False) -> list[Launch]:
     """List one launch for each kernel to compile; with `every`, also for other batches, columns and configurations."""
     table = _configs.find(architecture)
     precisions = [precision for precision in _configs.PRECISIONS if f"multiply/{precision}" in table.configs]
-    net = nets.get("paper")
     shapes = [(2, 128), *([(1, 128), (2, 512)] if every else [])]
     found = _others(architecture)
     for precision in precisions:
         for columns, batch in shapes:
-            found += step_launches(fuse(net.plan(columns)), batch, architecture, precision)
+            found += step_launches(NetSpec("paper", columns=columns).plan(), batch, architecture, precision)
     for kernel, candidates in CANDIDATES[architecture].items() if every else ():
         for config in candidates:
             tried = {**table.configs, f"{kernel}/tf32": config}
             _configs.use(architecture, replace(table, configs=tried))
-            step = step_launches(fuse(net.plan(2)), 128, architecture, "tf32")
+            step = step_launches(NetSpec("paper").plan(), 128, architecture, "tf32")
             found += [launch for launch in step if launch.kernel.__name__ == kernel]
     _configs.use(architecture, table)
     return different(found)

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from refnet import nets
 from refnet.backend.wrapped import OpCall, Tapped, arrays_in
 from refnet.errors import end
-from refnet.network.fuse import fuse
+from refnet.nets import NetSpec
 from refnet.network.plan import Plan
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
@@ -258,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.batch < 1:
         parser.error(f"--batch {options.batch} must be at least 1")
-    plan = fuse(nets.get("paper").plan(2))
+    plan = NetSpec("paper").plan()
     rows = step_rows(plan, options.batch)
     if options.measure:
         backend = TritonBackend(2, ("cuda:0",), precision="tf32")

@@ -26,7 +26,7 @@ from typing import Any, Protocol, TextIO
 
 from refnet.bench.timing import timed
 from refnet.errors import BackendUnavailableError, RefnetError, setting
-from refnet.nets import get
+from refnet.nets import NetSpec, get
 
 # PyTorch's contenders: whether the network is compiled, and the memory layouts that there are to choose from.
 PEERS = {"torch-eager": False, "torch-compiled": True}
@@ -80,11 +80,10 @@ class BackendNet:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         from refnet.backend.loading import load  # noqa: PLC0415
-        from refnet.network.fuse import fuse  # noqa: PLC0415
         from refnet.network.walk import images_of, labels_of  # noqa: PLC0415
         from refnet.training.step import begin  # noqa: PLC0415
 
-        self._plan = fuse(get(spec.net).plan(spec.columns))
+        self._plan = NetSpec(spec.net, columns=spec.columns).plan()
         self._backend = load(spec.contender, columns=spec.columns, threads=spec.threads)
         self._limits = threadpool_limits(spec.threads, "blas")
         self._images, self._labels = images_of(self._plan, spec.batch), labels_of(self._plan, spec.batch)

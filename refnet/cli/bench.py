@@ -19,8 +19,7 @@ from refnet.bench.ops import BackendLayers, Layers, Row, time_ops
 from refnet.cli import names, numbers, within
 from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.machine import environment
-from refnet.nets import NETS, get
-from refnet.network.fuse import fuse
+from refnet.nets import NETS, NetSpec, get
 from refnet.network.plan import Plan
 from refnet.terminal import progress
 
@@ -61,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Time, and print the tables."""
     net = get(arguments.net)
-    columns = net.recipe["columns"] if arguments.columns is None else arguments.columns
+    columns = net.columns if arguments.columns is None else arguments.columns
     within("--columns", columns, 1, 2)
     within("--rounds", arguments.rounds, 1)
     batches = numbers("--batch", arguments.batch) or [net.recipe["batch"]]
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     peak = machine.measure(max(threads))
     at = (batches[0], threads[0])
-    plan = net.plan(columns) if arguments.unfused else fuse(net.plan(columns))
+    plan = NetSpec(net.name, columns=columns).plan(fused=not arguments.unfused)
     rows = _time_ops(plan, at, contenders, arguments.rounds, show) if ops else []
     wanted = step.specs(net.name, columns, contenders, batches, threads)
     entries = step.time_steps(wanted, arguments.rounds, show) if steps else []

@@ -14,7 +14,7 @@ from rich.table import Table
 from refnet.backend.loading import load
 from refnet.cli import names, within
 from refnet.errors import ConfigError
-from refnet.nets import NETS, get
+from refnet.nets import NETS, NetSpec, get
 from refnet.terminal import progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print the table, and tell by the exit code whether there was a breach."""
     net = get(arguments.net)
-    columns = net.recipe["columns"] if arguments.columns is None else arguments.columns
+    columns = net.columns if arguments.columns is None else arguments.columns
     within("--columns", columns, 1, 2)
     within("--batch", arguments.batch, 1)
     within("--examples", arguments.examples, 1)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     rows = compare_ops(backends, arguments.examples, show)
-    rows += compare_layers(net, columns, arguments.batch, backends, show)
+    rows += compare_layers(NetSpec(net.name, columns=columns), arguments.batch, backends, show)
     breached = any(row.breaches for row in rows)
     if arguments.json:
         settings = {"net": net.name, "columns": columns, "batch": arguments.batch, "examples": arguments.examples}

@@ -99,7 +99,7 @@ def _figures(
         "members": [
             {
                 "checkpoint": trained.where,
-                "net": trained.facts.net,
+                "net": trained.facts.spec.name,
                 "step": trained.facts.state.step,
                 **_errors(tallies),
             }
@@ -124,7 +124,7 @@ def _lines(
 ) -> Iterator[str]:
     for trained, tallies in zip(members, found.members, strict=True):
         state = trained.facts.state
-        yield f"network      {trained.where}: net {trained.facts.net}, after {state.went}"
+        yield f"network      {trained.where}: net {trained.facts.spec.name}, after {state.went}"
         yield from _table(tallies)
     if len(members) > 1:
         yield "together"

@@ -61,8 +61,8 @@ def _run(run: Run, whole: list[Saved]) -> Iterator[str]:
 def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
     state = facts.state
     yield f"checkpoint   {path}, {path.stat().st_size / 1e6:,.1f} MB, whole"
-    yield f"net          {facts.net} in {facts.columns} columns, backend {facts.backend}"
-    count = sum(map(prod, plan_of(facts).param_shapes().values()))
+    yield f"net          {facts.spec.name} in {facts.spec.columns} columns, backend {facts.backend}"
+    count = sum(map(prod, plan_of(facts.spec).param_shapes().values()))
     yield f"parameters   {count:,}, and as many velocities"
     height, width, channels = facts.data.image_shape
     yield f"data         {facts.data.name} ({facts.data.where}): images of {height}x{width}x{channels}"

@@ -6,13 +6,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from refnet import nets
 from refnet.backend.loading import load
 from refnet.backend.powers import Tuning
 from refnet.cli import within
 from refnet.errors import ConfigError
+from refnet.nets import NetSpec
 from refnet.network import passes
-from refnet.network.fuse import fuse
 from refnet.terminal import progress
 from refnet.training.step import begin
 
@@ -30,13 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Time training steps with one configuration after the other, and write down the best."""
     within("--batch", arguments.batch, 1)
     show = progress.on(sys.stdout)
-    net = nets.get(arguments.net)
+    spec = NetSpec(arguments.net)
+    net = spec.net()
     devices = tuple(arguments.devices.split(",")) if arguments.devices else ()
-    backend: Any = load(arguments.backend, columns=2, devices=devices, precision=arguments.precision)
+    backend: Any = load(arguments.backend, columns=spec.columns, devices=devices, precision=arguments.precision)
     tunable: object = backend
     if not isinstance(tunable, Tuning):
         raise ConfigError(f"backend {arguments.backend} has nothing to tune; --backend triton has")
-    training = begin(fuse(net.plan(2)), backend)
+    training = begin(spec.plan(), backend)
     rng = np.random.default_rng(0)
     drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
     images = passes.place(training.plan, drawn, backend)

@@ -5,7 +5,7 @@ import json
 import sys
 
 from refnet.cli import names
-from refnet.nets import NETS, get
+from refnet.nets import NETS, NetSpec, get
 from refnet.terminal import progress
 from refnet.training.warmup import Warmth, warm_up
 
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Warm up, and say what that gave."""
-    nets = [get(name) for name in names("--net", arguments.net) or NETS]
+    specs = [NetSpec(name, columns=get(name).columns) for name in names("--net", arguments.net) or NETS]
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
-    warmth = warm_up(arguments.backend, nets, show)
+    warmth = warm_up(arguments.backend, specs, show)
     if arguments.json:
         print(json.dumps(warmth.as_dict()))
     else:

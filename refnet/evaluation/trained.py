@@ -22,7 +22,7 @@ from refnet.data.opening import open_showing
 from refnet.data.parallel import Reading
 from refnet.data.readers import registry
 from refnet.errors import CheckpointError, ConfigError, NumericError, setting
-from refnet.nets import Net, get
+from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.plan import Node, Plan
@@ -157,11 +157,10 @@ def open_trained(
     """
     found = generations.load(where)
     facts = found.facts
-    there = backends.load(backend, columns=facts.columns, devices=devices, threads=threads)
-    plan = checkpoint.plan_of(facts)
+    there = backends.load(backend, columns=facts.spec.columns, devices=devices, threads=threads)
+    plan = checkpoint.plan_of(facts.spec)
     params = passes.place_params(plan, found.params, there)
-    net = get(facts.net, facts.init, facts.config.get("variant"))
-    return Trained(str(where), facts, net, plan, params, there.asarray(found.mean), there)
+    return Trained(str(where), facts, facts.spec.net(), plan, params, there.asarray(found.mean), there)
 
 
 def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed

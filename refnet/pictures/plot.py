@@ -126,7 +126,7 @@ def _kernels(figure: Any, trained: Trained, _show: Show, _index: int) -> Size:
     """Draw the kernels that read the image, column by column."""
     of_columns = first_kernels(trained)
     if not of_columns:
-        raise ConfigError(f"net {trained.facts.net} has no convolution that reads the image")
+        raise ConfigError(f"net {trained.facts.spec.name} has no convolution that reads the image")
     across = 8
     rows = -(-len(of_columns[0].weights) // across)
     for axis, kernels in zip(np.atleast_1d(figure.subplots(1, len(of_columns))), of_columns, strict=True):

@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from refnet import nets, typed_json
+from refnet import typed_json
 from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.evaluation.responses import evenly_spaced, respond
 from refnet.evaluation.trained import Trained, open_data, open_trained
+from refnet.nets import NetSpec
 from refnet.network.plan import Plan
 from refnet.pictures import neighbours, page
 from refnet.pictures.kernels import first_kernels
 from refnet.pictures.predictions import predictions
 from refnet.runs import directory, history, inventory
+from refnet.runs.checkpoint import plan_of, spec_in
 from refnet.runs.inventory import Run
 from refnet.terminal.progress import Show
 
@@ -83,9 +85,7 @@ def _of_images(trained: Trained, data: Dataset, show: Show) -> Iterator[str]:
 
 def _planned(run: Run) -> Plan | None:
     """Return the plan of a run that has no checkpoint; None if its configuration does not say."""
-    columns = run.config.get("columns")
     try:
-        net = nets.get(run.net, run.config.get("init"), run.config.get("variant"))
-        return net.plan(columns, exchange=run.config.get("exchange") != "none") if columns in {1, 2} else None
-    except ConfigError:
+        return plan_of(typed_json.check(NetSpec, spec_in(run.config | {"net": run.net})))
+    except ValueError:  # a ConfigError is one, too
         return None

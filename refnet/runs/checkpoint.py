@@ -23,19 +23,20 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from refnet import files, nets
+from refnet import files
 from refnet.errors import CheckpointError, ConfigError, setting
+from refnet.nets import NETS, NetSpec
 from refnet.network.plan import Plan
 from refnet.runs.state import Facts
 from refnet.terminal.printable import printable
-from refnet.typed_json import decode, encode
+from refnet.typed_json import check, decode, encode
 
 Array = npt.NDArray[np.float32]
 Arrays = dict[str, Array]
 
-FORMAT = "refnet checkpoint 1"
+FORMAT = "refnet checkpoint 2"
+EARLIER_FORMAT = "refnet checkpoint 1"  # of refnet 0.1; it is still read
 MEAN = "data/mean"
-LATER: dict[str, Any] = {"words": []}  # facts that files of this format lack which were written before there were any
 COLUMNS = (1, 2)
 READERS = 2  # threads: one reads while the other hashes
 CHUNK = 1 << 24  # bytes that are read and then hashed, few enough to be still in the processor's cache
@@ -67,18 +68,33 @@ class Checkpoint:
         return named | {MEAN: self.mean}
 
 
-def plan_of(facts: Facts) -> Plan:
-    """Give the plan of the network that a checkpoint holds. Raises ``ConfigError`` for one that is not known here."""
-    if facts.columns not in COLUMNS:
-        raise ConfigError(f"net {facts.net} cannot be in {facts.columns} columns")
-    exchange = facts.config.get("exchange") != "none"
-    net = nets.get(facts.net, facts.init, facts.config.get("variant"))
-    return net.plan(facts.columns, exchange=exchange)
+def plan_of(spec: NetSpec) -> Plan:
+    """Return the plan of a network that a file names. Raises ``ConfigError`` for one that is not known here."""
+    if spec.columns not in COLUMNS:
+        raise ConfigError(f"net {spec.name} cannot be in {spec.columns} columns")
+    return spec.plan(fused=False)
+
+
+def spec_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the `NetSpec` that a configuration describes; nothing is checked."""
+    variant, exchange = config.get("variant") or [], config.get("exchange") or "fp32"
+    fields = {"name": config.get("net"), "init": config.get("init"), "columns": config.get("columns")}
+    return {**fields, "variant": variant, "exchange": exchange, "outputs": None}
+
+
+def remedy(spec: NetSpec) -> str:
+    """Return what to do about a network that is not known here."""
+    if spec.name in NETS:
+        return "read it with the refnet that wrote it"
+    return (
+        "register a network of your own first (refnet.nets.register, or an entry point of the group refnet.nets), "
+        "or read it with the refnet that wrote it"
+    )
 
 
 def expected_shapes(facts: Facts) -> dict[str, tuple[int, ...]]:
-    """Give the shape of every tensor that the file must hold. Raises ``ConfigError`` as `plan_of` does."""
-    params = plan_of(facts).param_shapes()
+    """Return the shape of every tensor that the file must hold. Raises ``ConfigError`` as `plan_of` does."""
+    params = plan_of(facts.spec).param_shapes()
     shapes = {f"{kind}/{name}": shape for kind in ("param", "velocity") for name, shape in params.items()}
     return shapes | {MEAN: facts.data.image_shape}
 
@@ -127,7 +143,7 @@ def read(path: Path) -> Checkpoint:
     try:
         shapes = expected_shapes(header.facts)
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {printable(error)}; read it with the refnet that wrote it") from error
+        raise CheckpointError(f"{path}: {printable(error)}; {remedy(header.facts.spec)}") from error
     for name in sorted(shapes.keys() | header.tensors.keys()):
         _require(path, header, name, shapes.get(name))
     arrays = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
@@ -210,7 +226,7 @@ def _open(path: Path) -> _Header:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
         found = metadata.get("format")
-        if found != FORMAT:
+        if found not in {FORMAT, EARLIER_FORMAT}:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this refnet: its format is "
                 f"{printable(found)[:80]}, not {FORMAT}; read it with what wrote it"
@@ -218,10 +234,22 @@ def _open(path: Path) -> _Header:
         digest = metadata.get("sha256", "")
         if hashlib.sha256(_sealed(text, _UNSEALED, digest)).hexdigest() != digest:
             raise CheckpointError(f"{path}: its header is damaged (its SHA-256 differs); copy it again")
-        facts, digests = decode(Facts, metadata.get("facts", ""), LATER), decode(dict, metadata.get("tensors", ""))
+        text_of_facts, digests = metadata.get("facts", ""), decode(dict, metadata.get("tensors", ""))
+        facts = decode(Facts, text_of_facts) if found == FORMAT else _earlier(decode(dict, text_of_facts))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is wrong: {printable(error)[:200]}; copy it again") from error
     return _Header(facts, tensors, digests, 8 + length)
+
+
+def _earlier(facts: dict[str, Any]) -> Facts:
+    """Read the facts of the earlier format, in which some fields and some keys of the configuration name the network.
+
+    The first files have no words for the classes either.
+    """
+    facts = {"words": []} | facts
+    config = facts.get("config")
+    named = {name: facts.pop(name) for name in ("net", "init", "columns") if name in facts}
+    return check(Facts, {**facts, "spec": spec_in((config if isinstance(config, dict) else {}) | named)})
 
 
 def _is_pickle(path: Path) -> bool:
@@ -238,7 +266,7 @@ def _require(path: Path, header: _Header, name: str, shape: tuple[int, ...] | No
     found = "it is missing" if entry is None else f"it is {entry['dtype']} {tuple(entry['shape'])}"
     expected = "no such tensor" if shape is None else f"F32 {shape}"
     if found != f"it is {expected}":
-        net = f"net {header.facts.net} in {header.facts.columns} columns"
+        net = f"net {header.facts.spec.name} in {header.facts.spec.columns} columns"
         raise CheckpointError(f"{path}: {printable(name)}: {found}, {net} needs {expected}; train again")
 
 

@@ -7,6 +7,8 @@ arrays are the whole of a run. They are made anew, never changed in place, so th
 from dataclasses import dataclass
 from typing import Any
 
+from refnet.nets import NetSpec
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -125,23 +127,21 @@ class Facts:
 
     Attributes
     ----------
-    net, init, columns
-        The network (:func:`refnet.nets.get`), its initialisation (None for the net's own) and in how many columns.
+    spec
+        The network.
     backend
-        What computed.
+        The name of the backend that computed it.
     classes
-        Their names; a label, and an output of the net, is an index into these.
+        The names of the classes; a label, and an output of the network, is an index into these.
     words
-        What people call them (:mod:`refnet.data.naming`); empty where nobody has said.
+        Their readable names (:mod:`refnet.data.naming`); empty where none are known.
     config
         Every key of the configuration.
     environment
         See :func:`refnet.machine.environment.describe`.
     """
 
-    net: str
-    init: str | None
-    columns: int
+    spec: NetSpec
     backend: str
     classes: tuple[str, ...]
     data: DataFacts

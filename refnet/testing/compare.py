@@ -15,9 +15,8 @@ import numpy as np
 
 from refnet.backend.interface import Backend
 from refnet.backend.wrapped import Tapped
-from refnet.nets import Net
+from refnet.nets import NetSpec
 from refnet.network import passes
-from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
 from refnet.network.walk import RANDOM_KEY, RATES, images_of, labels_of, walk
@@ -83,12 +82,12 @@ def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[
     return rows
 
 
-def compare_layers(net: Net, columns: int, batch: int, backends: Sequence[Backend], show: Show) -> list[Row]:
+def compare_layers(spec: NetSpec, batch: int, backends: Sequence[Backend], show: Show) -> list[Row]:
     """Compare every layer on the activations that the first backend computes; then the loss, the update, the scores.
 
     Dropout is on, and off in a second pass of the layers that compute something else then.
     """
-    plan = fuse(net.plan(columns))
+    plan = spec.plan()
     rows: list[Row] = []
     with show.task("layers", len(plan.nodes) + 3) as advance:
         for done, visit in enumerate(walk(plan, backends[0], batch)):

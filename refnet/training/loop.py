@@ -18,7 +18,7 @@ from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
 from refnet.training.memory import batch_that_fits
 from refnet.training.schedule import after_epoch
-from refnet.training.session import Session, open_session, plan_of
+from refnet.training.session import Session, open_session
 
 SKIPS = 10  # steps in a row that may be left out
 
@@ -104,7 +104,7 @@ def train(
 
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
     """Say which batch would fit a device that has no memory left."""
-    fits = batch_that_fits(plan_of(config), error.room, config.batch, len(set(config.devices)) or 1)
+    fits = batch_that_fits(config.spec.plan(), error.room, config.batch, len(set(config.devices)) or 1)
     remedy = f"{setting('batch', fits)} would fit" if fits else f"not even {setting('batch', 1)} would fit"
     return DeviceMemoryError(error.device, error.total, remedy, error.room)
 

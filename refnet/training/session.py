@@ -21,9 +21,7 @@ from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, NumericError, setting
 from refnet.evaluation.score import score
 from refnet.machine import environment
-from refnet.nets import Net, get
-from refnet.network.fuse import fuse
-from refnet.network.plan import Plan
+from refnet.nets import Net
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
 from refnet.runs.directory import RunDirectory, repeatable
@@ -115,7 +113,7 @@ def open_session(
 ) -> Session:
     """Bring together all that a run consists of. A new run's directory comes last, so that no mistake leaves one."""
     began = time.monotonic()
-    net = get(config.net, config.init, config.variant)
+    net = config.spec.net()
     found = None
     if resume is None:
         RunDirectory.check(config)
@@ -136,7 +134,7 @@ def open_session(
         graph=config.graph or None,
     )
     dataset = _part(net, config, dataset or _open_data(net, config, show), show)
-    plan, settings = plan_of(config), _settings(config)
+    plan, settings = config.spec.plan(), _settings(config)
     state = State(Rate(config.lr))
     if found and resume:
         changed |= check_data(found.facts, dataset, resume)
@@ -146,7 +144,7 @@ def open_session(
         with show.task("drawing the first weights"):
             training = begin(plan, backend, settings)
 
-    facts = _facts(net, config, dataset, backend, state)
+    facts = _facts(config, dataset, backend, state)
     stop = stack.enter_context(Stop())
     if resume is None:
         run = stack.enter_context(RunDirectory.create(config))
@@ -165,12 +163,6 @@ def open_session(
     loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
     mean, began = backend.asarray(dataset.mean), began - state.seconds
     return Session(config, net, dataset, loader, mean, training, state, run, saver, stop, lasting, facts, began)
-
-
-def plan_of(config: Config) -> Plan:
-    """Plan the network of a configuration."""
-    net = get(config.net, config.init, config.variant)
-    return fuse(net.plan(config.columns, exchange=config.exchange != "none"))
 
 
 def _settings(config: Config) -> StepSettings:
@@ -225,12 +217,10 @@ def _take_up(
         run.metrics.log("resume", step=state.step, changed=changed | around)
 
 
-def _facts(net: Net, config: Config, dataset: Dataset, backend: Backend, state: State) -> Facts:
+def _facts(config: Config, dataset: Dataset, backend: Backend, state: State) -> Facts:
     data = DataFacts(dataset.name, dataset.where, dataset.layout, dataset.image_shape, fingerprint(dataset))
     return Facts(
-        net=net.name,
-        init=config.init,
-        columns=config.columns,
+        spec=config.spec,
         backend=backend.name,
         classes=dataset.classes,
         words=dataset.words,

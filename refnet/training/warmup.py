@@ -12,9 +12,8 @@ from refnet.backend.loading import load
 from refnet.data.crops import centre
 from refnet.data.dataset import Labels
 from refnet.machine.doctor import doctor_of
-from refnet.nets import Net
+from refnet.nets import NetSpec
 from refnet.network import passes
-from refnet.network.fuse import fuse
 from refnet.network.plan import Plan
 from refnet.network.walk import labels_of
 from refnet.terminal.progress import Show
@@ -53,24 +52,24 @@ class Warmth:
         return asdict(self)
 
 
-def warm_up(name: str, nets: Sequence[Net], show: Show) -> Warmth:
+def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
     """Take one training step and one test pass of each net, in its recipe's columns, with many images and with few.
 
     What is compiled depends on the kinds of arrays and hardly on their lengths.
     """
     began = time.monotonic()
-    backend = load(name, columns=max(net.recipe["columns"] for net in nets))
+    backend = load(name, columns=max(spec.columns for spec in specs))
     doctor = doctor_of(backend)
     before = doctor.fullness() if doctor else None
-    with show.task("warming up", 2 * len(nets)) as advance:
-        for done, net in enumerate(nets):
-            plan = fuse(net.plan(net.recipe["columns"]))
+    with show.task("warming up", 2 * len(specs)) as advance:
+        for done, spec in enumerate(specs):
+            plan = spec.plan()
             zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
             training = restore(plan, backend, zeros, zeros)
-            advance(2 * done, remark=f"{net.name}, training")
+            advance(2 * done, remark=f"{spec.name}, training")
             training.take(*_images(plan, MANY, backend), lr=0.01, step=1)
-            advance(2 * done + 1, remark=f"{net.name}, testing")
+            advance(2 * done + 1, remark=f"{spec.name}, testing")
             images, labels = _images(plan, FEW, backend)
             tape = passes.forward(plan, training.params, images, backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))
