@@ -19,7 +19,7 @@ from PIL import Image
 from preparing import COUNTS, IMAGE, SIZE, contents, everything, opened, run, tree
 
 from refnet.cli import main
-from refnet.data import decode, prepare, statistics
+from refnet.data import decode, prepare, shards, statistics
 from refnet.data.opening import read_source
 from refnet.errors import ConfigError, DataError
 
@@ -34,8 +34,8 @@ def source(tmp_path):
 @pytest.fixture
 def small_shards(monkeypatch):
     """Make shards of 16 images: seven to train on, and two."""
-    monkeypatch.setattr(prepare, "SHARD", 128 + 16 * IMAGE)
-    monkeypatch.setattr(prepare, "PIECE", 5)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 128 + 16 * IMAGE)
+    monkeypatch.setattr(shards, "PIECE_PICTURES", 5)
 
 
 def damage(path):
@@ -95,7 +95,7 @@ def test_the_same_bytes_for_any_number_of_threads(source, tmp_path, monkeypatch)
     damage(source / "train" / "a" / "033.png")
     for threads in (1, 2, 5):
         run(source, tmp_path / str(threads), threads=threads)
-        monkeypatch.setattr(prepare, "PIECE", threads)
+        monkeypatch.setattr(shards, "PIECE_PICTURES", threads)
     first = contents(tmp_path / "1")
     assert first == contents(tmp_path / "2") == contents(tmp_path / "5")
     assert len(first) == 9 + 5
@@ -181,7 +181,7 @@ def test_a_class_of_which_nothing_can_be_read(tmp_path):
 
 
 def test_a_shard_of_which_nothing_can_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "SHARD", 128 + 2 * IMAGE)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 128 + 2 * IMAGE)
     source = tree(tmp_path / "source", {"train/a": 250, "train/b": 2, "val/a": 1})
     for number in (2, 3):
         damage(source / "train" / "a" / f"{number:03}.png")
@@ -218,7 +218,7 @@ def test_going_on_after_a_break(source, tmp_path, monkeypatch, after):
 
     monkeypatch.setattr(decode, "read", breaking)
     with pytest.raises(
-        ConfigError, match=r"made cannot be written: No space left on device; .*the same command goes on"
+        ConfigError, match=r"made cannot be written: No space left on device; .*the same command continues"
     ):
         run(source, tmp_path / "made", threads=1)
     shards = {path: path.stat().st_ino for path in (tmp_path / "made").glob("*-0*.npy")}
@@ -231,12 +231,12 @@ def test_going_on_after_a_break(source, tmp_path, monkeypatch, after):
 
 PREPARE_SLOWLY = """
 import sys, time
-from refnet.data import decode, prepare
+from refnet.data import decode, prepare, shards
 from refnet.data.opening import read_source
 from refnet.data.parallel import Reading
 from refnet.terminal.progress import Quiet
 from pathlib import Path
-prepare.SHARD = int(sys.argv[3])
+shards.SHARD_BYTES = int(sys.argv[3])
 read = decode.read
 decode.read = lambda *a: (time.sleep(0.003), read(*a))[1]
 prepare.prepare(read_source(sys.argv[1]), Path(sys.argv[2]), size=12, channels=3, strict=False,
@@ -277,7 +277,7 @@ def test_going_on_after_kill_9(source, tmp_path):
 def test_shards_whose_pictures_changed_are_made_again(source, tmp_path, monkeypatch):
     complete = prepare._complete
     monkeypatch.setattr(prepare, "_complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt, match="the shards that are done are kept"):
+    with pytest.raises(KeyboardInterrupt, match="finished shards are kept"):
         run(source, tmp_path / "made")
     monkeypatch.setattr(prepare, "_complete", complete)
     Image.new("RGB", (20, 20), (1, 2, 3)).save(source / "train" / "a" / "020.png")
@@ -304,7 +304,7 @@ def test_directories_that_hold_something_else(source, tmp_path):
         run(source, tmp_path / "made")
     assert contents(tmp_path / "made") == before
     for inside in ("made", "."):
-        with pytest.raises(ConfigError, match=r"lies in .* itself"):
+        with pytest.raises(ConfigError, match=r"is inside .*: choose a directory outside it"):
             run(source, source / inside)
     with pytest.raises(DataError, match="made is prepared already"):
         run(tmp_path / "made", tmp_path / "twice")

@@ -10,7 +10,7 @@ import pytest
 from preparing import COUNTS, IMAGE, opened, run, tree
 
 from refnet.cli import main
-from refnet.data import prepare, prepared
+from refnet.data import prepared, shards
 from refnet.errors import DataError
 
 
@@ -18,7 +18,7 @@ from refnet.errors import DataError
 def prepared_once(tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "SHARD", 128 + 16 * IMAGE)
+        patch.setattr(shards, "SHARD_BYTES", 128 + 16 * IMAGE)
         run(tree(root / "source", COUNTS), root / "made")
     return root / "made"
 
