@@ -20,13 +20,14 @@ FLOORS = (
     "terminal",
     "errors",
     "files",
+    "typed_json",
     "ops",
     "randomness",
     "backend",
+    "machine",
     "network",
     "nets",
     "config",
-    "machine",
     "data",
     "runs",
     "evaluation",
@@ -35,6 +36,7 @@ FLOORS = (
     "bench",
     "reproduce",
     "testing",
+    "api",
     "cli",
     "__main__",
 )
@@ -153,7 +155,7 @@ def test_the_two_backends_do_not_know_each_other():
 
 # What each folder holds
 
-FOLDERS = {path.parent.relative_to(ROOT).as_posix(): path for path in PACKAGES["refnet"].rglob("__init__.py")}
+FOLDERS = {path.parent.relative_to(ROOT).as_posix(): path for path in PACKAGES["refnet"].glob("*/**/__init__.py")}
 SENTENCE = re.compile(r"[^.?!]+(?:\.(?=\S)[^.?!]*)*\.")
 LISTED = re.compile(r"^- `(refnet/[\w/]+)/`: (.+?\.)$", re.MULTILINE)
 
@@ -163,7 +165,7 @@ def contents(path: Path) -> str:
 
 
 def test_each_folder_of_modules_is_a_package():
-    assert {path.parent for path in PACKAGES["refnet"].rglob("*.py")} == {path.parent for path in FOLDERS.values()}
+    assert {path.parent for path in PACKAGES["refnet"].glob("*/**/*.py")} == {path.parent for path in FOLDERS.values()}
 
 
 @pytest.mark.parametrize("folder", sorted(FOLDERS))
