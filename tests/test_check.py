@@ -283,6 +283,22 @@ def test_a_missing_parameter_is_named():
         paste(failure.line, floor_only, "floor_only")
 
 
+def test_defaults_are_those_of_the_reference():
+    def rounds_up(x, *, size, stride, ceil=True):
+        return ops.maxpool.forward(x, size=size, stride=stride, ceil=ceil)
+
+    (failure,) = refnet.check(maxpool_forward=rounds_up).failures
+    assert failure.sentence == "its default of ceil is True, it must be False"
+
+
+def test_a_scalar_has_no_index():
+    def summed(z, labels):
+        loss, p = ops.softmax_xent.forward(z, labels)
+        return loss * np.float32(len(labels)), p
+
+    assert ": loss is " in refnet.check(softmax_xent_forward=summed, kinds="accuracy").failures[0].sentence
+
+
 def test_a_supported_part_is_checked_and_the_rest_counted():
     report = refnet.check(maxpool_forward=floor_only, only={"ceil": False, "size": lambda size: size <= 3}, examples=8)
     report.require()
@@ -351,6 +367,22 @@ def test_the_same_cases_each_time_and_others_with_a_seed():
 
     assert calls_of(None) == calls_of(None)
     assert calls_of(1) == calls_of(1) != calls_of(2)
+
+
+def test_the_same_cases_in_every_program(tmp_path):
+    """Hypothesis would draw 1234567 and the like from the program's own module, and keep a folder of them."""
+    constants = ", ".join(str(number) for number in range(1, 9 * 10**6, 4321))
+    program = (
+        "import refnet, refnet.testing.strategies as s, refnet.testing.cases as c\n"
+        "print(s.drawn(c.case_of('philox', 'bits').calls(), 80))"
+    )
+    (tmp_path / "own.py").write_text(f"CONSTANTS = [{constants}]")
+    outputs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+        for code in (program, f"import own\n{program}")
+    ]
+    assert outputs[0] == outputs[1]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
 
 
 def test_a_failure_holds_its_arrays():

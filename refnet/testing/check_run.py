@@ -369,7 +369,7 @@ def _require_finite(problem: Problem, results: Sequence[Any]) -> None:
         if wrong.any():
             index = [int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape)]
             raise FaultError(
-                f"NaN or infinity out of finite numbers: {name}{index} is {y[tuple(index)]}, it must be "
+                f"NaN or infinity out of finite numbers: {name}{index or ''} is {y[tuple(index)]}, it must be "
                 f"{y64[tuple(index)]:.5g}; {int(wrong.sum())} of {wrong.size} elements are wrong (an element that the "
                 "function never writes is NaN, too)"
             )
@@ -389,7 +389,7 @@ def _reworded(why: str = "") -> Iterator[None]:
             raise FaultError(why) from None
         value, expected = _numbers(worst.value, worst.expected)
         raise FaultError(
-            f"{why}: {error.where}{worst.index} is {value}, it must be {expected}; "
+            f"{why}: {error.where}{worst.index or ''} is {value}, it must be {expected}; "
             f"{worst.wrong} of {worst.size} elements are wrong",
             error.ratio,
         ) from None
@@ -413,6 +413,10 @@ def _signature_complaint(subject: Subject) -> str:
             f"it takes no keyword argument {option.name}; add it, or check one value alone: "
             f"only={{{option.name!r}: {value}}}"
         )
+    for option in (p for p in reference if p.default is not p.empty and p.name in named):
+        default = own.parameters[option.name].default
+        if default is not option.empty and default != option.default:
+            return f"its default of {option.name} is {default!r}, it must be {option.default!r}"
     positional = [None for p in reference if p.kind is not p.KEYWORD_ONLY]
     options = {p.name: None for p in reference if p.kind is p.KEYWORD_ONLY and p.name not in subject.missing}
     try:

@@ -4,9 +4,12 @@ Every strategy gives ``(sizes, options)`` or a part of it. The lengths of N, C, 
 axis can stand in for another.
 """
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -114,7 +117,7 @@ def counters() -> st.SearchStrategy[tuple[int, int, int, int]]:
 
 
 def drawn(strategy: st.SearchStrategy[Drawn], examples: int, number: int | None = None) -> list[Drawn]:
-    """Draw a list of examples: the same ones every time, or those of a seed's `number`."""
+    """Draw a list of examples: the same ones every time and in every program, or those of a seed's `number`."""
     values: list[Drawn] = []
 
     @settings(
@@ -129,5 +132,23 @@ def drawn(strategy: st.SearchStrategy[Drawn], examples: int, number: int | None 
     def draw(value: Drawn) -> None:
         values.append(value)
 
-    (draw if number is None else seed(number)(draw))()
+    with no_constants():
+        (draw if number is None else seed(number)(draw))()
     return values
+
+
+@contextmanager
+def no_constants() -> Iterator[None]:
+    """Keep Hypothesis from drawing constants that it reads out of whatever modules are loaded.
+
+    With them the same seed draws something else in another program, or where refnet is installed in another way; and
+    they are kept in a folder ``.hypothesis`` in the working directory. Hypothesis has no setting for it. Its versions
+    without these names are left as they are.
+    """
+    providers: Any = sys.modules.get("hypothesis.internal.conjecture.providers")
+    with ExitStack() as patches:
+        if hasattr(providers, "_get_local_constants") and hasattr(providers, "CONSTANTS_CACHE"):
+            empty, cache = providers.Constants(), type(providers.CONSTANTS_CACHE)(1024)
+            patches.enter_context(patch.object(providers, "_get_local_constants", lambda: empty))
+            patches.enter_context(patch.object(providers, "CONSTANTS_CACHE", cache))
+        yield
