@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 import tomli_w
 
 from refnet.errors import ConfigError
+from refnet.machine import packages
 from refnet.nets.registry import INITS, RECIPES
 from refnet.nets.spec import NetSpec
 from refnet.nets.variants import VARIANTS
@@ -32,6 +33,12 @@ from refnet.terminal.printable import printable
 from refnet.terminal.suggestion import nearest
 
 _PREFIX = "REFNET_"
+
+SCHEDULE_GROUP = "refnet.schedules"  # the entry points by which other packages add schedules
+SCHEDULES: Mapping[str, str] = {  # refnet's own, see refnet.training.schedule
+    "plateau": "refnet.training.schedule:plateau",
+    "fixed": "refnet.training.schedule:fixed",
+}
 
 
 @dataclass(frozen=True)
@@ -225,10 +232,10 @@ class Config:
         metadata=_key(0.9, _number("of at least 0 and below 1", lambda v: 0 <= v < 1), "the momentum")
     )
     weight_decay: float = field(metadata=_key(5e-4, _number("of at least 0", lambda v: v >= 0), "the weight decay"))
-    schedule: Literal["plateau", "fixed"] = field(
+    schedule: str = field(
         metadata=_key(
             "plateau",
-            _one_of(("plateau", "fixed")),
+            _one_of(SCHEDULES),
             "when to lower lr: as the validation error stops improving, or at drop_epochs",
         )
     )
@@ -384,6 +391,7 @@ def _merge(
     """Merge sources, the strongest last; `base` is weaker than the recipe, and `problems` are those found so far."""
     rules = {name: key.allowed for name, key in KEYS.items()}
     rules["net"] = _one_of(recipes)
+    rules["schedule"] = _one_of(packages.points(SCHEDULE_GROUP, SCHEDULES))
     rules_of_init = rules
     naming_net = _strongest("net", [*base, *stated])
     net = naming_net and naming_net.values["net"]

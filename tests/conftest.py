@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,6 +53,27 @@ def same_notes_everywhere(monkeypatch):
         return real({name: text for name, text in environ.items() if BLAS_SETTINGS.get(name) != text}, threads)
 
     monkeypatch.setattr(environment, "throttles", throttles)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A function that installs a package of one module, with entry points of one group, while the test runs."""
+    folder = tmp_path / "site-packages"
+    modules = []
+
+    def install(module, text, group, **targets):
+        metadata = folder / f"{module}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (folder / f"{module}.py").write_text(text)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        lines = [f"{name} = {target}" for name, target in targets.items()]
+        (metadata / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+        monkeypatch.syspath_prepend(str(folder))
+        modules.append(module)
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture(scope="module")

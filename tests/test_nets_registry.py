@@ -1,7 +1,7 @@
 """Networks by name: one file and one line, in refnet, in a package of its own, or in this process."""
 
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,22 +41,9 @@ nothing = 7
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package with one module, ``minipackage``, and a function that registers entry points for it."""
-    folder = tmp_path / "site"
-    (folder / "minipackage-1.0.dist-info").mkdir(parents=True)
-    (folder / "minipackage.py").write_text(MINI)
-    (folder / "minipackage-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: minipackage\n")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "minipackage", raising=False)
-
-    def points(**targets):
-        lines = [f"{name} = {target}" for name, target in targets.items()]
-        text = "\n".join(["[refnet.nets]", *lines, ""])
-        (folder / "minipackage-1.0.dist-info" / "entry_points.txt").write_text(text)
-
-    yield points
-    sys.modules.pop("minipackage", None)
+def package(installed):
+    """A function that registers entry points for networks of the module ``minipackage``."""
+    return partial(installed, "minipackage", MINI, "refnet.nets")
 
 
 @pytest.fixture

@@ -1,14 +1,21 @@
 """When the learning rate falls: the paper's rule and fixed epochs, as functions of what the validation error did."""
 
+import json
+from functools import partial
 from itertools import pairwise
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refnet import config
+from refnet.cli import main
 from refnet.config import configure
+from refnet.errors import ConfigError
 from refnet.runs.state import Rate
+from refnet.training import schedule
 from refnet.training.schedule import after_epoch
 
 PAPER = configure(lr=0.01, schedule="plateau", lr_factor=10.0, lr_drops=3, patience=2)
@@ -95,3 +102,94 @@ def test_fixed_epochs_ignore_the_error_and_never_finish(errors):
 
 def test_no_fixed_epochs_is_a_constant_rate():
     assert {rate.lr for rate in rates(configure(schedule="fixed", lr=0.01, drop_epochs=()), [0.5] * 9)} == {0.01}
+
+
+# Schedules of one file and one line, or of another package
+
+# The whole file of a schedule.
+HALVING = """
+from dataclasses import replace
+
+
+def halving(rate, config, epoch, error):
+    return replace(rate, lr=rate.lr / 2, drops=rate.drops + 1, finished=epoch == 3)
+
+
+def broken(rate, config, epoch, error):
+    return replace(rate, lr=-rate.lr)
+
+
+nothing = 7
+"""
+
+
+@pytest.fixture
+def package(installed):
+    """A function that registers entry points for schedules of the module ``halvingpackage``."""
+    return partial(installed, "halvingpackage", HALVING, "refnet.schedules")
+
+
+def trained_rates(*argv):
+    argv = ["train", "--json", "--epochs", "5", "--lr", "0.01", "--images", "64", "--run-dir", "run", *argv]
+    assert main(argv) == 0
+    return epoch_rates()
+
+
+def epoch_rates():
+    lines = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
+    return [line["lr"] for line in lines if line["kind"] == "epoch"]
+
+
+@pytest.mark.usefixtures("cwd", "one_thread")
+def test_a_schedule_of_one_file_and_one_line(package, monkeypatch):
+    package()
+    monkeypatch.setattr(config, "SCHEDULES", {**config.SCHEDULES, "halving": "halvingpackage:halving"})
+    monkeypatch.setattr(schedule, "SCHEDULES", config.SCHEDULES)
+    assert trained_rates("--schedule", "halving") == [0.01, 0.005, 0.0025]
+
+
+@pytest.mark.usefixtures("cwd", "one_thread")
+def test_a_schedule_of_another_package(package):
+    package(halving="halvingpackage:halving")
+    assert trained_rates("--schedule", "halving", "--max-steps", "3") == [0.01, 0.005]
+    argv = ["train", "--json", "--resume", "run", "--max-steps", "99"]
+    assert main(argv) == 0
+    assert epoch_rates()[-1] == 0.0025
+    assert rates(configure(schedule="halving", lr=1), [0.5] * 9)[-1].finished
+
+
+def test_a_package_cannot_replace_a_schedule_of_refnet(package):
+    package(fixed="halvingpackage:halving")
+    assert schedule.find("fixed") is schedule.fixed
+
+
+@pytest.mark.usefixtures("cwd")
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("halvingpackage:absent", "schedule mine (halvingpackage:absent) cannot be loaded"),
+        ("nopackage:mine", "schedule mine (nopackage:mine) cannot be loaded (No module named 'nopackage')"),
+        ("halvingpackage:nothing", "schedule mine (halvingpackage:nothing) is no function"),
+    ],
+)
+def test_a_broken_package_is_reported_before_anything_is_written(package, capsys, target, message):
+    package(mine=target)
+    assert main(["train", "--schedule", "mine", "--run-dir", "run"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+@pytest.mark.usefixtures("cwd", "one_thread")
+def test_a_schedule_that_returns_no_rate(package, capsys):
+    package(mine="halvingpackage:broken")
+    assert main(["train", "--schedule", "mine", "--max-steps", "60"]) == 2
+    assert "schedule mine must return a Rate with a finite lr above 0, it returned Rate(lr=-0.015" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_schedule_that_is_not_known(capsys):
+    with pytest.raises(ConfigError, match="schedule plato is not known; there are plateau, fixed; did you"):
+        schedule.find("plato")
+    assert main(["train", "--schedule", "plato"]) == 2
+    assert "--schedule plato is not allowed; it must be one of plateau, fixed" in capsys.readouterr().err

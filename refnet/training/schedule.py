@@ -1,25 +1,74 @@
-"""When the learning rate falls, as a pure function of what the validation error did."""
+"""The schedules of the learning rate: when it falls, as pure functions of the validation error.
+
+A new schedule is one function and its line in :data:`refnet.config.SCHEDULES`. A package of its own adds one by an
+entry point, and nothing in refnet changes::
+
+    [project.entry-points."refnet.schedules"]
+    myschedule = "mypackage.module:myschedule"
+
+A schedule is called after each epoch, ``schedule(rate, config, epoch, error)``: with the rate so far, in which `best`
+and `waited` are brought up to date already, the configuration, the number of the epoch, from 1, and its validation
+error. It returns the rate of the next epoch. It keeps nothing between calls, so a run resumes with the same bits.
+"""
 
 from dataclasses import replace
+from math import isfinite
+from typing import Protocol, cast
 
-from refnet.config import Config
+from refnet.config import SCHEDULE_GROUP, SCHEDULES, Config
+from refnet.errors import ConfigError
+from refnet.machine import packages
 from refnet.runs.state import Rate
+from refnet.terminal.suggestion import did_you_mean
 
 
-def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:
-    """Decide on the next epoch's rate.
+class Schedule(Protocol):
+    """When the learning rate falls."""
 
-    "plateau" is the paper's rule (section 5): divide by ``lr_factor`` when the validation error has not improved for
-    ``patience`` epochs, ``lr_drops`` times; the next time that happens, training is finished. "fixed" divides at the
-    end of each epoch in ``drop_epochs``, counted from 1.
+    def __call__(self, rate: Rate, config: Config, epoch: int, error: float) -> Rate:
+        """Return the rate of the next epoch."""
+
+
+def plateau(rate: Rate, config: Config, epoch: int, error: float) -> Rate:  # noqa: ARG001 - a schedule's arguments
+    """Divide by ``lr_factor`` when the validation error has not improved for ``patience`` epochs (paper, section 5).
+
+    This happens ``lr_drops`` times; the next time, training is finished.
     """
-    improved = rate.best is None or error < rate.best
-    rate = replace(rate, best=error, waited=0) if improved else replace(rate, waited=rate.waited + 1)
-    if config.schedule == "fixed":
-        return _dropped(rate, config) if epoch in config.drop_epochs else rate
     if rate.waited < config.patience:
         return rate
     return _dropped(rate, config) if rate.drops < config.lr_drops else replace(rate, finished=True)
+
+
+def fixed(rate: Rate, config: Config, epoch: int, error: float) -> Rate:  # noqa: ARG001 - a schedule's arguments
+    """Divide by ``lr_factor`` at the end of each epoch in ``drop_epochs``."""
+    return _dropped(rate, config) if epoch in config.drop_epochs else rate
+
+
+def find(name: str) -> Schedule:
+    """Return the schedule of that name. Raises ``ConfigError`` if there is none or its package is broken."""
+    points = packages.points(SCHEDULE_GROUP, SCHEDULES)
+    if name not in points:
+        raise ConfigError(f"schedule {name} is not known; there are {', '.join(points)}{did_you_mean(name, points)}")
+    schedule = packages.load(points[name], "schedule")
+    if not callable(schedule):
+        raise ConfigError(f"{packages.describe(points[name], 'schedule')} is no function; {packages.REMEDY}")
+    return cast("Schedule", schedule)
+
+
+def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:
+    """Return the rate of the next epoch, as the schedule of the configuration decides.
+
+    Raises ``ConfigError`` as `find`, and for a schedule that returns something else than a rate.
+    """
+    improved = rate.best is None or error < rate.best
+    rate = replace(rate, best=error, waited=0) if improved else replace(rate, waited=rate.waited + 1)
+    following: object = find(config.schedule)(rate, config, epoch, error)
+    if not (isinstance(following, Rate) and isfinite(following.lr) and following.lr > 0):
+        raise ConfigError(
+            f"schedule {config.schedule} must return a Rate with a finite lr above 0, it returned {following}; "
+            f"{packages.REMEDY}"
+        )
+    return following
 
 
 def _dropped(rate: Rate, config: Config) -> Rate:

@@ -31,6 +31,7 @@ from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.progress import Lasting, Pace, Show
 from refnet.terminal.signals import Interrupted, Stop
 from refnet.terminal.sparkline import Sparkline
+from refnet.training import schedule
 from refnet.training.step import StepSettings, TrainingStep, begin, restore
 
 
@@ -123,6 +124,7 @@ def open_session(
             found = _newest(run, show)
     changed = changes(found.facts, config) if found else {}
     _refuse_contradictions(config)
+    schedule.find(config.schedule)  # a package that is broken is reported before anything is written
     backend = load(
         config.backend,
         columns=config.columns,
