@@ -161,12 +161,12 @@ class Run:
             return None
 
     @property
-    def _inspected(self) -> inventory.Run:
+    def _inspected(self) -> inventory.RunSummary:
         return inventory.inspect(self.path)
 
     def _figures(self) -> dict[str, str]:
         run = self._inspected
-        figures = {"run": str(run.path), "net": run.net, "data": run.data, "state": run.stands}
+        figures = {"run": str(run.path), "net": run.net, "data": run.data, "state": run.status}
         if run.result:
             figures["test error"] = f"{run.result['test_top1_error']:.2%}"
         if run.best_error is not None:

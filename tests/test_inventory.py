@@ -102,7 +102,7 @@ def test_show_a_run(copy, refnet_):
     assert (code, err) == (0, "")
     assert out.startswith("run          runs/a-finished, finished\n")
     assert f"test error   {result['test_top1_error']:.2%} top-1" in out
-    assert "step-000000041.safetensors: step 41, 0.8 MB, whole\n" in out
+    assert "step-000000041.safetensors: step 41, 0.8 MB, intact\n" in out
     assert "  lr = 0.015\n" in out
     assert "continue     refnet train --resume runs/b-stopped\n" in refnet_("show", "runs/b-stopped")[1]
 
@@ -111,7 +111,7 @@ def test_show_a_checkpoint(copy, refnet_):
     path = generations.find(copy / "a-finished")
     code, out, err = refnet_("show", path)
     assert (code, err) == (0, "")
-    assert out.startswith(f"checkpoint   {path}, 0.8 MB, whole\n")
+    assert out.startswith(f"checkpoint   {path}, 0.8 MB, intact\n")
     assert "parameters   99,210, and as many velocities\n" in out
     assert "classes      10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in out
     described = json.loads(refnet_("show", "--json", path)[1])

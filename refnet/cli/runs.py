@@ -13,7 +13,7 @@ from rich.text import Text
 from refnet.errors import ConfigError
 from refnet.runs import inventory
 from refnet.runs.directory import DEFAULT
-from refnet.runs.inventory import Run
+from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
 
 WIDTH = 120  # of a table that does not go to a terminal
@@ -22,14 +22,19 @@ WIDTH = 120  # of a table that does not go to a terminal
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=DEFAULT, metavar="FOLDER", help=f"where runs lie (default: {DEFAULT})"
+        "folder",
+        nargs="?",
+        type=Path,
+        default=DEFAULT,
+        metavar="FOLDER",
+        help=f"the folder of the runs (default: {DEFAULT})",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, by the runs' paths")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table. A run that cannot be read is a line that says why."""
-    found: dict[str, Run | str] = {}
+    found: dict[str, RunSummary | str] = {}
     for path in inventory.find(arguments.folder):
         try:
             found[str(path)] = inventory.inspect(path)
@@ -45,9 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _table(found: dict[str, Run | str]) -> Table:
+def _table(found: dict[str, RunSummary | str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("run", "net", "data", "backend", "it is", "epoch", "step", "best error"):
+    for heading in ("run", "net", "data", "backend", "state", "epoch", "step", "best error"):
         table.add_column(heading, justify="right" if heading in {"epoch", "step", "best error"} else "left")
     for path, run in found.items():
         if isinstance(run, str):
@@ -55,7 +60,7 @@ def _table(found: dict[str, Run | str]) -> Table:
             continue
         best = "" if run.best_error is None else f"{run.best_error:.2%}"
         progress = f"{run.epoch}/{run.config.get('epochs', '?')}", f"{run.step:,}"
-        names = (_text(name) for name in (path, run.net, Path(run.data).name or run.data, run.backend, run.stands))
+        names = (_text(name) for name in (path, run.net, Path(run.data).name or run.data, run.backend, run.status))
         table.add_row(*names, *map(_text, progress), best)
     return table
 

@@ -12,7 +12,7 @@ from typing import Any
 from refnet.data.naming import names
 from refnet.runs import checkpoint, inventory
 from refnet.runs.checkpoint import plan_of
-from refnet.runs.inventory import Run, Saved
+from refnet.runs.inventory import CheckpointFile, RunSummary
 from refnet.runs.state import Facts, State
 from refnet.terminal.printable import printable
 
@@ -24,12 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Describe it. Checkpoints are read whole, so that what is shown as whole is."""
+    """Print a description. Every checkpoint is read completely, so one shown as intact is."""
     if arguments.what.is_dir():
         described = inventory.inspect(arguments.what)
-        whole = [inventory.verify(saved.path) for saved in described.checkpoints]
-        content: dict[str, Any] = {**inventory.as_dict(described), "damaged": [str(s.path) for s in whole if s.problem]}
-        lines = _run(described, whole)
+        verified = [inventory.verify(saved.path) for saved in described.checkpoints]
+        content: dict[str, Any] = {
+            **inventory.as_dict(described),
+            "damaged": [str(s.path) for s in verified if s.problem],
+        }
+        lines = _run(described, verified)
     else:
         facts = checkpoint.read(arguments.what).facts
         content, lines = asdict(facts), _checkpoint(facts, arguments.what)
@@ -41,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run(run: Run, whole: list[Saved]) -> Iterator[str]:
-    yield f"run          {run.path}, {run.stands}"
+def _run(run: RunSummary, verified: list[CheckpointFile]) -> Iterator[str]:
+    yield f"run          {run.path}, {run.status}"
     yield f"net          {run.net} in {run.config.get('columns')} columns, backend {run.backend}"
     yield f"data         {run.data}"
     yield f"progress     epoch {run.epoch} of {run.config.get('epochs')}, step {run.step:,}"
@@ -51,16 +54,16 @@ def _run(run: Run, whole: list[Saved]) -> Iterator[str]:
     if run.result:
         top1, top5 = (_percent(run.result.get(f"test_top{k}_error")) for k in (1, 5))
         yield f"test error   {top1} top-1, {top5} top-5"
-    for saved in whole:
+    for saved in verified:
         yield f"checkpoint   {saved.path}: {saved.problem or _size(saved)}"
-    if run.stands == "stopped":
+    if run.status == "stopped":
         yield f"continue     refnet train --resume {shlex.quote(str(run.path))}"
     yield from _settings(run.config)
 
 
 def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
     state = facts.state
-    yield f"checkpoint   {path}, {path.stat().st_size / 1e6:,.1f} MB, whole"
+    yield f"checkpoint   {path}, {path.stat().st_size / 1e6:,.1f} MB, intact"
     yield f"net          {facts.spec.name} in {facts.spec.columns} columns, backend {facts.backend}"
     count = sum(map(prod, plan_of(facts.spec).param_shapes().values()))
     yield f"parameters   {count:,}, and as many velocities"
@@ -75,7 +78,9 @@ def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
 
 
 def _progress(state: State) -> Iterator[str]:
-    yield f"rate         {state.rate.lr:g}, lowered {state.rate.drops} times"
+    times = {0: "not lowered yet", 1: "lowered once", 2: "lowered twice"}
+    lowered = times.get(state.rate.drops, f"lowered {state.rate.drops} times")
+    yield f"learning rate {state.rate.lr:g} ({lowered})"
     yield f"time         {state.seconds:,.0f} s"
     for name, found in (("latest", state.latest), ("best", state.best)):
         if found:
@@ -95,6 +100,6 @@ def _percent(share: object) -> str:
     return f"{share:.2%}" if isinstance(share, float) else str(share)
 
 
-def _size(saved: Saved) -> str:
+def _size(saved: CheckpointFile) -> str:
     assert saved.facts is not None
-    return f"step {saved.facts.state.step:,}, {saved.nbytes / 1e6:,.1f} MB, whole"
+    return f"step {saved.facts.state.step:,}, {saved.nbytes / 1e6:,.1f} MB, intact"

@@ -21,7 +21,7 @@ from refnet.pictures.neighbours import Row
 from refnet.pictures.predictions import Prediction
 from refnet.pictures.thumbnails import Captioned
 from refnet.runs.history import History
-from refnet.runs.inventory import Run
+from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
 
 MAX_SHARP_SIDE = 32  # pixels up to which an image is magnified without smoothing
@@ -46,12 +46,12 @@ def document(title: str, body: str) -> str:
     )
 
 
-def title(run: Run) -> str:
+def title(run: RunSummary) -> str:
     """Return the title of a run: its network and, if known, its data."""
     return f"{run.net} on {run.data}" if run.data else run.net
 
 
-def heading(run: Run) -> str:
+def heading(run: RunSummary) -> str:
     """Return the heading: which run it is, and its main results."""
     tiles = []
     if run.result:
@@ -67,7 +67,7 @@ def heading(run: Run) -> str:
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
     return (
         f'<header><p class="over">refnet report</p><h1>{esc(run.net)}{on}</h1>'
-        f"<p>{esc(run.path)} · backend {esc(run.backend)} · {run.stands}</p>"
+        f"<p>{esc(run.path)} · backend {esc(run.backend)} · {run.status}</p>"
         f'<dl class="tiles">{shown}</dl></header>'
     )
 

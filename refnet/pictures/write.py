@@ -17,7 +17,7 @@ from refnet.pictures.kernels import first_kernels
 from refnet.pictures.predictions import predictions
 from refnet.runs import directory, history, inventory
 from refnet.runs.checkpoint import plan_of, spec_in
-from refnet.runs.inventory import Run
+from refnet.runs.inventory import RunSummary
 from refnet.terminal.progress import Show
 
 EXAMPLES = 6  # of the best and of the worst predictions
@@ -83,7 +83,7 @@ def _of_images(trained: Trained, data: Dataset, show: Show) -> Iterator[str]:
     yield page.neighbours_section(neighbours.rows(tested, trained_on, data))
 
 
-def _planned(run: Run) -> Plan | None:
+def _planned(run: RunSummary) -> Plan | None:
     """Return the plan of a run that has no checkpoint; None if its configuration does not say."""
     try:
         return plan_of(typed_json.check(NetSpec, spec_in(run.config | {"net": run.net})))

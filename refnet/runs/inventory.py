@@ -1,4 +1,4 @@
-"""What runs there are, and how each of them stands, from what lies on the disk and nothing else."""
+"""The runs in a folder, and the status of each, from the files alone."""
 
 import tomllib
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ from refnet.runs.state import Facts, State
 
 METRICS_END_BYTES = 1 << 16  # at the end of the metrics, where the last step and epoch are
 
-Stands = Literal["training", "finished", "stopped"]
+Status = Literal["training", "finished", "stopped"]
 
 
 @dataclass(frozen=True)
-class Saved:
-    """One checkpoint file: what its header says, or what is wrong with it (`facts` is None)."""
+class CheckpointFile:
+    """A checkpoint file: the facts in its header, or what is wrong with it (`facts` is then None)."""
 
     path: Path
     nbytes: int
@@ -26,17 +26,17 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run's folder.
+class RunSummary:
+    """The contents of a run folder, in short.
 
     Attributes
     ----------
     step, epoch
-        Of the last line of its metrics, which may be later than the last checkpoint; 0 and 1 where there is none.
+        From the end of its metrics, which may be later than the last checkpoint; 0 and 1 without metrics.
     state
-        Of the newest checkpoint whose header is whole; None where there is none.
+        That of the newest checkpoint with an intact header; None without any.
     result
-        How it ended; None while it has not.
+        The content of ``result.json``; None until the run is finished.
     """
 
     path: Path
@@ -44,12 +44,12 @@ class Run:
     data: str
     backend: str
     config: dict[str, Any]
-    stands: Stands
+    status: Status
     step: int
     epoch: int
     state: State | None
     result: dict[str, Any] | None
-    checkpoints: tuple[Saved, ...]
+    checkpoints: tuple[CheckpointFile, ...]
 
     @property
     def best_error(self) -> float | None:
@@ -58,7 +58,7 @@ class Run:
 
 
 def find(folder: Path) -> list[Path]:
-    """List the runs in a folder, by name. Raises ``ConfigError`` if it cannot be listed."""
+    """Return the run folders in a folder, sorted by name. Raises ``ConfigError`` if it cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if (path / directory.CONFIG).is_file())
     except FileNotFoundError:
@@ -67,53 +67,53 @@ def find(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder} cannot be listed: {error.strerror}; give a folder of runs") from error
 
 
-def inspect(path: Path) -> Run:
-    """Describe a run. What it lacks or what is damaged is left out, not an error.
+def inspect(path: Path) -> RunSummary:
+    """Return the summary of a run. Missing or damaged files are left out and raise nothing.
 
     Raises
     ------
     ConfigError
-        It is no run, or its configuration cannot be read.
+        It is not a run folder, or its configuration cannot be read.
     """
     file = directory.configuration(path)
     try:
         config = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}; mend or remove it") from error
-    saved = tuple(map(_saved, generations.listed(path)))
-    facts = next((each.facts for each in saved if each.facts), None)
+        raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}; repair or remove it") from error
+    checkpoints = tuple(map(_checkpoint_file, generations.listed(path)))
+    facts = next((file.facts for file in checkpoints if file.facts), None)
     last = _progress(path / directory.METRICS)
     net = str(config.get("net", ""))
-    return Run(
+    return RunSummary(
         path=path,
         net=net,
         data=str(config.get("data") or (facts.data.name if facts else _own_data(net))),
         backend=facts.backend if facts else str(config.get("backend", "")),
         config=config,
-        stands=_stands(path),
+        status=_status(path),
         step=last.get("step", 0),
         epoch=last.get("epoch", 1),
         state=facts.state if facts else None,
         result=typed_json.read_object(path / directory.RESULT),
-        checkpoints=saved,
+        checkpoints=checkpoints,
     )
 
 
 def _own_data(net: str) -> str:
-    """Say what a network is trained on where nobody says otherwise; nothing where it is none of ours or has no such."""
+    """Return the default data of a network; an empty string if it has none or is not known here."""
     return nets.get(net).data or "" if net in nets.NETS else ""
 
 
-def verify(path: Path) -> Saved:
-    """Read a checkpoint whole, every number of it; say what is wrong rather than raise it."""
+def verify(path: Path) -> CheckpointFile:
+    """Read a whole checkpoint and return what is wrong with it, if anything, instead of raising it."""
     try:
-        return Saved(path, path.stat().st_size, checkpoint.read(path).facts)
+        return CheckpointFile(path, path.stat().st_size, checkpoint.read(path).facts)
     except (CheckpointError, OSError) as error:
-        return Saved(path, 0, None, str(error))
+        return CheckpointFile(path, 0, None, str(error))
 
 
-def as_dict(run: Run) -> dict[str, Any]:
-    """Give a run as keys and values for JSON."""
+def as_dict(run: RunSummary) -> dict[str, Any]:
+    """Return a summary as keys and values for JSON."""
     saved = [
         {
             "path": str(each.path),
@@ -127,14 +127,14 @@ def as_dict(run: Run) -> dict[str, Any]:
     return {**vars(run), "path": str(run.path), "best_error": run.best_error, "state": state, "checkpoints": saved}
 
 
-def _saved(path: Path) -> Saved:
+def _checkpoint_file(path: Path) -> CheckpointFile:
     try:
-        return Saved(path, path.stat().st_size, checkpoint.read_facts(path))
+        return CheckpointFile(path, path.stat().st_size, checkpoint.read_facts(path))
     except (CheckpointError, OSError) as error:
-        return Saved(path, 0, None, str(error))
+        return CheckpointFile(path, 0, None, str(error))
 
 
-def _stands(path: Path) -> Stands:
+def _status(path: Path) -> Status:
     try:
         if directory.is_training(path):
             return "training"
