@@ -37,7 +37,7 @@ from refnet.evaluation.protocol import PROTOCOLS, Tally
 from refnet.evaluation.trained import Floats, Trained, check_data, open_trained
 from refnet.evaluation.trained import open_data as open_trained_data
 from refnet.machine import environment
-from refnet.nets import Net
+from refnet.nets import Net, NetSpec, register
 from refnet.nets import get as get_net
 from refnet.nets.summary import summarise
 from refnet.network import passes
@@ -103,11 +103,14 @@ class Run:
         Its folder.
     data
         The arrays that it was trained on, while the program has them; None for a data set that is on disk.
+    own_net
+        The network of the user's own that it trains, while the program has it; None for one that has a name.
     """
 
-    def __init__(self, path: Path, data: Data | None = None) -> None:
+    def __init__(self, path: Path, data: Data | None = None, own_net: Net | None = None) -> None:
         self.path = path
         self.data = data
+        self.own_net = own_net
 
     @property
     def result(self) -> Mapping[str, Any] | None:
@@ -229,6 +232,11 @@ class Network:
         return self._trained.image_shape
 
     @property
+    def spec(self) -> NetSpec:
+        """Which network it is: name, initialisation, variants, columns and exchange. ``spec.plan()`` is its plan."""
+        return self._trained.facts.spec
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """The names of its layers, in order: what `features` and `activations` accept."""
         names = (node.layer.name for node in self._trained.plan.nodes if node.layer.op != "gather")
@@ -240,7 +248,7 @@ class Network:
         backend = self._trained.backend
         return {name: np.array(backend.to_numpy(value)) for name, value in self._trained.params.items()}
 
-    def predict(self, images: Any, *, crops: Crops = "ten") -> list[Prediction]:
+    def predict(self, images: Any, *, crops: Crops = "centre") -> list[Prediction]:
         """Return the prediction for each image.
 
         Parameters
@@ -301,7 +309,7 @@ class Network:
         data: Data | AnyPath | Arrays | None = None,
         *,
         split: Literal["test", "validation", "train"] = "test",
-        crops: Crops = "ten",
+        crops: Crops = "centre",
     ) -> Tally:
         """Return the errors on labelled images.
 
@@ -384,9 +392,7 @@ class Network:
     def _outputs(self, pixels: Pixels, layer: str) -> Floats:
         """Return what a layer makes of images (N,H,W,C), its columns joined: (N,C,H,W) or (N,F)."""
         if layer not in self.layers:
-            raise ConfigError(
-                f"layer={layer!r} is not there; net {self._trained.facts.spec.name} has {', '.join(self.layers)}"
-            )
+            raise ConfigError(f"layer={layer!r} is no layer of this network; it has {', '.join(self.layers)}")
         trained = self._trained
         backend, parts = trained.backend, []
         with self._limited():
@@ -476,8 +482,8 @@ def train(
     Parameters
     ----------
     net
-        The name of a network (``"digits"`` where none is given). Its recipe applies: settings that are not given have
-        the values that the network is trained with.
+        The name of a network (``"digits"`` where none is given), or a :class:`refnet.nets.Net` of your own. Its recipe
+        applies: settings that are not given have the values that the network is trained with.
     data
         A path, the name of a data set, arrays (images, labels), or what :func:`open_data` returns, which describes
         them; the network's own data set where none is given. Images of another size are cropped and resized to that
@@ -515,7 +521,10 @@ def train(
     else:
         opened = open_data(data, validation=validation, test=test, classes=classes)
         settings["data"] = opened.given
-    if net is not None:
+    own = net if isinstance(net, Net) else resume.own_net if isinstance(resume, Run) and net is None else None
+    if own is not None:
+        settings["net"] = register(own)
+    elif net is not None:
         settings["net"] = net
     config, resumed = (configure(**settings), None) if resume is None else _resumed(resume, settings, changed_data)
     _refuse_used(config.run_dir)
@@ -527,13 +536,18 @@ def train(
         if error.number != signal.SIGINT or error.run is None:
             raise
         show.say(f"interrupted{error.__cause__ or ''}; continue with refnet.train(resume={str(error.run)!r})")
-        return Run(error.run, opened)
+        return Run(error.run, opened, own)
     show.say(f"test error {result.test.top1_error:.2%} top-1, {result.test.top5_error:.2%} top-5; run in {result.run}")
-    return Run(Path(result.run), opened)
+    return Run(Path(result.run), opened, own)
 
 
 def load(
-    where: Run | AnyPath, *, backend: str = "auto", devices: Sequence[str] = (), threads: int | None = None
+    where: Run | AnyPath,
+    *,
+    net: Net | None = None,
+    backend: str = "auto",
+    devices: Sequence[str] = (),
+    threads: int | None = None,
 ) -> Network:
     """Return a trained network.
 
@@ -542,6 +556,8 @@ def load(
     where
         A run or its folder, of which the checkpoint is used that was best on the validation images; or the path of a
         checkpoint, a ``.safetensors`` file.
+    net
+        The network of your own that was trained, where it is not registered and the run is from another program.
     backend, devices, threads
         What computes; see ``refnet train``.
 
@@ -553,6 +569,9 @@ def load(
         The backend cannot run here, or not so.
     """
     path = where.path if isinstance(where, Run) else Path(where)
+    own = where.own_net if isinstance(where, Run) and net is None else net
+    if own is not None:
+        register(own)
     trained = open_trained(path, backend, devices=devices, threads=threads)
     return Network(trained, where.data if isinstance(where, Run) else None, threads)
 

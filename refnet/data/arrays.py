@@ -66,13 +66,13 @@ def source(
         for argument, pair in (("validation", validation), ("test", test))
         if pair is not None
     }
-    missing = [name for name in ("validation", "test") if name not in splits]
+    missing = [name for name in ("test", "validation") if name not in splits]
     if missing:
         share = SHARE if len(missing) == 2 else SMALLER_SHARE
         parts = deal("data", splits["train"], names, held_out=len(missing), share=share)
         splits |= dict(zip(("train", *missing), parts, strict=True))
         part = "a fifth" if len(missing) == 2 else "a tenth"
-        layout += f", {part} of each class held out for {f' and {part} for '.join(missing)}"
+        layout += f", {part} of each class held out for {f' and {part} for '.join(reversed(missing))}"
     return Source("arrays", WHERE, layout, names, names, splits["train"], splits["validation"], splits["test"])
 
 
@@ -93,9 +93,7 @@ def stacked(images: Any, argument: str) -> Pixels:
     try:
         pixels = np.asarray(images)
     except ValueError as error:  # arrays of different shapes
-        raise DataError(
-            f"{argument}: images differ in their shapes; resize them to one shape and stack them"
-        ) from error
+        raise DataError(f"{argument}: images differ in shape; resize them to one shape and stack them") from error
     check_bytes(pixels, argument)
     if pixels.ndim == 3:
         pixels = pixels[..., None]
