@@ -16,7 +16,7 @@ copyright = author  # noqa: A001 - Sphinx's name
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -36,6 +36,11 @@ html_css_files = ["refnet.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True  # a notebook trains into runs/
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds for a cell; the first one that trains also compiles
+nb_merge_streams = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures are in the source; these pages show the descriptions
 napoleon_use_ivar = True

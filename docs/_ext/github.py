@@ -25,7 +25,7 @@ CHAPTERS = "<!-- chapters -->"
 INCLUDED = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
 CONTENTS = re.compile(r"^## Contents\n(.*)\Z", re.MULTILINE | re.DOTALL)
 LIST = re.compile(r"(?:^\*\*(?P<caption>.+)\*\*\n\n)?(?P<items>(?:^- \[.*\n)+)", re.MULTILINE)
-LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|rst)\)")
+LINK = re.compile(r"\]\(([\w./-]+)\.(?:md|rst|ipynb)\)")
 
 
 def write_included(app: Any) -> None:
