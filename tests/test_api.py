@@ -570,7 +570,7 @@ def test_parameters_are_copies_by_name(net, run):
 
 @pytest.mark.parametrize("crops", ["centre", "ten"])
 def test_predictions_are_those_of_the_command(net, run, pictures, crops):
-    expected = protocol.look(open_trained(run.path, "numpy"), pictures, {crops: protocol.PROTOCOLS[crops]})[crops]
+    expected = protocol.classify(open_trained(run.path, "numpy"), pictures, {crops: protocol.PROTOCOLS[crops]})[crops]
     predictions = net.predict(pictures, crops=crops)
     for prediction, p in zip(predictions, expected, strict=True):
         np.testing.assert_array_equal(prediction.probabilities, p)
