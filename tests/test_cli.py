@@ -297,9 +297,9 @@ def test_all_mistakes_are_told_at_once(fails, monkeypatch):
         (["--backend", "cudnn"], ["backend cudnn is not known", "numpy", "install the package that provides it"]),
         (
             ["--backend", "numpy", "--devices", "cuda:0"],
-            ["backend numpy runs on the CPU alone, not on cuda:0", "leave --devices out"],
+            ["backend numpy runs only on the CPU, not on cuda:0", "leave --devices out"],
         ),
-        (["--devices", "cpu,cuda:1"], ["backend numba runs on the CPU alone, not on cuda:1", "leave --devices out"]),
+        (["--devices", "cpu,cuda:1"], ["backend numba runs only on the CPU, not on cuda:1", "leave --devices out"]),
     ],
     ids=" ".join,
 )

@@ -373,7 +373,7 @@ def test_more_threads_than_there_are():
 
 
 def test_another_device():
-    with pytest.raises(BackendUnavailableError, match="runs on the CPU alone, not on cuda:1"):
+    with pytest.raises(BackendUnavailableError, match="runs only on the CPU, not on cuda:1"):
         backends.load("numba", columns=2, devices=("cpu", "cuda:1"))
 
 

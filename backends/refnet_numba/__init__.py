@@ -1,6 +1,6 @@
 """The Numba CPU backend: the same ops as :mod:`refnet.ops`, compiled for the processor at hand.
 
-Importing it compiles nothing; a function is compiled when it is first called, or read from the cache.
+Importing it compiles nothing. A function is compiled at its first call, or read from the cache.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 @with_ops("refnet_numba")
 class NumbaBackend:
-    """Runs each op as compiled loops on all cores. Both columns live in the host's memory.
+    """A backend whose ops are compiled loops on all cores. Both columns are in the host's memory.
 
     Arrays are C-contiguous; their real numbers are float32.
 
@@ -32,10 +32,10 @@ class NumbaBackend:
     columns
         How many columns the network is split into (1 or 2).
     devices
-        Empty, or "cpu" for each column. Raises ``BackendUnavailableError`` for anything else.
+        Empty, or "cpu" for each column; otherwise ``BackendUnavailableError``.
     threads
-        How many threads run kernels, in the whole process; None for one on each physical core. More than there are
-        processors is refused with ``ConfigError``.
+        How many threads run kernels, in the whole process; None for one per physical core. A number larger than that
+        of the processors raises ``ConfigError``.
     """
 
     name = "numba"
@@ -82,11 +82,11 @@ class NumbaBackend:
         return copy
 
     def to_numpy(self, a: Array) -> Array:
-        """Bring an array to the host, where it is."""
+        """Return the array itself, which is on the host."""
         return a
 
     def move(self, a: Array, column: int) -> Array:  # noqa: ARG002
-        """Bring an array to another column."""
+        """Return the array itself: both columns are in one memory."""
         return a
 
     def concat(self, parts: Sequence[Array]) -> Array:
@@ -97,7 +97,7 @@ class NumbaBackend:
         return joined
 
     def split(self, a: Array, widths: Sequence[int]) -> list[Array]:
-        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        """Return parts of the given numbers of channels, in order: the reverse of ``concat``."""
         parts = []
         for view in np.split(a, np.cumsum(widths)[:-1], axis=1):
             part = _memory.empty(view.shape, view.dtype)
@@ -106,10 +106,10 @@ class NumbaBackend:
         return parts
 
     def add(self, a: Array, b: Array) -> Array:
-        """Add two gradients that meet."""
+        """Return the sum of two gradients of one array."""
         total = _memory.empty(a.shape, a.dtype)
         np.add(a, b, out=total)
         return total
 
     def synchronize(self) -> None:
-        """Every call has computed its result when it returns."""
+        """Do nothing: every call has computed its result when it returns."""

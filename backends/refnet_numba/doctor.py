@@ -1,4 +1,4 @@
-"""What ``refnet doctor`` and ``refnet warmup`` ask of this backend: the processor, the threads, the cache."""
+"""The answers of this backend to ``refnet doctor`` and ``refnet warmup``: the processor, the threads, the cache."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numba
 from refnet.machine.environment import Throttle, physical_cores
 from refnet_numba import _cache, _instructions
 
-# What settings cost that Numba reads; those that are not here change nothing that a run would notice.
+# What Numba's settings cost. Those that are not listed do not slow a run down.
 SLOW = {
     "NUMBA_DISABLE_JIT": "nothing is compiled: every kernel runs as plain Python, thousands of times slower",
     "NUMBA_BOUNDSCHECK": "kernels check every index, on one thread and without vector instructions",
@@ -40,12 +40,12 @@ def examine() -> dict[str, Any]:
 
 
 def cache() -> Path | None:
-    """Tell where machine code is kept between runs; None where it cannot be."""
+    """Return the folder in which machine code is kept between runs; None if it cannot be kept."""
     return _cache.cache_directory()
 
 
 def fullness() -> dict[str, int] | None:
-    """Tell how many functions the cache holds, their bytes, and the bytes that are free beside them."""
+    """Return how many functions the cache has, their bytes, and the free bytes of its file system."""
     directory = cache()
     if directory is None:
         return None
@@ -54,7 +54,7 @@ def fullness() -> dict[str, int] | None:
 
 
 def throttles(environ: Mapping[str, str]) -> list[Throttle]:
-    """List what in the environment makes kernels slower than they could be here."""
+    """List the settings in the environment that make kernels slower than they could be here."""
     found = [
         Throttle(f"{name}={environ[name]}", cost, f"unset {name}")
         for name, cost in SLOW.items()

@@ -1,6 +1,6 @@
 """The Triton GPU backend: the same ops as :mod:`refnet.ops`, as GPU kernels.
 
-Torch gives memory, streams and copies; all arithmetic is Triton's. Importing this module imports neither.
+Torch provides memory, streams and copies; all arithmetic is Triton's. Importing this module imports neither.
 """
 
 import inspect
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TritonBackend:
-    """Runs each op as Triton kernels, column c on the c-th device.
+    """A backend whose ops are Triton kernels, with column c on the c-th device.
 
     Arrays are contiguous torch tensors; their real numbers are float32.
 
@@ -32,25 +32,24 @@ class TritonBackend:
     columns
         How many columns the network is split into (1 or 2).
     devices
-        Where they live: one device for all, or one for each. ``cuda:0``, ``cuda:1``, or ``cpu``, on which Triton's
-        interpreter runs the kernels, to check them and not to be fast. Empty for ``cuda:0``, or for the CPU where
-        ``TRITON_INTERPRET=1`` is set.
+        One device for all columns, or one for each: ``cuda:0``, ``cuda:1``, or ``cpu``, on which Triton's interpreter
+        runs the kernels slowly, to check them. Empty for ``cuda:0``, or for the CPU if ``TRITON_INTERPRET=1`` is set.
     threads
-        Taken for the sake of the interface: the work is done elsewhere.
+        Ignored: the work is done on the devices.
     precision
-        How matrix products round their factors: ``ieee`` (not at all), ``tf32x3`` or ``tf32`` (to 10 bits). None for
-        tf32 on NVIDIA and ieee elsewhere. Sums are float32 always.
+        How matrix products round their factors: ``ieee`` (float32, not rounded), ``tf32x3`` (three TF32 products) or
+        ``tf32`` (10 bits). None for tf32 on NVIDIA and ieee elsewhere. Sums are always float32.
     exchange
-        How arrays travel from column to column: ``fp32`` (as they are) or ``fp16`` (rounded).
+        In which precision arrays are sent from column to column: ``fp32`` (unchanged) or ``fp16`` (rounded).
     graph
-        Say that steps will be recorded (``graphed``), so that devices which cannot do so are refused at once.
+        Whether steps will be recorded (``graphed``), so that devices that cannot record are rejected at once.
 
     Raises
     ------
     BackendUnavailableError
-        Torch, Triton or a device is missing, or kernels have been loaded for another kind of device.
+        Torch, Triton or a device is missing, or this process has already loaded kernels for another kind of device.
     ConfigError
-        The devices cannot compute in that precision, or not record steps.
+        The devices cannot compute in that precision, or cannot record steps.
     DeviceMemoryError
         A device has no memory left; every method and op raises it, too.
     """
@@ -92,7 +91,7 @@ class TritonBackend:
 
     @property
     def exchange_itemsize(self) -> int:
-        """Bytes that a number takes on its way from column to column."""
+        """Bytes of a number that is sent from column to column."""
         return 2 if self.exchange == "fp16" else 4
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> "torch.Tensor":
@@ -104,13 +103,13 @@ class TritonBackend:
         return there.copy_(host)
 
     def to_numpy(self, a: "torch.Tensor") -> npt.NDArray[Any]:
-        """Bring an array to the host, when it has been computed."""
+        """Return an array on the host, once it has been computed."""
         self.memory.arrive(a)
         array: npt.NDArray[Any] = a.cpu().numpy()
         return array
 
     def move(self, a: "torch.Tensor", column: int) -> "torch.Tensor":
-        """Bring an array to another column: rounded to half precision on the way, if the exchange is, and back."""
+        """Return an array on the device of another column; with ``exchange="fp16"``, rounded to half precision."""
         self.memory.arrive(a)
         target, torch = self.devices[column], self._torch
         sent = a if self.exchange == "fp32" else self._converted(a, torch.float16)
@@ -128,24 +127,24 @@ class TritonBackend:
         return whole
 
     def split(self, a: "torch.Tensor", widths: Sequence[int]) -> list["torch.Tensor"]:
-        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        """Return parts of the given numbers of channels, in order: the reverse of ``concat``."""
         self.memory.begin(a)
         return [
             self.memory.empty(tuple(view.shape), a.dtype, a.device).copy_(view) for view in a.split(list(widths), dim=1)
         ]
 
     def add(self, a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
-        """Add two gradients that meet."""
+        """Return the sum of two gradients of one array."""
         total: torch.Tensor = self._elementwise.result(self._elementwise.add, a, b)
         return total
 
     def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
-        """Give the two halves of a training step as functions that record them once and then repeat the record."""
+        """Return the two halves of a training step as functions that record at their first call and then repeat it."""
         step = import_module("refnet_triton._graph").GraphedStep(forward, backward, self.devices)
         return self._watched(step.forward), self._watched(step.backward)
 
     def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
-        """Choose the best kernel configurations for a training step, and write them where they are read from then on.
+        """Choose the fastest kernel configurations for a training step; return the file from which they are read later.
 
         Raises
         ------
@@ -166,7 +165,7 @@ class TritonBackend:
         return path
 
     def synchronize(self) -> None:
-        """Wait until everything asked for has been computed."""
+        """Wait until all results have been computed."""
         for device in self.devices:
             if device.type == "cuda":
                 self._torch.cuda.synchronize(device)
@@ -206,13 +205,13 @@ class TritonBackend:
         return there
 
     def _bound(self, module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
-        """Give a chapter's functions with some arguments settled, which then are no parameters any more."""
+        """Return a chapter's functions with some arguments fixed, which are then no longer parameters."""
         names = chapter(module.__name__.rpartition(".")[2]).INTERFACE
         functions = {name: _settled(getattr(module, name), settings) for name in names}
         return SimpleNamespace(**{name: self._watched(function) for name, function in functions.items()})
 
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Let memory that runs out anywhere inside be ``DeviceMemoryError``."""
+        """Return the function, raising ``DeviceMemoryError`` if a device runs out of memory in it."""
 
         @wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Choose the configurations of products for the card at hand: an explicit command, whose result is a file.
+"""Choose the configurations of matrix products for a GPU, by an explicit command that writes them to a file.
 
-Each kernel's configuration is the one with which a whole training step took the least time, the others being as
-chosen so far. Candidates that the card cannot run are passed over.
+For each kernel in turn, the configuration with which a whole training step took the least time is chosen, the other
+kernels being as chosen so far. Candidates that the GPU cannot run are left out.
 """
 
 import time
@@ -53,19 +53,19 @@ def tune(
     say: Callable[[str], None],
     seconds: Callable[[Callable[[], None]], float] | None = None,
 ) -> Path:
-    """Find the best configurations and write the table that is read from then on; return its path.
+    """Find the fastest configurations, write the table that is read from then on, and return its path.
 
     Parameters
     ----------
     step
-        One training step, waited for.
+        Takes one training step and waits for it.
     seconds
-        Measures a step; by default the shortest of five, after one that compiles.
+        Times a step; by default the shortest of five, after one that compiles.
 
     Raises
     ------
     BackendUnavailableError
-        The card can run no configuration of a kernel; ``DeviceMemoryError`` where it has no room for the step.
+        The GPU can run no configuration of a kernel; ``DeviceMemoryError`` if the step does not fit in its memory.
     """
     measure = seconds or _shortest
     table = _configs.find(architecture)

@@ -1,7 +1,7 @@
-"""The interface of a backend: the ops of :mod:`refnet.ops` as attributes, and a few methods that say where arrays are.
+"""The interface of a backend: the ops of :mod:`refnet.ops` as attributes, and a few methods that move arrays.
 
-There is no class to inherit. Ops are modules (or anything with the same functions) named like the chapters; their
-signatures are the reference's own, which :func:`refnet.backend.loading.verify` compares.
+There is no class to inherit. An op is a module (or anything with the same functions) named like its chapter. Its
+functions have the signatures of the reference, which :func:`refnet.backend.loading.verify` compares.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Class = TypeVar("Class")
 
 
 class Array(Protocol):
-    """What the code outside a backend may know of a backend's array: its shape and the kind of its numbers."""
+    """What code outside a backend may read of the backend's arrays: shape and dtype."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -27,7 +27,7 @@ class Array(Protocol):
 
     @property
     def dtype(self) -> Any:
-        """Kind of the numbers; it has an ``itemsize`` in bytes."""
+        """Type of the numbers; it has an ``itemsize`` in bytes."""
 
 
 class Backend(Protocol):
@@ -40,25 +40,25 @@ class Backend(Protocol):
         """Return an op, one attribute for each name in ``OPS``; :func:`with_ops` sets them."""
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> Array:
-        """Copy a host array to where the column lives; the dtype is kept."""
+        """Copy a host array to the device of the column; the dtype is kept."""
 
     def to_numpy(self, a: Array) -> npt.NDArray[Any]:
-        """Bring an array to the host, when it has been computed. It may be the array's own memory: only read it."""
+        """Return an array on the host, once it has been computed. It may be the array's own memory: only read it."""
 
     def move(self, a: Array, column: int) -> Array:
-        """Bring an array to another column; the identity where both columns live on one device."""
+        """Return an array on the device of another column; the array itself if both columns share a device."""
 
     def concat(self, parts: Sequence[Array]) -> Array:
         """Join arrays of one column along their channels (axis 1)."""
 
     def split(self, a: Array, widths: Sequence[int]) -> Sequence[Array]:
-        """Undo ``concat``: parts of the given numbers of channels, in order. They may be views: only read them."""
+        """Return parts of the given numbers of channels, in order: the reverse of ``concat``. They may be views."""
 
     def add(self, a: Array, b: Array) -> Array:
-        """Add two gradients that meet."""
+        """Return the sum of two gradients of one array."""
 
     def synchronize(self) -> None:
-        """Wait until everything asked for has been computed."""
+        """Wait until all results have been computed."""
 
 
 METHODS = ("asarray", "to_numpy", "move", "concat", "split", "add", "synchronize")
@@ -80,7 +80,7 @@ def require_cpu(name: str, devices: Sequence[str]) -> None:
     elsewhere = [device for device in devices if device != "cpu"]
     if elsewhere:
         raise BackendUnavailableError(
-            f"backend {name} runs on the CPU alone, not on {', '.join(elsewhere)}; leave {setting('devices')} out "
+            f"backend {name} runs only on the CPU, not on {', '.join(elsewhere)}; leave {setting('devices')} out "
             "or name cpu"
         )
 

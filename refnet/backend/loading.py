@@ -1,4 +1,4 @@
-"""How a backend is found by its name, loaded, and compared with the reference's interface.
+"""Find a backend by its name, load it, and compare it with the reference's interface.
 
 A package registers a factory, ``factory(columns=..., devices=..., threads=...)``, under the entry-point group
 ``refnet.backends``. Further parameters of the factory are options of its own, which ``load`` passes on. What the
@@ -37,26 +37,26 @@ def load(
     Parameters
     ----------
     name
-        "auto" is the first of ``AUTO`` that is registered; its ``name`` says which it became.
+        "auto" is the first of ``AUTO`` that is registered; the result's ``name`` says which.
     columns
         How many columns the network has.
     devices
-        Where the columns live, in the backend's own words; empty for its default.
+        The device of each column, in the backend's own notation; empty for its default.
     threads
-        How many threads its ops may use in this process; None for one on each core.
+        How many threads its ops may use in this process; None for one per core.
     checked
-        Wrap the backend so that every call is held to its chapter's rules (see :class:`Checked`).
+        Check every call against its chapter's rules (see :class:`Checked`).
     options
-        What only some backends have, such as ``precision``: a factory lists its own as parameters. None leaves the
-        choice to the backend.
+        Options that only some backends have, such as ``precision``; a factory lists its own as parameters. None selects
+        the backend's default.
 
     Raises
     ------
     ConfigError
-        There are neither one device nor as many as columns, or the backend does not have such an option.
+        The number of devices is neither one nor that of the columns, or the backend does not have an option.
     BackendUnavailableError
-        The name is unknown, the backend cannot run here, or it differs from the interface. Nothing is ever
-        replaced by another backend in silence.
+        The name is unknown, the backend cannot run here, or it differs from the interface. No other backend is
+        silently used in its place.
     """
     if devices and len(devices) not in {1, columns}:
         raise ConfigError(
@@ -116,7 +116,7 @@ def available() -> dict[str, str | None]:
 
 
 def verify(backend: object) -> list[str]:
-    """Compare a backend with the reference: names, parameters, kinds and defaults. Empty where they agree."""
+    """Return how a backend differs from the reference in names, parameters and defaults; empty if it does not."""
     differences = [f"it has no method {method}" for method in METHODS if not callable(getattr(backend, method, None))]
     for op in OPS:
         reference, mine = chapter(op), getattr(backend, op, None)
@@ -160,7 +160,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
-    """Write each parameter as its name and default, with the star that makes those after it keyword-only."""
+    """Return each parameter's name and default as text, with a star before the first keyword-only parameter."""
     written: list[str] = []
     try:
         parameters = inspect.signature(function).parameters.values()

@@ -1,4 +1,4 @@
-"""The NumPy backend: the chapters themselves, and the few methods that say where arrays live (in one memory)."""
+"""The NumPy backend: the chapters themselves, and the methods of a backend for arrays in one memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,16 @@ Array = npt.NDArray[Any]
 
 @with_ops("refnet.ops")
 class NumpyBackend:
-    """Runs each op as its chapter is written. Both columns live in the host's memory.
+    """A backend whose ops are the chapters. Both columns are in the host's memory.
 
     Parameters
     ----------
     columns
         How many columns the network is split into (1 or 2).
     devices
-        Empty, or "cpu" for each column. Raises ``BackendUnavailableError`` for anything else.
+        Empty, or "cpu" for each column; otherwise ``BackendUnavailableError``.
     threads
-        Taken for the sake of the interface: NumPy itself has one thread, and BLAS is limited by who calls.
+        Ignored: NumPy itself has one thread, and the caller limits the threads of BLAS.
     """
 
     name = "numpy"

@@ -20,27 +20,27 @@ from refnet.machine import environment
 from refnet.machine.environment import Throttle
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-SECONDS = 20  # that a driver's own tool may take
+TOOL_SECONDS = 20  # that a driver's own tool may take
 
 
 @dataclass(frozen=True)
 class Examination:
-    """All that was found.
+    """What this machine computes with.
 
     Attributes
     ----------
     surroundings
         Versions, processor, cores, matrix products.
     backends
-        By name, None where it can run and otherwise the reason why it cannot.
+        By name, None if it can run, otherwise the reason why it cannot.
     details
-        What a backend tells of itself, by its name.
+        By name, a backend's description of what it runs on.
     caches
-        By the name of a backend that keeps machine code, where and how full; None where it cannot keep any.
+        By name of a backend that keeps machine code, in which folder and how much; None if it cannot keep any.
     gpus
-        Names of the graphics processors that a driver knows.
+        Names of the GPUs that a driver reports.
     throttles
-        What makes this process slower than the machine.
+        What makes this process slower than the machine could be.
     """
 
     surroundings: Mapping[str, Any]
@@ -56,7 +56,7 @@ class Examination:
 
 
 def examine(environ: Mapping[str, str]) -> Examination:
-    """Look at everything."""
+    """Return what this machine computes with, and what slows it down."""
     backends = available()
     able = [name for name, reason in backends.items() if reason is None]
     doctors = {name: doctor for name in able if (doctor := doctor_of(load(name)))}
@@ -85,12 +85,12 @@ def _cache(doctor: Doctor) -> dict[str, Any] | None:
 
 
 def _denied() -> list[Throttle]:
-    """List what others have set: fewer processors than there are, or a part of their time."""
+    """List limits that the system or a container has set: fewer processors than there are, or a share of their time."""
     found = []
     mine, all_of_them = len(environment.cpus()), os.cpu_count() or 1
     if mine < all_of_them:
         cost = f"this process may run on {mine} of {all_of_them} processors"
-        found.append(Throttle("CPU affinity", cost, "start it without taskset, or let the container have more"))
+        found.append(Throttle("CPU affinity", cost, "start it without taskset, or give the container more"))
     quota = _quota()
     if quota is not None and quota < environment.physical_cores():
         cost = f"all threads together get the time of {quota:g} processors"
@@ -100,7 +100,7 @@ def _denied() -> list[Throttle]:
 
 
 def _quota() -> float | None:
-    """Tell how many processors' time this control group gets; None where it is not limited."""
+    """Return how many processors' time this control group gets; None if it is not limited."""
     try:
         limit, period = QUOTA.read_text(encoding="ascii").split()
         return int(limit) / int(period)
@@ -109,12 +109,12 @@ def _quota() -> float | None:
 
 
 def _gpus() -> list[str]:
-    """Ask NVIDIA's own tool, where it is installed."""
+    """Return what NVIDIA's own tool reports, if it is installed."""
     question = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     if not shutil.which(question[0]):
         return []
     try:
-        told = subprocess.run(question, capture_output=True, text=True, timeout=SECONDS, check=True)  # noqa: S603
+        told = subprocess.run(question, capture_output=True, text=True, timeout=TOOL_SECONDS, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []  # the tool without a card or a driver
     return [line.strip() for line in told.stdout.splitlines() if line.strip()]
