@@ -248,7 +248,7 @@ def _earlier(facts: dict[str, Any]) -> Facts:
     """
     facts = {"words": []} | facts
     config = facts.get("config")
-    named = {name: facts.pop(name) for name in ("net", "init", "columns") if name in facts}
+    named = {name: facts.pop(name, None) for name in ("net", "init", "columns")}  # in the earlier format always there
     return check(Facts, {**facts, "spec": spec_in((config if isinstance(config, dict) else {}) | named)})
 
 
