@@ -362,4 +362,4 @@ def test_it_has_a_page_and_a_figure(grown):
     assert done.stdout.startswith("square\nLeft, the square unit and its derivative. Right")
     assert "the 2 forgotten; dy forgotten; sign forgotten" in done.stdout
     assert "| [square](../../refnet/ops/square.py) | square unit |  |" in done.stdout
-    assert "| [lrn](../../refnet/ops/lrn.py) | local response normalisation | 3.3 |" in done.stdout
+    assert "| [lrn](../../refnet/ops/lrn.py) | local response normalisation (LRN) | 3.3 |" in done.stdout
