@@ -2,7 +2,7 @@
 
 import sys
 
-from refnet.cli import main
+from refnet.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import sync_playwright
 
-from refnet.cli import main
+from refnet.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def test_what_crosses(devices, exchange):
 
 
 def test_memory_that_runs_out_is_an_error_in_one_line(capsys, monkeypatch, tmp_path):
-    from refnet.cli import main
+    from refnet.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     empty = torch.empty

@@ -160,7 +160,7 @@ def test_a_folder_of_images(tmp_path):
 
 
 def test_a_prepared_folder(tmp_path, monkeypatch):
-    from refnet.cli import main
+    from refnet.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "pets")
@@ -277,7 +277,7 @@ def test_the_recipe_of_the_net_applies_as_on_the_command_line():
 
 
 def test_the_run_is_that_of_the_command(run, tmp_path):
-    from refnet.cli import main
+    from refnet.cli.main import main
 
     assert main(["train", "--epochs", "1", "--backend", "numpy", "--run-dir", str(tmp_path / "other")]) == 0
     mine, other = (generations.load(path, "newest") for path in (run.path, tmp_path / "other"))
@@ -479,7 +479,7 @@ def test_a_run_on_arrays_is_resumed_with_them(on_arrays, arrays):
 
 
 def test_the_command_says_that_a_run_was_trained_on_arrays(on_arrays, capsys):
-    from refnet.cli import main
+    from refnet.cli.main import main
 
     assert main(["eval", "--checkpoint", str(on_arrays.path)]) == 3
     assert "were arrays in a Python program" in capsys.readouterr().err
@@ -673,7 +673,7 @@ def test_an_evaluation_uses_the_images_that_the_run_used():
 
 
 def test_the_summary_is_that_of_the_command(net, capsys):
-    from refnet.cli import main
+    from refnet.cli.main import main
 
     assert main(["summary", "digits"]) == 0
     assert str(net.summary()) == repr(net.summary())

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 import refnet
-from refnet import cli
 from refnet.backend import loading as registry
-from refnet.cli import COMMANDS, EXIT_CODES, main
+from refnet.cli.commands import COMMANDS
+from refnet.cli.main import main
+from refnet.cli.main import main as entry
+from refnet.cli.parser import EXIT_CODES, sentence
 from refnet.errors import DataError, RefnetError
 from refnet.runs.metrics import Metrics
 
@@ -87,7 +89,7 @@ def test_every_command_has_help(refnet_, command):
     code, out, err = refnet_(command, "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: refnet {command} ")
-    assert COMMANDS[command][1:] in out
+    assert sentence(COMMANDS[command].purpose) in " ".join(out.split())
     assert EXIT_CODES in out
 
 
@@ -161,7 +163,7 @@ def test_backends_json(refnet_):
         (["summary", "digits", "paper"], "paper is not an argument of refnet summary; see refnet summary --help"),
         (
             ["summary", "pape"],
-            "net pape is not known; there are digits, paper, half, cifar, fashion; did you mean paper?",
+            "NET pape is not allowed; it must be one of digits, paper, half, cifar, fashion; did you mean paper?",
         ),
         (["summary", "--batch", "0"], "--batch 0 is not allowed; it must be a whole number of at least 1"),
         (["backends", "--jason"], "--jason is not an argument of refnet backends; did you mean --json?"),
@@ -182,10 +184,12 @@ def test_every_unknown_argument_is_reported(fails):
     [
         ([], ["the following arguments are required: COMMAND", "see refnet --help"]),
         (["--json"], ["COMMAND", "see refnet --help"]),
-        (["trian"], ["'trian'", "train", "summary", "backends", "see refnet --help"]),
+        (["trian"], ["trian is not a command; did you mean train?"]),
+        (["hlep"], ["hlep is not a command; refnet --help lists them"]),
+        (["data", "fetsch"], ["'fetsch'", "prepare", "fetch", "see refnet data --help"]),
         (["train", "--lr"], ["--lr", "expected one argument", "see refnet train --help"]),
         (["train", "--json=1"], ["--json", "'1'", "see refnet train --help"]),
-        (["summary", "--columns", "two"], ["--columns", "'two'", "see refnet summary --help"]),
+        (["summary", "--columns", "two"], ["--columns two is not allowed; it must be a whole number from 1 to 2"]),
     ],
     ids=str,
 )
@@ -367,7 +371,7 @@ def test_an_interrupt_keeps_the_metrics(refnet_, monkeypatch):
 
 
 def test_an_interrupt_while_starting(refnet_, monkeypatch):
-    monkeypatch.setattr(cli, "import_module", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(entry, "import_module", raising(KeyboardInterrupt()))
     try:
         assert refnet_("train") == (130, "", "refnet: interrupted\n")
     except KeyboardInterrupt:  # it would end pytest

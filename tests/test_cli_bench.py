@@ -12,7 +12,7 @@ import pytest
 
 from refnet.bench import machine
 from refnet.bench.machine import Peak
-from refnet.cli import main
+from refnet.cli.main import main
 
 FIGURES = {"minimum", "median"}
 
@@ -166,8 +166,8 @@ def test_a_saved_table_of_other_rows(bench, measured):
     ("argv", "code", "message"),
     [
         (["--batch", "0"], 2, "--batch 0 is not allowed; it must be whole numbers of at least 1"),
-        (["--batch", "1,two"], 2, "--batch two is not allowed"),
-        (["--batch", "1,,2"], 2, "--batch '1,,2' is not allowed"),
+        (["--batch", "1,two"], 2, "--batch 1,two is not allowed"),
+        (["--batch", "1,,2"], 2, "--batch 1,,2 is not allowed"),
         (["--threads", "-1"], 2, "--threads -1 is not allowed"),
         (["--threads", ""], 2, "--threads '' is not allowed"),
         (["--threads", "1" * 30], 2, "is not allowed"),
@@ -176,7 +176,7 @@ def test_a_saved_table_of_other_rows(bench, measured):
         (["--net", "digit"], 2, "did you mean digits?"),
         (["--ops", "--batch", "1,2"], 2, "add --step"),
         (["--threads", "1,2"], 2, "add --step"),
-        (["--backends", "numpy", "--contenders", "numpy"], 2, "not allowed with argument"),
+        (["--backends", "numpy", "--contenders", "numpy"], 2, "--backends cannot be given with --contenders"),
         (["--contenders", "nunpy"], 6, "backend nunpy is not known"),
         (["--backends", "nunpy"], 6, "did you mean numpy?"),
         (["--contenders", "numba", "--threads", "999"], 2, "--threads 999 is more than backend numba has here"),
@@ -208,7 +208,8 @@ def test_torch_is_asked_for_and_not_there(bench, monkeypatch):
 
 def test_ctrl_c_ends_every_process(tmp_path):
     program = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from refnet.cli import main; "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from refnet.cli.main import main; "
         "sys.exit(main())"
     )
     argv = ["bench", "--step", "--net", "digits", "--batch", "4", "--rounds", "100000", "--contenders", "numpy"]

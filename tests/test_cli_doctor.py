@@ -12,7 +12,7 @@ import pytest
 from refnet_numba import doctor as numbas
 
 from refnet.backend import loading as registry
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.machine import doctor, environment
 from refnet.machine.environment import THREAD_LIMITS, note, physical_cores, throttles
 
@@ -237,7 +237,7 @@ import json, sys
 from numba.core.dispatcher import Dispatcher
 from refnet.nets import NetSpec
 from refnet.terminal import progress
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.training.warmup import warm_up
 
 def signatures():
@@ -291,7 +291,7 @@ class TestWarmup:
         ("argv", "code", "message"),
         [
             (["--net", "digit"], 2, "did you mean digits?"),
-            (["--net", "digits,"], 2, "--net 'digits,' is not allowed"),
+            (["--net", "digits,"], 2, "--net digits, is not allowed"),
             (["--backend", "nunpy"], 6, "did you mean numpy?"),
             (["digits"], 2, "digits is not an argument of refnet warmup"),
         ],

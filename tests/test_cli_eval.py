@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data.opening import open_dataset
 from refnet.evaluation import neighbours
 from refnet.evaluation.trained import open_trained
@@ -147,7 +147,7 @@ def test_eval_of_several_with_searched_weights(refnet_, untrained):
     [
         ([], 2, "--checkpoint"),
         (["--checkpoint", "none"], 4, "none does not exist"),
-        (["--checkpoint", "run", "--split", "all"], 2, "invalid choice"),
+        (["--checkpoint", "run", "--split", "all"], 2, "it must be one of test, validation, train"),
         (["--checkpoint", "run", "--batch", "0"], 2, "--batch 0"),
         (["--checkpoint", "run", "--threads", "0"], 2, "--threads 0"),
         (["--checkpoint", "run", "--read-threads", "0"], 2, "--read-threads 0"),
@@ -277,7 +277,7 @@ def test_features_in_words(refnet_, trained):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("f.npz", "must end in .npy"), ("taken.npy", "is there already"), ("none/f.npy", "none is no folder")],
+    [("f.npz", "a file that ends in .npy"), ("taken.npy", "is there already"), ("none/f.npy", "none is no folder")],
 )
 def test_features_go_to_a_new_file(fails, trained, cwd, path, message):
     (cwd / "taken.npy").write_bytes(b"precious")
@@ -346,7 +346,7 @@ def test_similar_to_itself(refnet_, trained, pictures):
     [
         (["none.png"], 3, "none.png cannot be read"),
         (["x.png", "--count", "0"], 2, "--count 0"),
-        (["x.png", "-o", "s.jpg"], 2, "must end in .png"),
+        (["x.png", "-o", "s.jpg"], 2, "a file that ends in .png"),
     ],
 )
 def test_similar_refuses(fails, trained, argv, code, message):

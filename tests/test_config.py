@@ -1,7 +1,8 @@
-import argparse
+from collections.abc import Mapping
 from dataclasses import MISSING, FrozenInstanceError, asdict, fields, replace
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refnet import config, nets
-from refnet.config import DEFAULTS, KEYS, Config, configure
+from refnet.cli.parser import parse
+from refnet.config import DEFAULTS, KEYS, Config, Nets, configure
 from refnet.errors import ConfigError
 from refnet.nets import NETS
 
@@ -35,7 +37,10 @@ def resolve(tmp_path, monkeypatch):
         if toml is not None:
             file = Path("config.toml")
             file.write_bytes(toml if isinstance(toml, bytes) else toml.encode())
-        return config.resolve(flags, environ=environ or {}, file=file, recipes=recipes, inits=INITS)
+        resolved = config.resolve(
+            KEYS, flags, environ=environ or {}, file=lambda: file, nets=lambda: Nets(recipes, INITS)
+        )
+        return Whole(config.to_config(resolved.values), resolved.origin)
 
     return call
 
@@ -51,11 +56,18 @@ def problems(resolve):
     return call
 
 
-def parse(*argv):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--config")
-    config.add_flags(parser)
-    return parser.parse_args(argv)
+class Whole(NamedTuple):
+    """A configuration and the source of each key."""
+
+    config: Config
+    origin: Mapping[str, str]
+
+
+def flags_of(*argv):
+    """Return what the flags of ``refnet train`` say."""
+    _, command, namespace, problems = parse(["train", *argv])
+    assert problems == []
+    return {name: value for name, value in vars(namespace).items() if name in command.by_name}
 
 
 class TestSources:
@@ -290,7 +302,7 @@ class TestMessages:
     @pytest.mark.parametrize(("name", "reason"), [("gone.toml", "No such file"), (".", "Is a directory")])
     def test_a_file_that_cannot_be_read(self, name, reason):
         with pytest.raises(ConfigError) as caught:
-            config.resolve({}, environ={}, file=Path(name), recipes=RECIPES, inits=INITS)
+            config.resolve(KEYS, {}, environ={}, file=lambda: Path(name), nets=lambda: Nets(RECIPES, INITS))
         assert str(caught.value).startswith(f"{name}: cannot be read ({reason}")
 
     def test_all_problems_of_all_sources_at_once(self, problems):
@@ -337,24 +349,13 @@ class TestMessages:
 
 class TestFlags:
     def test_only_what_was_given(self):
-        assert config.given(parse("--config", "x.toml")) == {}
-        assert config.given(parse("--lr-factor", "oops", "--run-dir=here")) == {"lr_factor": "oops", "run_dir": "here"}
+        assert flags_of("--config", "x.toml") == {"config": "x.toml"}
+        assert flags_of("--lr-factor", "oops", "--run-dir=here") == {"lr_factor": "oops", "run_dir": "here"}
 
     @pytest.mark.parametrize(("flag", "value"), [("--checked", True), ("--no-checked", False)])
     def test_a_switch_goes_before_the_environment(self, resolve, flag, value):
         environ = {"REFNET_CHECKED": str(not value).lower()}
-        assert resolve(environ=environ, **config.given(parse(flag))).config.checked is value
-
-    def test_every_key_is_a_flag_and_its_help_states_what_is_allowed(self):
-        parser = argparse.ArgumentParser()
-        config.add_flags(parser)
-        helps = {action.dest: action.help for action in parser._actions}
-        for name, key in KEYS.items():
-            assert key.allowed.rule in helps[name]
-            assert "(default: " in helps[name]
-        assert helps["lr"].endswith("(default: 0.01)")
-        assert helps["init"].endswith("(default: the net's own)")
-        assert "REFNET_LR_FACTOR" in parser.format_help()  # and no help text breaks argparse's % formatting
+        assert resolve(environ=environ, **flags_of(flag)).config.checked is value
 
     def test_every_field_has_a_key_and_no_default_so_that_no_config_is_incomplete(self):
         assert [field.name for field in fields(Config)] == list(KEYS)
@@ -435,9 +436,10 @@ class TestRoundTrip:
     def test_toml_reads_back_to_an_equal_config(self, tmp_path_factory, written):
         file = tmp_path_factory.getbasetemp() / "round_trip.toml"
         file.write_bytes(config.to_toml(written).encode())
-        resolved = config.resolve({}, environ={}, file=file, recipes=RECIPES, inits=INITS)
-        assert resolved.config == written
-        assert [type(v) for v in asdict(resolved.config).values()] == [type(v) for v in asdict(written).values()]
+        resolved = config.resolve(KEYS, {}, environ={}, file=lambda: file, nets=lambda: Nets(RECIPES, INITS))
+        read = config.to_config(resolved.values)
+        assert read == written
+        assert [type(v) for v in asdict(read).values()] == [type(v) for v in asdict(written).values()]
 
     def test_none_is_left_out(self):
         assert "run_dir" not in config.to_toml(configure())
@@ -459,13 +461,12 @@ names = st.sampled_from(sorted(KEYS)) | st.text(max_size=8)
     flags=st.dictionaries(names, st.text(max_size=8) | st.booleans(), max_size=4),
 )
 def test_whatever_is_stated_the_answer_is_a_config_or_lines_of_problems(recipe, environ, flags):
-    stated = {"environ": environ, "file": None, "recipes": {"digits": recipe}, "inits": INITS}
     try:
-        resolved = config.resolve(flags, **stated)
+        resolved = config.resolve(KEYS, flags, environ=environ, nets=lambda: Nets({"digits": recipe}, INITS))
     except ConfigError as error:
         problems = str(error).split("\n")
         assert all(problem.isprintable() for problem in problems)
         assert len(problems) <= len(recipe) + len(environ) + len(flags)
     else:
-        assert isinstance(resolved.config, Config)
+        assert isinstance(config.to_config(resolved.values), Config)
         assert recipe.keys() | flags.keys() <= KEYS.keys()

@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data import fetch as fetching
 from refnet.data.fetch import SETS, File, cache, extract, fetch
 from refnet.errors import ConfigError, DataError

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data import decode
 from refnet.data.crops import Augmentation
 from refnet.data.dataset import ArraySplit, Split

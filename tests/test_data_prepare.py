@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from preparing import COUNTS, IMAGE, SIZE, contents, everything, opened, run, tree
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data import decode, prepare, shards, statistics
 from refnet.data.opening import read_source
 from refnet.errors import ConfigError, DataError
@@ -355,15 +355,15 @@ def test_commands(tmp_path, capsys, monkeypatch):
     [
         (["prepare", "source"], "the following arguments are required: DST"),
         (["prepare", "source", "made", "--size", "0"], "--size 0 is not allowed"),
-        (["prepare", "source", "made", "--threads", "0"], "--threads 0 is not allowed"),
-        (["prepare", "source", "made", "--timeout", "-1"], "--timeout -1.0 is not allowed"),
-        (["prepare", "source", "made", "--timeout", "nan"], "--timeout nan is not allowed"),
+        (["prepare", "source", "made", "--read-threads", "0"], "--read-threads 0 is not allowed"),
+        (["prepare", "source", "made", "--read-timeout", "-1"], "--read-timeout -1 is not allowed"),
+        (["prepare", "source", "made", "--read-timeout", "nan"], "--read-timeout nan is not allowed"),
         (
             ["prepare", "source", "made", "--siz", "9"],
             "--siz is not an argument of refnet data prepare; did you mean --size?",
         ),
         (["prepare", "digits", "made"], "digits needs no preparing: give a folder of images"),
-        (["fetch", "mnist"], "data set mnist is not known; there are cifar10, fashion-mnist, imagenette"),
+        (["fetch", "mnist"], "NAME mnist is not allowed; it must be one of cifar10, fashion-mnist, imagenette"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )

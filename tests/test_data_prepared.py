@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from preparing import COUNTS, IMAGE, opened, run, tree
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data import prepared, shards
 from refnet.errors import DataError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data.opening import open_dataset, read_source
 from refnet.data.readers import registry
 from refnet.errors import DataError

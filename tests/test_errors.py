@@ -8,7 +8,7 @@ import pytest
 
 from refnet import nets
 from refnet.backend.loading import load
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.config import configure
 from refnet.errors import CheckpointError, ConfigError, NumericError, setting, with_arguments, with_flags
 from refnet.runs.directory import RunDirectory
@@ -64,7 +64,7 @@ def test_a_backend_names_the_option_that_it_does_not_have_by_argument():
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 # Command lines to type, stylesheets, and programs of their own.
 NOT_MESSAGES = re.compile(
-    r"refnet \w+ (?:\w+ )?--|--query-gpu|--format=csv|environment: --lr|style=|add_option|add_argument|--no-$"
+    r"refnet \w+ (?:\w+ )?--|--query-gpu|--format=csv|\(--no-augment: |\(at --drop-epochs|style|--no-$"
 )
 
 

@@ -230,7 +230,7 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(report, start, cwd,
 
 SLOW = """
 import sys, time
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.training.step import TrainingStep
 def slow(*args):
     print("step", flush=True)
@@ -299,7 +299,7 @@ STARVED = """
 import resource, sys
 from pathlib import Path
 from refnet.training import session
-from refnet.cli import main
+from refnet.cli.main import main
 spare, real = int(sys.argv.pop(1)), session.Lasting
 def starve(show):
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.config import configure, to_toml
 from refnet.runs import directory, generations
 

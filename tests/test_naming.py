@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data.naming import FILES, captions, names, read_words
 from refnet.data.opening import read_source
 from refnet.errors import DataError

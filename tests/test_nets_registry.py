@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refnet import nets
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.config import configure
 from refnet.errors import ConfigError, ShapeError
 from refnet.nets import NetSpec, registry

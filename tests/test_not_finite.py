@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refnet.backend.loading import load
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data.crops import centre
 from refnet.data.opening import open_dataset
 from refnet.errors import NumericError

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.pictures.plot import KINDS
 from refnet.terminal.progress import Live, Plain
 from refnet.terminal.sparkline import WIDTH, Sparkline
@@ -76,7 +76,7 @@ def test_several_runs_stand_below_one_another(trained, tmp_path, kind):
     [
         (["kernels", "RUN", "-o", "x.jpg"], "must end in .png or .svg"),
         (["activations", "RUN", "--image", "360"], "--image 360 does not exist"),
-        (["portrait", "RUN"], "invalid choice"),
+        (["portrait", "RUN"], "KIND portrait is not allowed; it must be one of kernels, curves"),
     ],
 )
 def test_what_cannot_be_drawn_is_an_error(trained, capsys, tmp_path, monkeypatch, argv, says):

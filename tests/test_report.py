@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from refnet import nets
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
 from refnet.evaluation import responses as responding

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import stats
 
 from refnet import nets
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
 from refnet.reproduce.claims import CHANCE, CLAIMS, epochs_to
@@ -351,18 +351,18 @@ def test_no_rate_is_low_enough(reproduced, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "code", "says"),
     [
-        (["lnr"], 2, "lnr is not a claim; the claims are relu-vs-tanh, lrn, "),
+        (["lnr"], 2, "CLAIM lnr is not allowed; it must be one of relu-vs-tanh, lrn, "),
         (["lnr"], 2, "did you mean lrn?"),
         (
             ["lrn", "--seeds", "0"],
             2,
-            "--seeds 0 is not allowed; it must be a whole number of at least 1 and at most 30",
+            "--seeds 0 is not allowed; it must be a whole number from 1 to 30",
         ),
         (["lrn", "--seeds", "31"], 2, "--seeds 31 is not allowed"),
         (["lrn", "--epochs", "0"], 2, "--epochs 0 is not allowed"),
         (["lrn", "--images", "-1"], 2, "--images -1 is not allowed"),
         (["lrn", "--threads", "0"], 2, "--threads 0 is not allowed"),
-        (["lrn", "--seeds", "many"], 2, "invalid int value"),
+        (["lrn", "--seeds", "many"], 2, "--seeds many is not allowed"),
         (["lrn", "--seed", "3"], 2, "--seed is not an argument of refnet reproduce; did you mean --seeds?"),
         (["lrn", "-o", "lrn.jpg"], 2, "-o lrn.jpg must end in .png or .svg"),
         (["lrn", "--backend", "numbat"], 6, "numbat"),

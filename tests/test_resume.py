@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.config import configure
 from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
@@ -327,7 +327,7 @@ def test_a_key_that_the_run_did_not_know_had_its_default(checkpoint_of):
 def test_the_flag_for_changed_data_needs_a_run(refnet_):
     assert refnet_("--changed-data")[::2] == (
         2,
-        "refnet: --changed-data is for a run that is continued; give it with --resume\n",
+        "refnet: --changed-data is for a run that is resumed; give it with --resume\n",
     )
 
 

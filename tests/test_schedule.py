@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet import config
-from refnet.cli import main
-from refnet.config import configure
+from refnet.cli.main import main
+from refnet.config import configure, keys
 from refnet.errors import ConfigError
 from refnet.runs.state import Rate
 from refnet.training import schedule
@@ -143,8 +142,8 @@ def epoch_rates():
 @pytest.mark.usefixtures("cwd", "one_thread")
 def test_a_schedule_of_one_file_and_one_line(package, monkeypatch):
     package()
-    monkeypatch.setattr(config, "SCHEDULES", {**config.SCHEDULES, "halving": "halvingpackage:halving"})
-    monkeypatch.setattr(schedule, "SCHEDULES", config.SCHEDULES)
+    monkeypatch.setattr(keys, "SCHEDULES", {**keys.SCHEDULES, "halving": "halvingpackage:halving"})
+    monkeypatch.setattr(schedule, "SCHEDULES", keys.SCHEDULES)
     assert trained_rates("--schedule", "halving") == [0.01, 0.005, 0.0025]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refnet.backend.loading import load
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.config import configure
 from refnet.data import loader
 from refnet.data.crops import Augmentation, centre

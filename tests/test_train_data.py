@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.data.dataset import ArraySplit, Dataset
 from refnet.data.opening import open_dataset
 from refnet.training import session

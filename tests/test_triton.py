@@ -21,7 +21,7 @@ from triton.runtime.errors import OutOfResources
 from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
 from refnet.network import passes
 from refnet.network.fuse import fuse

@@ -11,7 +11,7 @@ from refnet_triton import _devices
 
 from refnet import backend as backends
 from refnet import nets
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
 from refnet.training.memory import batch_that_fits
 from refnet.training.step import TrainingStep

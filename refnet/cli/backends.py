@@ -6,14 +6,6 @@ import json
 from refnet.backend.loading import available, installed
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's flags."""
-    parser.add_argument("--check", action="store_true", help="load each backend, and say whether it can run here")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object: null where a backend is installed (or can run)"
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Print each backend with what it lacks, or with the reason why it cannot run here."""
     reasons = available() if arguments.check else installed()

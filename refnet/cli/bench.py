@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from threadpoolctl import threadpool_limits
@@ -16,10 +15,9 @@ from refnet.backend.loading import load
 from refnet.bench import earlier, figures, machine, report, step
 from refnet.bench.contender import LAYOUTS, PEERS
 from refnet.bench.ops import BackendLayers, Layers, Row, time_ops
-from refnet.cli import names, numbers, within
 from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.machine import environment
-from refnet.nets import NETS, NetSpec, get
+from refnet.nets import NetSpec, get
 from refnet.network.plan import Plan
 from refnet.terminal import progress
 
@@ -35,36 +33,14 @@ with the layer before it (--unfused: apart). Several values, as in --threads 1,2
 --batch 16,32,64,128,256, show with --step how it scales."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's flags."""
-    parser.description = f"{parser.description}\n\n{EXPLANATION}"
-    parser.add_argument("--net", default="paper", metavar="NET", help=f"one of {', '.join(NETS)} (default: paper)")
-    parser.add_argument("--columns", type=int, help="how many columns to split it into (default: the net's recipe)")
-    parser.add_argument("--batch", metavar="N,...", help="images in a step (default: the net's recipe)")
-    parser.add_argument(
-        "--threads", metavar="N,...", help="threads that compute (default: the net's recipe, or one for each core)"
-    )
-    parser.add_argument("--ops", action="store_true", help="time single layers")
-    parser.add_argument("--step", action="store_true", help="time the whole network")
-    parser.add_argument("--unfused", action="store_true", help="time single layers as the net is written, ReLUs apart")
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--backends", metavar="NAME,...", help=f"backends (default: {','.join(BACKENDS)}), and PyTorch if installed"
-    )
-    chosen.add_argument("--contenders", metavar="NAME,...", help=f"exactly these: backends, {', '.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed (default: 3)")
-    parser.add_argument("--against", metavar="FILE", type=Path, help="compare with a table saved by --json")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Time, and print the tables."""
     net = get(arguments.net)
-    columns = net.columns if arguments.columns is None else arguments.columns
-    within("--columns", columns, 1, 2)
-    within("--rounds", arguments.rounds, 1)
-    batches = numbers("--batch", arguments.batch) or [net.recipe["batch"]]
-    threads = numbers("--threads", arguments.threads) or [net.recipe.get("threads", environment.physical_cores())]
+    columns = arguments.columns
+    batches = arguments.batch or [net.recipe["batch"]]
+    threads = arguments.threads or [net.recipe.get("threads", environment.physical_cores())]
+    if arguments.backends and arguments.contenders:
+        raise ConfigError("--backends cannot be given with --contenders, which names backends too")
     ops, steps = arguments.ops or not arguments.step, arguments.step or not arguments.ops
     if ops and len(batches) * len(threads) > 1:
         raise ConfigError("single layers are timed at one --batch and with one number of --threads; add --step")
@@ -98,10 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _contenders(arguments: argparse.Namespace, columns: int, threads: Sequence[int]) -> list[str]:
     """List the contenders, each known to run here: before the long work, not in the middle of it."""
-    chosen = names("--contenders", arguments.contenders)
+    chosen = list(arguments.contenders)
     if not chosen:
-        backends = names("--backends", arguments.backends) or list(BACKENDS)
-        chosen = backends + (list(PEERS) if machine.has_torch() else [])
+        chosen = [*(arguments.backends or BACKENDS), *(PEERS if machine.has_torch() else ())]
     for name in chosen:
         if name not in PEERS:
             load(name, columns=columns, threads=max(threads))

@@ -3,11 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from refnet.cli import within
 from refnet.data import fetch, prepared
 from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, read_source
@@ -19,48 +16,12 @@ from refnet.terminal import progress
 from refnet.terminal.printable import printable
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's own commands, and their arguments."""
-    commands = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], purpose: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", epilog=parser.epilog
-        )
-        added.set_defaults(run=run, parser=added)
-        added.add_argument("--json", action="store_true", help="print the result as one JSON object")
-        return added
-
-    making = command("prepare", _prepare, "decode every image once, and write what trainings read")
-    making.add_argument("source", metavar="SRC", help="images: a tree, ILSVRC2012, CIFAR-10 or IDX files")
-    making.add_argument("destination", metavar="DST", type=Path, help="a new directory, or one to go on with")
-    making.add_argument("--size", type=int, default=256, help="side of the square images (default: 256, the paper's)")
-    making.add_argument("--channels", type=int, default=3, help="1 (gray) or 3 (RGB, the default)")
-    making.add_argument("--strict", action="store_true", help="fail if a single image cannot be read")
-    making.add_argument("--threads", type=int, help="threads that decode (default: one for each core)")
-    making.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for an image (default: 60)")
-
-    looking = command("info", _info, "describe a prepared directory, and verify its checksums")
-    looking.add_argument("directory", metavar="DST", type=Path)
-
-    getting = command("fetch", _fetch, "download a public data set, and verify its checksums")
-    getting.add_argument("name", metavar="NAME", help=f"one of {', '.join(fetch.SETS)}")
-    getting.add_argument("--to", type=Path, help="the directory to make (default: in the user's cache)")
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked."""
-    code: int = arguments.run(arguments)
-    return code
+    """Run one of the commands of ``refnet data``."""
+    return {"prepare": _prepare, "info": _info, "fetch": _fetch}[arguments.action](arguments)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    within("--size", arguments.size, 1, 4096)
-    within("--channels", arguments.channels, 1, 3)
-    if arguments.threads is not None:
-        within("--threads", arguments.threads, 1)
-    if not arguments.timeout > 0:
-        raise ConfigError(f"--timeout {arguments.timeout} is not allowed; it must be above 0")
     show = _show(arguments)
     source = read_source(arguments.source)
     if source.form:
@@ -72,7 +33,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         size=arguments.size,
         channels=arguments.channels,
         strict=arguments.strict,
-        reading=Reading(arguments.threads, arguments.timeout),
+        reading=Reading(arguments.read_threads, arguments.read_timeout),
         show=show,
     )
     count = sum(summary.images.values())
@@ -88,7 +49,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    root: Path = arguments.directory
+    root = arguments.directory
     if not is_prepared(str(root)):
         raise DataError(f"{printable(root)} is no prepared directory: make one with refnet data prepare")
     meta = read_meta(root)

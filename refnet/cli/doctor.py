@@ -12,11 +12,6 @@ from refnet.machine.doctor import Examination, examine
 TELLING = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's flags."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object, with every feature")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Examine, and say what was found."""
     found = examine(os.environ)

@@ -22,22 +22,6 @@ WORST = 10  # classes and confusions that are printed
 WORDS = {"centre": "centre crop", "ten": "ten crops"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    _common.add_network(parser, several=True)
-    _common.add_images(parser)
-    parser.add_argument(
-        "--crops", choices=(*PROTOCOLS, "both"), default="both", help="the centre crop, the paper's ten, or both"
-    )
-    parser.add_argument(
-        "--weights",
-        choices=("equal", "search"),
-        default="equal",
-        help="how much each of several networks counts: the same, or what the validation images say (default: equal)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the errors, the classes that fare worst and what is taken for what."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)

@@ -14,17 +14,10 @@ from refnet.terminal.printable import printable
 LABELS = "-labels"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    _common.add_network(parser)
-    _common.add_images(parser)
-    _common.add_output(parser, "features.npy", "where to write; the labels go to FILE-labels.npy beside it")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Write features, float32 (n,K), and labels, int64 (n,), in the order of the split."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
-    path = _common.output(arguments, ".npy")
+    path = arguments.output
     labels = path.with_name(f"{path.stem}{LABELS}.npy")
     _common.refuse_existing(path, labels)
     with _common.network(arguments, arguments.checkpoint) as trained:

@@ -23,16 +23,6 @@ STDIN = "-"
 LARGEST = 1 << 28  # bytes that are taken from standard input
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files; - is standard input")
-    _common.add_network(parser)
-    parser.add_argument(
-        "--crops", choices=tuple(PROTOCOLS), default="ten", help="the centre crop, or the mean of ten (the default)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Classify each image. One that cannot be read is reported, and the others are classified all the same."""
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)

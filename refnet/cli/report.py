@@ -2,22 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from refnet import files
 from refnet.cli import _common
 from refnet.pictures.write import report
 from refnet.terminal import progress
 from refnet.terminal.printable import printable
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
-    parser.add_argument(
-        "--backend", default="auto", help="the code that looks at images; a name of a backend (default: auto)"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:

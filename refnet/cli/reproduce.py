@@ -14,13 +14,12 @@ from rich.table import Table
 
 from refnet import nets
 from refnet.backend.loading import load
-from refnet.cli import within
 from refnet.pictures.plot import check_output
 from refnet.reproduce import claims
 from refnet.reproduce.claims import CLAIMS, Claim, Outcome
 from refnet.reproduce.experiment import IMAGES, SCORED, USUAL, Settings, net_for, perform
 from refnet.reproduce.picture import draw
-from refnet.reproduce.verdict import MAX_PAIRS, Comparison, compare, explain
+from refnet.reproduce.verdict import Comparison, compare, explain
 from refnet.terminal import progress
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
@@ -34,24 +33,6 @@ zero, and not shown if it is on the other side. If the interval contains zero, t
 experiment is too small to tell. Finished runs are kept in --run-dir: repeat the command
 to resume after a stop. The data determine the net: digits, fashion (one channel) or
 cifar (three channels)."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.description = f"{parser.description}\n\n{EXPLANATION}"
-    parser.add_argument("claim", nargs="?", metavar="CLAIM", help=f"one of {', '.join(CLAIMS)}")
-    parser.add_argument("--list", action="store_true", help="list the claims, as does the command without one")
-    parser.add_argument("--data", default="digits", help="'digits' or a path, say to CIFAR-10 (default: digits)")
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each arm, at least 2 to tell (default: 5)")
-    parser.add_argument("--epochs", type=int, help=f"passes over the images (default: the claim's, or {_usual(USUAL)})")
-    parser.add_argument("--images", type=int, help=f"training images, the same in all runs (default: {_usual(IMAGES)})")
-    parser.add_argument("--backend", default="auto", help="the code that computes (default: auto, the fastest)")
-    parser.add_argument("--threads", type=int, help="threads that compute (default: the net's, or one for each core)")
-    parser.add_argument(
-        "--run-dir", type=Path, metavar="FOLDER", help="where the runs are (default: runs/reproduce/CLAIM-NET)"
-    )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw a picture, too: a .png or .svg file")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,10 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
-    within("--seeds", arguments.seeds, 1, MAX_PAIRS)
-    for flag in ("epochs", "images", "threads"):
-        if getattr(arguments, flag) is not None:
-            within(f"--{flag}", getattr(arguments, flag), 1)
     net = net_for(arguments.data)
     return Settings(
         net=net,
@@ -101,7 +78,7 @@ def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
         seeds=arguments.seeds,
         backend=arguments.backend,
         threads=arguments.threads or nets.get(net).recipe.get("threads"),
-        folder=arguments.run_dir or Path("runs", "reproduce", f"{claim.name}-{net}"),
+        folder=Path(arguments.run_dir) if arguments.run_dir else Path("runs", "reproduce", f"{claim.name}-{net}"),
     )
 
 

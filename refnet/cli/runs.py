@@ -12,24 +12,10 @@ from rich.text import Text
 
 from refnet.errors import ConfigError
 from refnet.runs import inventory
-from refnet.runs.directory import DEFAULT
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
 
 WIDTH = 120  # of a table that does not go to a terminal
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=DEFAULT,
-        metavar="FOLDER",
-        help=f"the folder of the runs (default: {DEFAULT})",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, by the runs' paths")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,12 +17,6 @@ from refnet.runs.state import Facts, State
 from refnet.terminal.printable import printable
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("what", type=Path, metavar="RUN|CHECKPOINT", help="a run's folder, or a .safetensors file")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Print a description. Every checkpoint is read completely, so one shown as intact is."""
     if arguments.what.is_dir():

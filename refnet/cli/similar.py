@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from refnet import files
-from refnet.cli import _common, within
+from refnet.cli import _common
 from refnet.data.dataset import Dataset, Split
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Neighbours
@@ -18,22 +18,10 @@ from refnet.terminal.printable import printable
 COUNT = 6  # the paper's figure has as many
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, each a row of the picture")
-    _common.add_network(parser)
-    _common.add_images(parser)
-    parser.add_argument(
-        "--count", type=int, default=COUNT, help=f"how many like it (default: {COUNT}, as in the paper)"
-    )
-    _common.add_output(parser, "similar.png", "where to write the picture")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Find the nearest in the last hidden layer by Euclidean distance, list them and draw them."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
-    within("--count", arguments.count, 1, 100)
-    path = _common.output(arguments, ".png")
+    path = arguments.output
     _common.refuse_existing(path)
     with _common.network(arguments, arguments.checkpoint) as trained:
         images = [trained.read(image) for image in arguments.images]

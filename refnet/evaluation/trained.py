@@ -157,10 +157,12 @@ def open_trained(
     """
     found = generations.load(where)
     facts = found.facts
+    net = facts.spec.net()
+    threads = threads or net.recipe.get("threads")
     there = backends.load(backend, columns=facts.spec.columns, devices=devices, threads=threads)
     plan = checkpoint.plan_of(facts.spec)
     params = passes.place_params(plan, found.params, there)
-    return Trained(str(where), facts, facts.spec.net(), plan, params, there.asarray(found.mean), there)
+    return Trained(str(where), facts, net, plan, params, there.asarray(found.mean), there)
 
 
 def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed

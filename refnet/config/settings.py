@@ -1,0 +1,237 @@
+"""What a setting is: its name, the values it may have, its help and its default. Every flag is made from one.
+
+The keys of a training run are in ``refnet.config.keys``, the other flags in ``refnet.cli.flags``.
+"""
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PREFIX = "REFNET_"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The values that a setting may have.
+
+    Attributes
+    ----------
+    kind
+        Its type, or with `many` the type of each of its items. An int serves as a float and a text as a path, and
+        nothing else as anything else: ``true`` is not 1, and ``"0.1"`` in a TOML file is not a number.
+    words
+        The values in words; they complete "it must be ...". Not used where there are `choices`.
+    holds
+        Whether the whole value, already of its type, is allowed.
+    many
+        A tuple: a list in TOML, or one text with commas between the items.
+    distinct
+        Items that are repeated count once.
+    choices
+        Returns the texts among which the value, or each item, must be. A function, so that help for one command does
+        not import what another needs.
+    range
+        The end of `words` that a help text needs beside a metavar.
+    """
+
+    kind: type
+    words: str
+    holds: Callable[[Any], bool]
+    many: bool = False
+    distinct: bool = False
+    choices: Callable[[], Iterable[str]] | None = None
+    range: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The values in words, which complete "it must be ..."."""
+        if self.choices is None:
+            return self.words
+        names = ", ".join(self.choices())
+        return f"names among {names}, separated by commas" if self.many else f"one of {names}"
+
+    def from_text(self, text: str) -> object:
+        """Return the value that the text of a flag or variable stands for. Raises ``ValueError``."""
+        if self.many:
+            return self.from_value([_FROM_TEXT[self.kind](item.strip()) for item in text.split(",")])
+        return self.from_value(_FROM_TEXT[self.kind](text))
+
+    def from_value(self, value: object) -> object:
+        """Return a value that has a type already. Raises ``ValueError`` where it is not allowed."""
+        if not self.many:
+            checked = self._typed(value)
+        elif isinstance(value, str):
+            return self.from_text(value)
+        elif isinstance(value, list | tuple):
+            items = tuple(self._typed(item) for item in value)
+            checked = tuple(dict.fromkeys(items)) if self.distinct else items
+        else:
+            raise ValueError(self.words)
+        if not self.holds(checked) or not self._chosen(checked):
+            raise ValueError(self.words)
+        return checked
+
+    def _chosen(self, value: object) -> bool:
+        if self.choices is None:
+            return True
+        return set(value if isinstance(value, tuple) else (value,)) <= set(self.choices())
+
+    def _typed(self, value: object) -> object:
+        if type(value) is int and value.bit_length() > 63:
+            raise ValueError(self.words)  # TOML has no such integer, and neither has any array
+        if type(value) is self.kind:
+            return value
+        if self.kind is float and type(value) is int:
+            return float(value)
+        if self.kind is Path and isinstance(value, str | Path) and _is_text(str(value)):
+            return Path(value)
+        raise ValueError(self.words)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting; its flag, its help and every message about it are made from this.
+
+    Attributes
+    ----------
+    name
+        As a Python argument and a key of TOML.
+    default, unset
+        Its default, and in words what None or an empty tuple stands for.
+    group
+        The heading under which help lists it.
+    variable
+        Whether ``REFNET_NAME`` sets it, in every command that has it.
+    by_net
+        Whether the recipe of a command's net replaces the default.
+    positional, required, several
+        How it is written on a command line: without a flag; always; more than once.
+    letter
+        A short flag.
+    metavar
+        What stands for the value in help.
+    """
+
+    name: str
+    allowed: Allowed
+    purpose: str
+    default: object = None
+    unset: str = ""
+    group: str = "options"
+    variable: bool = False
+    by_net: bool = False
+    positional: bool = False
+    required: bool = False
+    several: bool = False
+    letter: str = ""
+    metavar: str = ""
+
+    @property
+    def flag(self) -> str:
+        """How a command line names it."""
+        if self.positional:
+            return self.metavar or self.name.upper()
+        return f"-{self.letter}" if self.letter else as_flag(self.name)
+
+
+def as_flag(name: str) -> str:
+    """Return the flag of a name: ``--lr-factor``."""
+    return "--" + name.replace("_", "-")
+
+
+def whole(low: int, high: int | None = None) -> Allowed:
+    """Whole numbers from `low`, to `high` where that is given."""
+    words = f"at least {low}" if high is None else f"from {low} to {high}"
+    rule = f"a whole number {'of ' if high is None else ''}{words}"
+    return Allowed(int, rule, lambda v: low <= v <= (v if high is None else high), range=words)
+
+
+def number(range_: str, holds: Callable[[float], bool]) -> Allowed:
+    """Finite numbers in a range, which is given in words too."""
+    rule = f"a number {'of ' if range_.startswith('at least') else ''}{range_}"
+    return Allowed(float, rule, lambda v: math.isfinite(v) and holds(v), range=range_)
+
+
+def text(rule: str) -> Allowed:
+    """Texts that are not blank."""
+    return Allowed(str, rule, _is_text)
+
+
+def texts(rule: str, *, distinct: bool = False) -> Allowed:
+    """Texts that are not blank, separated by commas."""
+    return Allowed(str, rule, _are_texts, many=True, distinct=distinct)
+
+
+def whole_numbers() -> Allowed:
+    """Different whole numbers, separated by commas."""
+    words = "whole numbers of at least 1, separated by commas"
+    return Allowed(int, words, lambda v: all(n >= 1 for n in v), many=True, distinct=True)
+
+
+def one_of(
+    choices: Iterable[str] | Callable[[], Iterable[str]], *, many: bool = False, distinct: bool = False
+) -> Allowed:
+    """One of several texts, or with `many` several of them; a function that returns them is called when needed."""
+    names = choices if callable(choices) else lambda: choices
+    return Allowed(str, "", lambda _: True, many=many, distinct=distinct, choices=names)
+
+
+def path(rule: str, *, ending: str = "") -> Allowed:
+    """Paths, with an ending of the name where that is given."""
+    return Allowed(Path, rule, lambda v: v.suffix.endswith(ending))
+
+
+def paths(rule: str) -> Allowed:
+    """Paths, each an argument of its own."""
+    return Allowed(Path, rule, lambda _: True, many=True)
+
+
+def switch() -> Allowed:
+    """Either true or false."""
+    return Allowed(bool, "true or false", lambda _: True)
+
+
+def shown(value: object, *, as_text: bool) -> str:
+    """Return a value as its source would write it: a text as a shell takes it, else as TOML; cut where it is long."""
+    if as_text:
+        items = value if isinstance(value, list | tuple) else [value]
+        written = " ".join(shlex.quote(str(item)) for item in items)
+    elif isinstance(value, str | bool):
+        written = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, list | tuple):
+        written = f"[{', '.join(shown(item, as_text=False) for item in value)}]"
+    elif isinstance(value, Mapping):
+        written = "{...}"
+    elif isinstance(value, int) and value.bit_length() > 63:
+        written = f"{hex(value)[:20]}... (more than 64 bits)"  # Python refuses to write thousands of decimal digits
+    else:
+        written = str(value)
+    return cut(written)
+
+
+def cut(written: str) -> str:
+    """Return at most 80 characters of a text."""
+    return written if len(written) <= 80 else f"{written[:77]}..."
+
+
+def _is_text(value: str) -> bool:
+    # No path holds a NUL, and TOML, in which every run is written down, holds no undecodable bytes (surrogates).
+    return bool(value.strip()) and not re.search(r"[\0\ud800-\udfff]", value)
+
+
+def _are_texts(value: tuple[str, ...]) -> bool:
+    return all(map(_is_text, value))
+
+
+def _switch(written: str) -> bool:
+    if written not in ("true", "false", "1", "0"):
+        raise ValueError(written)
+    return written in ("true", "1")
+
+
+_FROM_TEXT: Mapping[type, Callable[[str], object]] = {bool: _switch, int: int, float: float, str: str, Path: str}
