@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: a reader, also one after a power cut, finds the old file or the new one."""
+"""Replace files atomically: a reader, even after a power cut, gets the old content or the new."""
 
 import os
 from collections.abc import Iterator
@@ -11,10 +11,9 @@ SUFFIX = ".tmp"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside `path`; once it is written, flush it to the disk and rename it, and flush the folder.
+    """Open a temporary file beside `path`; once it is written, flush it, rename it to `path` and flush the folder.
 
-    Raises ``OSError``, which names `path` as the user does, and after any failure leaves the old file as it was and
-    nothing beside it.
+    Raises ``OSError``, which names `path`. After any failure the old file is unchanged and the temporary one removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
@@ -28,19 +27,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         error.filename = str(path)
         raise
     finally:
-        # After a failure or Ctrl-C it is still there; what hinders the removal was said above.
+        # After a failure or Ctrl-C it still exists; an error of the removal adds nothing to the first one.
         with suppress(OSError):
             temporary.unlink()
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Give a file new content. Raises ``OSError``."""
+    """Write new content to a file, atomically. Raises ``OSError``."""
     with replacing(path) as file:
         file.write(content)
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that what was made, renamed or removed in it stays so. Raises ``OSError``."""
+    """Flush a folder, so that files made, renamed or removed in it stay so after a power cut. Raises ``OSError``."""
     entries = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(entries)
@@ -49,7 +48,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote here. Only for who knows that no other writes here."""
+    """Remove temporary files of a process that was killed while writing. No other process may be writing here."""
     for orphan in folder.glob(f".*{SUFFIX}"):
         with suppress(OSError):
             orphan.unlink()

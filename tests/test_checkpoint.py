@@ -208,7 +208,7 @@ def test_no_file(path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert "is no regular file" in refused(tmp_path / "pipe")
+    assert "is not a regular file" in refused(tmp_path / "pipe")
 
 
 def test_a_folder(tmp_path):
@@ -218,14 +218,14 @@ def test_a_folder(tmp_path):
 @pytest.mark.parametrize("part", range(64))
 def test_a_file_cut_at_each_sixty_fourth_is_refused(path, content, part):
     path.write_bytes(content[: len(content) * part // 64])
-    assert "is not a whole safetensors file" in refused(path)
+    assert "is not an intact safetensors file" in refused(path)
 
 
 def test_a_file_cut_short_anywhere_near_its_header_is_refused(path, content):
     end = 8 + struct.unpack("<Q", content[:8])[0]
     for length in [*range(0, end + 9, 97), end - 1, end, end + 1, len(content) - 1]:
         path.write_bytes(content[:length])
-        assert "is not a whole safetensors file" in refused(path)
+        assert "is not an intact safetensors file" in refused(path)
 
 
 def test_bytes_after_the_end_are_refused(path, content):

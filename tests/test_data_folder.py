@@ -322,7 +322,7 @@ def test_neither_file_nor_folder(tmp_path):
     refused(root, "/b/x.jpg is a broken link")
     odd.unlink()
     os.mkfifo(odd)
-    refused(root, "/b/x.jpg is no regular file")
+    refused(root, "/b/x.jpg is not a regular file")
 
 
 def test_a_text_named_jpg_is_found_at_opening(tmp_path):

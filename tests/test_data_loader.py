@@ -293,7 +293,7 @@ def test_a_pipe_in_the_place_of_a_file(tmp_path, capsys):
     assert main(["train", "--json", "--data", "data"]) == 3
     assert (
         capsys.readouterr().err
-        == "refnet: data/b/pipe.jpg is no regular file (a folder, a pipe, a device): remove it\n"
+        == "refnet: data/b/pipe.jpg is not a regular file (a folder, a pipe, a device): remove it\n"
     )
 
 

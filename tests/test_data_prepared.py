@@ -44,7 +44,7 @@ def test_a_file_missing_cut_or_changed(made, name, capsys):
     path.unlink()
     refused(made, f"/{name} is missing", capsys)
     path.mkdir()
-    refused(made, f"/{name} is no regular file", capsys)
+    refused(made, f"/{name} is not a regular file", capsys)
     path.rmdir()
     path.write_bytes(content + b"x")
     refused(made, rf"/{name} has {len(content) + 1:,} bytes, it was written with {len(content):,}", capsys)

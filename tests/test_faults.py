@@ -151,7 +151,7 @@ def test_kill_9_while_saving(counts, report, start, checkpoint_of, cwd):
         process.kill()
         assert not process.stderr.read()
         acknowledged = [int(line) for line in (first + process.stdout.read()).splitlines()]
-        newest, damaged = generations.newest_whole(run)
+        newest, damaged = generations.newest_intact(run)
         assert not damaged
         step = newest.facts.state.step
         assert acknowledged[-1] <= step <= acknowledged[-1] + 1
@@ -331,7 +331,7 @@ def test_the_first_trainer_keeps_the_directory(start, cwd):
     _, err = second.communicate()
     assert (second.returncode, err) == (
         2,
-        "refnet: run is in use: another process trains there; wait for it, or stop it\n",
+        "refnet: run is in use: another process is training there; wait for it, or stop it\n",
     )
     first.kill()
     first.communicate()

@@ -53,7 +53,7 @@ def test_a_class_without_words_has_its_own_name(tmp_path, content, expected):
 
 def test_a_pipe_in_its_place_is_no_file(tmp_path):
     os.mkfifo(tmp_path / FILES[0])
-    with pytest.raises(DataError, match="is no regular file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         read_words(tmp_path, CLASSES)
 
 

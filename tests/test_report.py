@@ -149,7 +149,7 @@ def test_esc_takes_out_what_html_and_terminals_would_follow():
 
 def test_what_is_no_run_is_an_error(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_metrics_that_are_cut_or_strange_are_left_out(tmp_path):

@@ -238,7 +238,7 @@ def test_nothing_is_begun_anew_over_damage(refnet_, stopped, pictures):
     code, _, err = refnet_("--resume", "run")
     assert code == 4
     assert len(err.splitlines()) == len(paths)
-    assert all(f"{path} is not a whole safetensors file" in err for path in paths)
+    assert all(f"{path} is not an intact safetensors file" in err for path in paths)
     assert Path("run/metrics.jsonl").read_bytes() == before
     assert generations.listed(Path("run")) == paths
 
@@ -337,7 +337,7 @@ def test_two_trainers(refnet_, stopped, pictures):
     stopped(4, *recipe(pictures), "--run-dir", "run")
     with RunDirectory.reopen(Path("run")):
         code, _, err = refnet_("--resume", "run")
-    assert (code, err) == (2, "refnet: run is in use: another process trains there; wait for it, or stop it\n")
+    assert (code, err) == (2, "refnet: run is in use: another process is training there; wait for it, or stop it\n")
 
 
 # Other surroundings

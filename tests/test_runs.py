@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_listed_keeps_its_files(monkeypatch):
 def test_two_trainers_do_not_meet():
     with RunDirectory.create(configure()) as run:
         assert directory.is_training(run.path)
-        with pytest.raises(ConfigError, match="is in use: another process trains there; wait for it, or stop it"):
+        with pytest.raises(ConfigError, match="is in use: another process is training there; wait for it, or stop it"):
             RunDirectory.reopen(run.path)
     assert not directory.is_training(run.path)
     with RunDirectory.reopen(run.path):
@@ -251,7 +251,7 @@ def test_a_glance_does_not_keep_a_trainer_out():
 def test_what_is_no_run():
     Path("empty").mkdir()
     for name in ("empty", "nowhere"):
-        with pytest.raises(ConfigError, match=f"{name} is no run: it has no config.toml; refnet runs lists the runs"):
+        with pytest.raises(ConfigError, match=rf"{name} is not a run folder \(no config.toml\); refnet runs"):
             RunDirectory.reopen(Path(name))
     assert everything() == ["empty"]
 
@@ -274,11 +274,11 @@ def test_a_run_that_cannot_be_written_is_told(monkeypatch):
     path = created()
     with monkeypatch.context() as patch:
         patch.setattr(directory, "_locked", denied)
-        with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
+        with pytest.raises(ConfigError, match="cannot be written: Permission denied; fix that, or copy the run"):
             RunDirectory.reopen(path)
     with RunDirectory.reopen(path) as run:
         monkeypatch.setattr(directory, "truncate", denied)
-        with pytest.raises(ConfigError, match="cannot be written: Permission denied; mend that, or copy the run"):
+        with pytest.raises(ConfigError, match="cannot be written: Permission denied; fix that, or copy the run"):
             run.rewind(configure(), 0)
 
 

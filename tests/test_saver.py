@@ -178,7 +178,7 @@ def test_a_failure_is_a_warning_and_costs_nothing(saver, save, run, warnings, mo
         saver.wait()
     assert warnings == [
         "warning: " + str(run) + ": the metrics cannot be written: No space left on device; training goes on, and "
-        "earlier checkpoints are as they were"
+        "earlier checkpoints are unchanged"
     ]
     assert steps(run) == [1]
     save(3)
@@ -267,7 +267,7 @@ def test_without_memory_to_save_in_it_is_a_failure(saver, save, warnings, monkey
     monkeypatch.setattr(generations, "save", none)
     save(1)
     saver.wait()
-    assert "there is no memory to save in; training goes on" in warnings[0]
+    assert "there is too little memory to save; training goes on" in warnings[0]
 
 
 def test_a_mistake_of_ours_is_not_hidden(saver, save, monkeypatch):
@@ -296,14 +296,14 @@ def test_poll_takes_note_without_waiting(saver, save, monkeypatch):
 # Damage
 
 
-def test_the_newest_whole_one(run, checkpoint_of):
+def test_the_newest_intact_one(run, checkpoint_of):
     for step in (1, 2, 3):
         checkpoint.write(generations.path_of(run, step), checkpoint_of(step))
-    assert generations.newest_whole(run)[0].facts.state.step == 3
+    assert generations.newest_intact(run)[0].facts.state.step == 3
     for step in (3, 2):
         path = generations.path_of(run, step)
         path.write_bytes(path.read_bytes()[:1000])
-    found, damaged = generations.newest_whole(run)
+    found, damaged = generations.newest_intact(run)
     assert found.facts.state.step == 1
     assert [path.name for path in damaged] == ["step-000000003.safetensors", "step-000000002.safetensors"]
     generations.set_aside(generations.path_of(run, 3))
@@ -321,7 +321,7 @@ def test_other_files_are_no_checkpoints(run, checkpoint_of):
 
 
 def test_no_checkpoint(run):
-    assert generations.newest_whole(run) == (None, {})
+    assert generations.newest_intact(run) == (None, {})
     with pytest.raises(CheckpointError, match="run has no checkpoint; give the folder of a run that has saved one"):
         generations.load(run)
 

@@ -108,7 +108,7 @@ def _lines(
 ) -> Iterator[str]:
     for trained, tallies in zip(members, found.members, strict=True):
         state = trained.facts.state
-        yield f"network      {trained.where}: net {trained.facts.spec.name}, after {state.went}"
+        yield f"network      {trained.where}: net {trained.facts.spec.name}, after {state.progress}"
         yield from _table(tallies)
     if len(members) > 1:
         yield "together"

@@ -65,7 +65,7 @@ def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
     yield f"data         {facts.data.name} ({facts.data.where}): images of {height}x{width}x{channels}"
     classes = ", ".join(names(facts.classes, facts.words or facts.classes)[:10])
     yield f"classes      {len(facts.classes)}: {classes}{', ...' if len(facts.classes) > 10 else ''}"
-    yield f"progress     {state.went}"
+    yield f"progress     {state.progress}"
     yield from _progress(state)
     yield f"made on      refnet {facts.environment.get('refnet')}, Python {facts.environment.get('python')}"
     yield from _settings(facts.config)

@@ -104,7 +104,7 @@ def _open_regular(path: str) -> BinaryIO:
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DataError(f"{printable(path)} is no regular file (a folder, a pipe, a device): remove it")
+        raise DataError(f"{printable(path)} is not a regular file (a folder, a pipe, a device): remove it")
     return os.fdopen(descriptor, "rb")
 
 

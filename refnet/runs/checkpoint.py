@@ -1,13 +1,13 @@
-"""A checkpoint: one safetensors file that holds all that training, or using, a network takes.
+"""A checkpoint: one safetensors file with everything that is needed to continue training or to use the network.
 
 Tensors, all float32: ``param/conv1@0.w`` and ``velocity/conv1@0.w`` for every parameter, and ``data/mean``, the mean
 image (H,W,C) that is subtracted from what the network reads. Metadata: ``format``; ``facts``, a
 `~refnet.runs.state.Facts` as JSON; ``tensors``, the SHA-256 of each tensor's bytes; ``sha256``, that of the header
-itself with these 64 letters as zeros. So the facts can be trusted when the header alone has been read, and no flipped
-bit goes unseen.
+itself with these 64 letters as zeros. So the facts can be trusted after reading only the header, and every flipped bit
+is detected.
 
-Reading opens nothing else: no pickle, whatever it is called. The safetensors library checks the header; the bytes are
-read here because it would copy them once more, and cannot hash while it reads.
+No pickle is ever opened, whatever its name. The safetensors library checks the header; the bytes are read here because
+the library would copy them once more and cannot hash while it reads.
 """
 
 import hashlib
@@ -38,15 +38,15 @@ FORMAT = "refnet checkpoint 2"
 EARLIER_FORMAT = "refnet checkpoint 1"  # of refnet 0.1; it is still read
 MEAN = "data/mean"
 COLUMNS = (1, 2)
-READERS = 2  # threads: one reads while the other hashes
-CHUNK = 1 << 24  # bytes that are read and then hashed, few enough to be still in the processor's cache
+READER_THREADS = 2  # one reads while the other hashes
+CHUNK_BYTES = 1 << 24  # read and then hashed, few enough to stay in the processor's cache
 _UNSEALED = "0" * 64
-_PICKLES = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # a zip archive, or a pickle itself
+_PICKLES = (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))  # a zip archive, or a bare pickle
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory, which is known to be whole and to fit its network.
+    """A checkpoint in memory, checked to be intact and to fit its network.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Checkpoint:
     mean: Array
 
     def tensors(self) -> Arrays:
-        """Name every array as the file does."""
+        """Return every array by its name in the file."""
         named = {f"param/{name}": a for name, a in self.params.items()}
         named |= {f"velocity/{name}": a for name, a in self.velocities.items()}
         return named | {MEAN: self.mean}
@@ -100,7 +100,7 @@ def expected_shapes(facts: Facts) -> dict[str, tuple[int, ...]]:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, which is on the disk when this returns; until then `path` is what it was.
+    """Write a checkpoint. It is on the disk when this returns; until then `path` is unchanged.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_facts(path: Path) -> Facts:
-    """Read what a checkpoint says of itself; the tensors are not looked at.
+    """Read the facts of a checkpoint from its header, without the tensors.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def read_facts(path: Path) -> Facts:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint whole.
+    """Read a whole checkpoint and verify it.
 
     Raises
     ------
@@ -150,8 +150,8 @@ def read(path: Path) -> Checkpoint:
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            with ThreadPoolExecutor(READERS) as readers:
-                # The largest first, so that none of the readers is left alone with one of them.
+            with ThreadPoolExecutor(READER_THREADS) as readers:
+                # The largest first, so that no thread is left alone with a large one at the end.
                 names = sorted(arrays, key=lambda name: -arrays[name].nbytes)
                 offsets = [header.start + header.tensors[name]["data_offsets"][0] for name in names]
                 digests = list(readers.map(_read, [descriptor] * len(names), offsets, [arrays[n] for n in names]))
@@ -171,7 +171,7 @@ def read(path: Path) -> Checkpoint:
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before the numbers: `start` is where they begin, `tensors` what safetensors says of each."""
+    """The header: `start` is the offset of the first tensor, `tensors` the entry of each in safetensors' terms."""
 
     facts: Facts
     tensors: Mapping[str, Mapping[str, Any]]
@@ -198,13 +198,13 @@ def _header(tensors: Arrays, facts: Facts) -> bytes:
 
 
 def _sealed(text: bytes, new: str, old: str) -> bytes:
-    """Exchange the header's own digest, which stands first in it."""
+    """Replace the header's own digest, which is its first entry."""
     return text.replace(f'"sha256":"{old}"'.encode(), f'"sha256":"{new}"'.encode(), 1)
 
 
 def _open(path: Path) -> _Header:
     if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path} is no regular file (a folder, a pipe, a device); give a .safetensors file")
+        raise CheckpointError(f"{path} is not a regular file (a folder, a pipe, a device); give a .safetensors file")
     try:
         # Checks that the header is JSON of the right form, and that the tensors fill the rest of the file gaplessly.
         with safetensors.safe_open(path, framework="numpy") as checked:
@@ -221,21 +221,21 @@ def _open(path: Path) -> _Header:
                 "that runs when it is read; save the arrays as .safetensors"
             ) from error
         reason = printable(error)
-        raise CheckpointError(f"{path} is not a whole safetensors file: {reason}; copy it again") from error
+        raise CheckpointError(f"{path} is not an intact safetensors file: {reason}; copy it again") from error
     try:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
-        found = metadata.get("format")
-        if found not in {FORMAT, EARLIER_FORMAT}:
+        file_format = metadata.get("format")
+        if file_format not in {FORMAT, EARLIER_FORMAT}:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this refnet: its format is "
-                f"{printable(found)[:80]}, not {FORMAT}; read it with what wrote it"
+                f"{printable(file_format)[:80]}, not {FORMAT}; read it with the program that wrote it"
             )
         digest = metadata.get("sha256", "")
         if hashlib.sha256(_sealed(text, _UNSEALED, digest)).hexdigest() != digest:
             raise CheckpointError(f"{path}: its header is damaged (its SHA-256 differs); copy it again")
         text_of_facts, digests = metadata.get("facts", ""), decode(dict, metadata.get("tensors", ""))
-        facts = decode(Facts, text_of_facts) if found == FORMAT else _earlier(decode(dict, text_of_facts))
+        facts = decode(Facts, text_of_facts) if file_format == FORMAT else _earlier(decode(dict, text_of_facts))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is wrong: {printable(error)[:200]}; copy it again") from error
     return _Header(facts, tensors, digests, 8 + length)
@@ -261,20 +261,20 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _require(path: Path, header: _Header, name: str, shape: tuple[int, ...] | None) -> None:
-    """Hold one tensor to what the network needs; None is a tensor that it does not have."""
+    """Check one tensor against the shape the network needs; None for a tensor that it does not have."""
     entry = header.tensors.get(name)
-    found = "it is missing" if entry is None else f"it is {entry['dtype']} {tuple(entry['shape'])}"
+    actual = "it is missing" if entry is None else f"it is {entry['dtype']} {tuple(entry['shape'])}"
     expected = "no such tensor" if shape is None else f"F32 {shape}"
-    if found != f"it is {expected}":
+    if actual != f"it is {expected}":
         net = f"net {header.facts.spec.name} in {header.facts.spec.columns} columns"
-        raise CheckpointError(f"{path}: {printable(name)}: {found}, {net} needs {expected}; train again")
+        raise CheckpointError(f"{path}: {printable(name)}: {actual}, {net} needs {expected}; train again")
 
 
 def _read(descriptor: int, offset: int, a: Array) -> str:
-    """Fill an array from a place in a file, and hash it. Raises ``OSError``."""
+    """Fill an array from an offset in a file; return its SHA-256. Raises ``OSError``."""
     rest, digest = _bytes(a), hashlib.sha256()
     while rest:
-        count = os.preadv(descriptor, [rest[:CHUNK]], offset)
+        count = os.preadv(descriptor, [rest[:CHUNK_BYTES]], offset)
         if not count:
             raise OSError(0, "it has become shorter")
         digest.update(rest[:count])

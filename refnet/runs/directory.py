@@ -1,4 +1,4 @@
-"""A run's own directory: its resolved configuration, its surroundings, and its figures as they come."""
+"""The folder of a run: its configuration, environment, metrics, checkpoints and result."""
 
 import fcntl
 import json
@@ -22,18 +22,19 @@ from refnet.runs.metrics import Metrics, truncate
 DEFAULT = Path("runs")
 CONFIG, METRICS, RESULT, LOCK = "config.toml", "metrics.jsonl", "result.json", ".lock"
 ENVIRONMENT = "environment.json"
-GLANCES = 25  # how often a lock is tried, in half a second
+LOCK_TRIES = 25
+LOCK_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A directory that belongs to one run, and to one process at a time.
+    """A folder that belongs to one run, and to one process at a time.
 
-    ``config.toml`` reproduces the run (``refnet train --config``), ``environment.json`` says where it ran,
-    ``metrics.jsonl`` has one line for each step and epoch, ``checkpoints/`` what was learned
-    (:mod:`refnet.runs.generations`) and ``result.json`` the end. A run that dies leaves all it knew.
+    ``config.toml`` reproduces the run (``refnet train --config``), ``environment.json`` describes the machine and the
+    software, ``metrics.jsonl`` has one line for each step and epoch, ``checkpoints/`` the parameters
+    (:mod:`refnet.runs.generations`) and ``result.json`` the result. All but the result exist also after a crash.
 
-    ``.lock`` is locked while a process trains. The system unlocks it when that process ends, however it ends.
+    ``.lock`` is locked while a process trains. The system unlocks it when that process ends in whatever way.
     """
 
     path: Path
@@ -42,18 +43,18 @@ class RunDirectory:
 
     @classmethod
     def create(cls, config: Config) -> Self:
-        """Make the directory.
+        """Create the folder.
 
         Raises
         ------
         ConfigError
-            It cannot be written, or already holds something.
+            It cannot be written or is not empty.
         """
         path = Path(config.run_dir or DEFAULT)
         made = False
         try:
             path = _made(path) if config.run_dir else _made_fresh(config.net)
-            made = True  # and empty: whatever is in it from here on is this run's
+            made = True  # and it was empty, so from here on everything in it belongs to this run
             with ExitStack() as undo:
                 lock = undo.enter_context(_locked(path))
                 (path / generations.FOLDER).mkdir()
@@ -71,12 +72,12 @@ class RunDirectory:
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """Take over a run that has ended or was killed, and clean up behind it. Its metrics stay as they are.
+        """Open the folder of a run that has ended or was killed, and remove temporary files. Its metrics are unchanged.
 
         Raises
         ------
         ConfigError
-            It is no run, cannot be written, or another process trains in it.
+            It is not a run folder, cannot be written, or another process is training in it.
         """
         configuration(path)
         try:
@@ -89,13 +90,13 @@ class RunDirectory:
                 undo.pop_all()
             return cls(path, metrics, lock)
         except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}; mend that, or copy the run") from error
+            raise ConfigError(f"{path} cannot be written: {error.strerror}; fix that, or copy the run") from error
 
     def rewind(self, config: Config, lines: int) -> int:
-        """Go back to where a checkpoint was made: forget the end, and all figures behind so many lines.
+        """Go back to a checkpoint: delete the result, and the metrics after that many lines.
 
-        The configuration and the environment become those of now. Returns how many lines there are, which is fewer
-        only if they were lost. Raises ``ConfigError`` if the directory cannot be written.
+        Configuration and environment are replaced by the current ones. Returns the number of lines, which is smaller
+        than asked for only if lines were lost. Raises ``ConfigError`` if the directory cannot be written.
         """
         try:
             (self.path / RESULT).unlink(missing_ok=True)
@@ -103,17 +104,17 @@ class RunDirectory:
             files.replace(self.path / CONFIG, to_toml(repeatable(config)).encode())
             files.replace(self.path / ENVIRONMENT, _json(environment.describe()))
         except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written: {error.strerror}; mend that, or copy the run") from error
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror}; fix that, or copy the run") from error
         return self.metrics.lines
 
     @staticmethod
     def check(config: Config) -> None:
-        """Say before any work is done that the directory could not be used. Leaves nothing behind.
+        """Check, before any work is done, that the folder can be used. Creates nothing.
 
         Raises
         ------
         ConfigError
-            It holds something already, or neither it nor the nearest folder above it can be written to.
+            It is not empty, or neither it nor the nearest folder above it can be written to.
         """
         path = Path(config.run_dir or DEFAULT)
         try:
@@ -129,7 +130,7 @@ class RunDirectory:
             raise ConfigError(f"{setting('run_dir', path)} cannot be made: {above} {reason}; choose another directory")
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write the end of the run. Raises ``OSError``."""
+        """Write the result of the run. Raises ``OSError``."""
         self.metrics.sync()
         files.replace(self.path / RESULT, _json(result))
 
@@ -142,14 +143,14 @@ class RunDirectory:
 
 
 def configuration(path: Path) -> Path:
-    """Give the path of a run's configuration. Raises ``ConfigError`` if it is no run."""
+    """Return the path of a run's configuration. Raises ``ConfigError`` if it is not a run folder."""
     if not (path / CONFIG).is_file():
-        raise ConfigError(f"{path} is no run: it has no {CONFIG}; refnet runs lists the runs")
+        raise ConfigError(f"{path} is not a run folder (no {CONFIG}); refnet runs lists the runs")
     return path / CONFIG
 
 
 def is_training(path: Path) -> bool:
-    """Tell whether a process trains in a run's directory. Raises ``OSError`` if its lock cannot be looked at."""
+    """Tell whether a process is training in a run folder. Raises ``OSError`` if its lock cannot be opened."""
     with (path / LOCK).open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -159,24 +160,24 @@ def is_training(path: Path) -> bool:
 
 
 def _locked(path: Path) -> BinaryIO:
-    """Lock a directory for this process. Raises ``OSError``, and ``ConfigError`` if another process has it."""
+    """Lock a folder for this process. Raises ``OSError``, and ``ConfigError`` if another process has locked it."""
     lock = (path / LOCK).open("ab")
-    for _ in range(GLANCES):
+    for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.02)  # it may be no more than a glance of `is_training`
+            time.sleep(LOCK_POLL_SECONDS)  # `is_training` in another process holds the lock for a moment
         except BaseException:
             lock.close()
             raise
         else:
             return lock
     lock.close()
-    raise ConfigError(f"{path} is in use: another process trains there; wait for it, or stop it")
+    raise ConfigError(f"{path} is in use: another process is training there; wait for it, or stop it")
 
 
 def repeatable(config: Config) -> Config:
-    """Leave out the run's own directory and name its data from the root, so that it can be run again from anywhere."""
+    """Return the configuration without the run's own folder and with an absolute path of the data."""
     data = None if config.data is None else registry.fixed_path(str(config.data))
     return replace(config, run_dir=None, data=data)
 
@@ -188,7 +189,7 @@ def _made(path: Path) -> Path:
 
 
 def _made_fresh(net: str) -> Path:
-    """Make a directory named by net and time; where another run has just taken the name, it gets a number."""
+    """Create a folder named by net and time, with a number if another run has just taken that name."""
     base = DEFAULT / f"{net}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in count(2):
         try:

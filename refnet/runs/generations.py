@@ -1,8 +1,8 @@
-"""The checkpoints of one run: which there are, which is read, and which may go.
+"""The checkpoints of one run: which exist, which one is read, and which are deleted.
 
-A run keeps the two newest and, as each of them knows it, the best by validation. Each is a file
-``checkpoints/step-000001066.safetensors``, and which one is the best stands in the facts of all that are newer, so
-there is nothing beside the files to get out of step with them.
+A run keeps the two newest checkpoints and the one with the lowest validation error. Each is a file
+``checkpoints/step-000001066.safetensors``. The facts of every checkpoint name the best one so far, so there is no
+separate index that could contradict the files.
 """
 
 import re
@@ -16,7 +16,7 @@ from refnet.runs import checkpoint
 from refnet.runs.checkpoint import Checkpoint
 
 FOLDER = "checkpoints"
-KEPT = 2
+NEWEST_KEPT = 2
 DAMAGED = ".damaged"
 Prefer = Literal["best", "newest"]
 
@@ -24,44 +24,48 @@ _NAME = re.compile(r"step-(\d{9,})\.safetensors")
 
 
 def path_of(run: Path, step: int) -> Path:
-    """Name the checkpoint of a step."""
+    """Return the path of the checkpoint of a step."""
     return run / FOLDER / f"step-{step:09}.safetensors"
 
 
 def listed(run: Path) -> list[Path]:
-    """List a run's checkpoints, the newest first; whether they are whole is not looked at.
+    """Return the paths of a run's checkpoints, the newest first, without checking them.
 
     Raises ``CheckpointError`` if the folder cannot be listed.
     """
     try:
-        found = {int(match[1]): path for path in (run / FOLDER).iterdir() if (match := _NAME.fullmatch(path.name))}
+        by_step = {int(match[1]): path for path in (run / FOLDER).iterdir() if (match := _NAME.fullmatch(path.name))}
     except FileNotFoundError:
         return []
     except OSError as error:
         raise CheckpointError(f"{run / FOLDER} cannot be listed: {error.strerror}; give a run's folder") from error
-    return [path for _, path in sorted(found.items(), reverse=True)]
+    return [path for _, path in sorted(by_step.items(), reverse=True)]
 
 
 def load(where: Path, prefer: Prefer = "best") -> Checkpoint:
-    """Read a checkpoint from its file, or from a run's folder.
+    """Read a checkpoint from a file or from a run folder.
 
     Parameters
     ----------
     where
         The path of a file or of a folder.
     prefer
-        Which one of a run's: "best" by validation (the newest where none has been validated), or "newest".
+        Which checkpoint of a run: the "best" by validation error (the newest if there was no validation) or the
+        "newest".
 
     Raises
     ------
     CheckpointError
-        There is none, or it cannot be read, is damaged, or is none of this refnet.
+        There is none, or it cannot be read, is damaged, or has another format.
     """
     return checkpoint.read(find(where, prefer) if where.is_dir() else where)
 
 
 def find(run: Path, prefer: Prefer = "best") -> Path:
-    """Find a run's best or newest checkpoint. Raises ``CheckpointError`` if there is none or its header is damaged."""
+    """Return the path of a run's best or newest checkpoint.
+
+    Raises ``CheckpointError`` if there is none or its header is damaged.
+    """
     paths = listed(run)
     if not paths:
         raise CheckpointError(f"{run} has no checkpoint; give the folder of a run that has saved one")
@@ -69,15 +73,15 @@ def find(run: Path, prefer: Prefer = "best") -> Path:
     return path_of(run, best.step) if prefer == "best" and best else paths[0]
 
 
-def newest_whole(run: Path) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
-    """Read the newest checkpoint that is whole, and say what is wrong with those that are newer.
+def newest_intact(run: Path) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
+    """Read the newest intact checkpoint; return it with the errors of the damaged ones that are newer.
 
-    None where there is no checkpoint at all.
+    None if there is no checkpoint at all.
 
     Raises
     ------
     CheckpointError
-        There are checkpoints, but none is whole; the message has a line for each.
+        There are checkpoints, but all are damaged; the message has a line for each.
     """
     damaged: dict[Path, CheckpointError] = {}
     for path in listed(run):
@@ -91,7 +95,7 @@ def newest_whole(run: Path) -> tuple[Checkpoint | None, dict[Path, CheckpointErr
 
 
 def set_aside(path: Path) -> None:
-    """Rename a damaged checkpoint, so that it does not count as one of the newest. Raises ``CheckpointError``."""
+    """Rename a damaged checkpoint, so that it no longer counts as one of the newest. Raises ``CheckpointError``."""
     try:
         path.replace(path.with_name(path.name + DAMAGED))
     except OSError as error:
@@ -99,12 +103,12 @@ def set_aside(path: Path) -> None:
 
 
 def save(run: Path, saved: Checkpoint) -> None:
-    """Write a checkpoint and, only when it is on the disk, remove those that it makes superfluous.
+    """Write a checkpoint and, once it is on the disk, delete those that are no longer needed.
 
     Raises
     ------
     CheckpointError
-        The disk is full or cannot be written to; all that was there still is.
+        The disk is full or cannot be written to; no earlier checkpoint was deleted.
     """
     checkpoint.write(path_of(run, saved.facts.state.step), saved)
     try:
@@ -116,10 +120,10 @@ def save(run: Path, saved: Checkpoint) -> None:
 
 
 def _superfluous(run: Path) -> list[Path]:
-    """List all but the newest, and the best as each of these knows it: the newest may turn out to be damaged."""
+    """Return all but the newest and the best according to each of these, since the newest may prove damaged."""
     paths = listed(run)
-    kept = set(paths[:KEPT])
-    for path in paths[:KEPT]:
+    kept = set(paths[:NEWEST_KEPT])
+    for path in paths[:NEWEST_KEPT]:
         with suppress(CheckpointError):
             best = checkpoint.read_facts(path).state.best
             kept |= {path_of(run, best.step)} if best else set()

@@ -1,4 +1,4 @@
-"""How a run went, read from its metrics: one array for each figure."""
+"""The history of a run, read from its metrics: one array for each quantity."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Figures = npt.NDArray[np.float64]
 STEP = ("step", "loss", "lr", "images", "seconds")
 EPOCH = ("epoch", "step", "train_loss", "validation_loss", "validation_top1_error", "validation_top5_error")
 SCORED = ("epoch", "scored_train_top1_error", "validation_top1_error")
-POINTS = 240  # as many as a curve can show
+MAX_POINTS = 240  # of a curve in a picture
 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """The figures of each step and of each epoch, by name; all of one kind are equally long."""
+    """The quantities of each step and of each epoch, by name; those of one kind are equally long."""
 
     steps: Mapping[str, Figures]
     epochs: Mapping[str, Figures]
@@ -32,19 +32,19 @@ class History:
         return len(self.steps["step"])
 
     def smooth(self, name: str, beside: int = 0) -> tuple[Figures, Figures]:
-        """Give steps and the means of a figure of theirs over `POINTS` stretches at most.
+        """Return steps and a quantity, averaged over intervals: at most `MAX_POINTS` of them.
 
-        Stretches are as long as those of a run of `beside` steps, if that is longer: noise then looks the same.
+        Intervals are as long as those of a run of `beside` steps, if that is longer, so that noise looks alike in both.
         """
         return self._means("step", beside), self._means(name, beside)
 
     def speed(self, beside: int = 0) -> tuple[Figures, Figures]:
-        """Give steps and images/s over the same stretches as `smooth`."""
+        """Return steps and images per second over the same intervals as `smooth`."""
         seconds = np.maximum(self._means("seconds", beside), 1e-9)
         return self._means("step", beside), self._means("images", beside) / seconds
 
     def rate(self) -> tuple[Figures, Figures]:
-        """Give steps and learning rates at the corners of its curve: before and after each change."""
+        """Return steps and learning rates where the rate changes: before and after each change."""
         steps, rates = self.steps["step"], self.steps["lr"]
         ends = np.flatnonzero(np.diff(rates))
         corners = np.unique([0, *ends, *ends + 1, len(steps) - 1]) if len(steps) else np.array([], np.int64)
@@ -52,12 +52,12 @@ class History:
 
     def _means(self, name: str, beside: int) -> Figures:
         figures = self.steps[name]
-        stretches = -(-POINTS * len(figures) // max(len(figures), beside, POINTS)) if len(figures) else 0
-        return np.array([part.mean() for part in np.array_split(figures, stretches)]) if stretches else figures
+        intervals = -(-MAX_POINTS * len(figures) // max(len(figures), beside, MAX_POINTS)) if len(figures) else 0
+        return np.array([part.mean() for part in np.array_split(figures, intervals)]) if intervals else figures
 
 
 def read(run: Path) -> History:
-    """Read a run's metrics. Lines that are cut or no metrics of ours are left out, as are runs without any.
+    """Read a run's metrics. Lines that are cut off or have another form are ignored. Without a file it is empty.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def read(run: Path) -> History:
 
 
 def read_scored(run: Path) -> Mapping[str, Figures]:
-    """Read the figures of each epoch of a run that classified training images, too. Raises ``ConfigError``."""
+    """Read training and validation errors of each epoch, if the run had ``score_train``. Raises ``ConfigError``."""
     return _columns(_read(run / METRICS), "epoch", SCORED)
 
 
@@ -79,7 +79,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; mend that, or copy the run") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; fix that, or copy the run") from error
 
 
 def _columns(lines: Iterable[dict[str, Any]], kind: str, names: tuple[str, ...]) -> dict[str, Figures]:

@@ -13,28 +13,28 @@ from typing import Any, Self
 class Metrics:
     """A file that only grows.
 
-    A disk that is full costs no line: what it did not take waits in memory for the next call.
+    A full disk loses no line: what could not be written is kept in memory until the next call.
 
     Parameters
     ----------
     path
         The file; raises ``OSError`` if it cannot be opened.
     lines
-        How many it holds.
+        How many lines the file has.
     """
 
     def __init__(self, path: Path, lines: int = 0) -> None:
         self.lines = lines
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._waiting = b""
-        self.also: Callable[[str, dict[str, Any]], None] | None = None  # is told of each line, too
-        self._one = threading.Lock()  # a thread that saves a checkpoint syncs, while another logs
+        self._unwritten = b""
+        self.also: Callable[[str, dict[str, Any]], None] | None = None  # called with each line
+        self._lock = threading.Lock()  # one thread may save a checkpoint, and so sync, while another logs
 
     def log(self, kind: str, **figures: Any) -> None:
         """Add a line. Raises ``ValueError`` for NaN and infinity, which JSON does not have."""
         line = (json.dumps({"kind": kind, **figures}, allow_nan=False) + "\n").encode()
-        with self._one:
-            self._waiting += line
+        with self._lock:
+            self._unwritten += line
             self.lines += 1
         with suppress(OSError):
             self.flush()
@@ -42,18 +42,18 @@ class Metrics:
             self.also(kind, figures)
 
     def flush(self) -> None:
-        """Write what waits. Raises ``OSError`` if the disk does not take all of it."""
-        with self._one:
-            while self._waiting:
-                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+        """Write the lines kept in memory. Raises ``OSError`` if they cannot all be written."""
+        with self._lock:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._file, self._unwritten) :]
 
     def sync(self) -> None:
-        """Bring all lines to the disk. Raises ``OSError``."""
+        """Flush all lines to the disk. Raises ``OSError``."""
         self.flush()
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Close the file, when what waits has been tried once more."""
+        """Close the file, after one more try to write the lines kept in memory."""
         with suppress(OSError):
             self.flush()
         os.close(self._file)
@@ -83,9 +83,9 @@ def lines(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]
 
 
 def truncate(path: Path, count: int) -> int:
-    """Cut a file behind so many lines, or behind its last whole line if it has fewer; return how many it has.
+    """Cut a file after `count` lines, or after its last complete line if it has fewer; return how many remain.
 
-    The length of a file changes at once, so that a power cut leaves it as it was or as it should be. Raises
+    The length of a file changes atomically, so a power cut leaves the old file or the new one. Raises
     ``OSError``.
     """
     path.touch()

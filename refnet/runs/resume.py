@@ -1,4 +1,4 @@
-"""Continuing a run: what may be different from when it stopped, and what follows from it."""
+"""Resuming a run: which settings and data may differ from before, and what follows from a difference."""
 
 import json
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from refnet.runs.state import Facts, Rate, State
 from refnet.terminal.printable import printable
 
 FIXED = ("net", "init", "variant", "columns", "seed")
-PLACES = ("run_dir", "data")  # where something lies: what it is counts
-SURROUNDINGS = ("backend", "devices", "threads")  # what computes
+PLACES = ("run_dir", "data")  # only locations: the contents are compared instead
+SURROUNDINGS = ("backend", "devices", "threads")  # they change how it computes, not what
 
 Changes = dict[str, list[Any]]  # name to [before, now]
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Which run is to be continued, and how.
+    """Which run to resume, and how.
 
     Attributes
     ----------
     flags
-        The keys that were given on the command line.
+        The settings given on the command line.
     changed_data
-        Go on although the data are not the same any more.
+        Resume although the data have changed.
     """
 
     path: Path
@@ -38,14 +38,14 @@ class Resume:
 
 
 def changes(facts: Facts, config: Config) -> Changes:
-    """Compare the keys of a checkpoint's configuration with those of now.
+    """Compare the configuration of a checkpoint with the current one; return what differs.
 
     Raises
     ------
     ConfigError
-        One of them makes another run of it, with a line for each.
+        A setting differs that would make it another run; one line for each.
     """
-    # A key that is younger than the run had its default.
+    # A setting that did not exist yet when the run was made had its default.
     found = _differences(json.loads(json.dumps(dict(DEFAULTS))) | facts.config, asdict(config))
     wrong = [
         f"{setting(name, now)} cannot be: the run has {_said(before)}; start a run of its own"
@@ -58,7 +58,7 @@ def changes(facts: Facts, config: Config) -> Changes:
 
 
 def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
-    """Compare the data of a checkpoint with those of now. Raises ``DataError`` if they differ and nobody agreed."""
+    """Compare the data of a checkpoint with the current ones. Raises ``DataError`` if they differ without consent."""
     before, now = facts.data.fingerprint, fingerprint(dataset)
     if before == now:
         return {}
@@ -71,15 +71,15 @@ def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
 
 
 def surroundings(facts: Facts, backend: str, environment: Mapping[str, Any], changed: Changes) -> Changes:
-    """List what computes differently now: with any of it, bits may differ from a run that was never stopped."""
+    """List differences in hardware and software, with which bits may differ from a run that was never stopped."""
     found = {name: pair for name, pair in changed.items() if name in SURROUNDINGS}
     if facts.backend != backend:
         found["backend"] = [facts.backend, backend]
     return found | _differences(facts.environment, environment)
 
 
-def go_on(state: State, config: Config, changed: Changes, flags: frozenset[str]) -> State:
-    """Let a rate that was changed, or given by a flag, hold from here on; the schedule counts anew from there."""
+def with_new_rate(state: State, config: Config, changed: Changes, flags: frozenset[str]) -> State:
+    """Return the state with a learning rate that was changed or given by a flag; its schedule starts afresh."""
     if "lr" not in changed and "lr" not in flags:
         return state
     return replace(state, rate=Rate(config.lr, best=state.rate.best, drops=state.rate.drops))

@@ -1,4 +1,4 @@
-"""Saving beside the training: the steps wait for a copy in memory, and a thread writes the copy to the disk."""
+"""Saves checkpoints in the background: training waits only for a copy in memory, which a thread writes to disk."""
 
 import threading
 import time
@@ -16,26 +16,26 @@ from refnet.runs.checkpoint import Array, Arrays, Checkpoint
 from refnet.runs.metrics import Metrics
 from refnet.runs.state import Facts, State
 
-TRIES = 3  # failures in a row that end a run
+MAX_FAILURES = 3  # in a row; then the run ends
 
 
 class Saver:
     """Writes one run's checkpoints, at most one at a time.
 
-    Its copy of the arrays lives in buffers that are used again, so that memory stays as it is after the first save.
-    The thread hashes and writes; it calls no backend. Before it writes it makes sure that every number is finite, so
-    that a run which has gone wrong leaves what it had when it was right.
+    The copy of the arrays uses the same buffers each time, so that memory does not grow after the first save. The
+    thread hashes and writes; it calls no backend. It first checks that every number is finite, so that a diverged run
+    keeps its last good checkpoint.
 
     Parameters
     ----------
     run
         The run's folder.
     metrics
-        Its figures, which are brought to the disk before a checkpoint that counts on them.
+        Its metrics, which are flushed to the disk before a checkpoint that counts their lines.
     minutes, steps
-        How often a checkpoint is due; None for no number of steps.
+        The interval between checkpoints; None for no limit in steps.
     warn
-        Told in one line of a failure that does not end the run.
+        Called with one line for a failure that does not end the run.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Saver:
         self._failures = 0
 
     def reserve(self, params: Mapping[str, Any], velocities: Mapping[str, Any]) -> None:
-        """Take the memory for the copy and touch it, so that the first save is as quick as all others.
+        """Allocate the buffers for the copy now, so that the first save is as fast as the others.
 
-        Where there is not so much, none is taken.
+        If there is too little memory, none is allocated.
         """
         try:
             for kind, arrays in (("param", params), ("velocity", velocities)):
@@ -67,7 +67,7 @@ class Saver:
             self._buffers.clear()
 
     def due(self, step: int) -> bool:
-        """Say whether a checkpoint is due after this step."""
+        """Tell whether a checkpoint is due after this step."""
         if self._steps and step % self._steps == 0:
             return True
         return time.monotonic() - self._begun >= 60 * self._minutes
@@ -82,21 +82,21 @@ class Saver:
         *,
         must: bool = False,
     ) -> None:
-        """Copy the arrays and begin to write them, when what was being written before is done.
+        """Copy the arrays and start to write them, after any earlier write has finished.
 
         Parameters
         ----------
         params, velocities
             The backend's arrays, which may change as soon as this returns.
         must
-            Return only when the checkpoint is on the disk, and raise if it cannot be brought there.
+            Return only when the checkpoint is on the disk, and raise if that fails.
 
         Raises
         ------
         CheckpointError
             It is the third failure in a row, or `must` and the disk is full or cannot be written to.
         NumericError
-            A parameter or velocity is not finite; all that was on the disk still is.
+            A parameter or velocity is not finite; the checkpoints on the disk are unchanged.
         """
         self.wait()
         self._begun = time.monotonic()
@@ -104,23 +104,23 @@ class Saver:
         kinds = {"param": params, "velocity": velocities}
         try:
             copied = {k: {n: self._copy(f"{k}/{n}", to_numpy(a)) for n, a in kinds[k].items()} for k in kinds}
-            beside = not must
-        except MemoryError:  # then the arrays themselves are written, and the next step waits
+            in_background = not must
+        except MemoryError:  # then write the arrays themselves while training waits
             self._buffers.clear()
             copied = {k: {n: to_numpy(a) for n, a in kinds[k].items()} for k in kinds}
-            beside = False
-        whole = Checkpoint(facts, copied["param"], copied["velocity"], mean)
-        if beside:
+            in_background = False
+        checkpoint = Checkpoint(facts, copied["param"], copied["velocity"], mean)
+        if in_background:
             with suppress(RuntimeError):  # no memory for a thread
-                writing = threading.Thread(target=self._write, args=[whole], daemon=True)
+                writing = threading.Thread(target=self._write, args=[checkpoint], daemon=True)
                 writing.start()
                 self._writing = writing
                 return
-        self._write(whole)
+        self._write(checkpoint)
         self._settle(must=must)
 
     def poll(self) -> None:
-        """Take note of a write that has ended. Raises as `save` does."""
+        """Check whether a write has ended. Raises as `save` does."""
         if self._writing and not self._writing.is_alive():
             self.wait()
 
@@ -135,7 +135,7 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let what is being written come to its end, unless the user wants none of it to be waited for."""
+        """Wait for a write in progress, unless the user has interrupted."""
         if self._writing and not (kind and issubclass(kind, KeyboardInterrupt)):
             self._writing.join()
 
@@ -145,17 +145,17 @@ class Saver:
         np.copyto(self._buffers[name], a, casting="no")
         return self._buffers[name]
 
-    def _write(self, whole: Checkpoint) -> None:
+    def _write(self, checkpoint: Checkpoint) -> None:
         try:
-            for name, a in whole.tensors().items():
+            for name, a in checkpoint.tensors().items():
                 if not np.isfinite(a).all():
-                    raise NumericError(f"{name} is not finite after step {whole.facts.state.step}")  # noqa: TRY301
+                    raise NumericError(f"{name} is not finite after step {checkpoint.facts.state.step}")  # noqa: TRY301
             self._metrics.sync()
-            generations.save(self._run, whole)
+            generations.save(self._run, checkpoint)
         except OSError as error:
             self._error = CheckpointError(f"{self._run}: the metrics cannot be written: {error.strerror}")
         except MemoryError:
-            self._error = CheckpointError(f"{self._run}: there is no memory to save in")
+            self._error = CheckpointError(f"{self._run}: there is too little memory to save")
         except Exception as error:  # noqa: BLE001 - raised again in the thread that trains
             self._error = error
 
@@ -167,7 +167,7 @@ class Saver:
         if not isinstance(error, CheckpointError):
             raise error
         self._failures += 1
-        if must or self._failures >= TRIES:
+        if must or self._failures >= MAX_FAILURES:
             count = f" ({self._failures} times in a row)" if self._failures > 1 else ""
             raise CheckpointError(f"{error.message}{count}") from error
-        self._warn(f"warning: {error}; training goes on, and earlier checkpoints are as they were")
+        self._warn(f"warning: {error}; training goes on, and earlier checkpoints are unchanged")

@@ -1,7 +1,7 @@
-"""Where a training run stands, beside its arrays: all that the steps to come depend on, and how it has gone so far.
+"""The state of a run besides its arrays: all that its further steps depend on, and its results so far.
 
-Whatever is random in training is a pure function of the seed and of the numbers here, so these few numbers and the
-arrays are the whole of a run. They are made anew, never changed in place, so that a thread may write them down.
+Everything random in training is a pure function of the seed and of the numbers here, so these numbers and the arrays
+are the whole state of a run. A state is replaced, never changed in place, so that a thread can write it to disk.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from refnet.nets import NetSpec
 
 @dataclass(frozen=True)
 class Rate:
-    """The learning rate, and what must be known to decide on the next one.
+    """The learning rate, and what the schedule needs to decide on the next one.
 
     Attributes
     ----------
     best
         Lowest validation error so far; None before the first.
     waited
-        Epochs since it was reached, or since the rate fell.
+        Epochs since the best error was reached, or since the rate was lowered.
     drops
-        How often the rate has fallen.
+        How often the learning rate was lowered.
     finished
-        The error has stopped improving and the rate may not fall again.
+        The error has stopped improving and the rate may not be lowered again.
     """
 
     lr: float
@@ -56,28 +56,28 @@ class Validated(Score):
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes
     ----------
     rate
-        The learning rate, and what the schedule remembers.
+        The learning rate, with the state of its schedule.
     step
-        How many steps are done.
+        Number of steps done.
     epoch
-        The epoch that is under way, counted from 1.
+        The current epoch, counted from 1.
     position
-        How many images of its permutation are done.
+        Number of images of its permutation that are done.
     total, counted
-        The sum of the losses in this epoch, and of how many images.
+        The sum of the losses in this epoch, and the number of images summed over.
     skipped
-        How many steps in a row, up to now, were left out because a number was not finite.
+        Number of consecutive steps, up to now, that were skipped because a number was not finite.
     lines
-        How many lines of metrics are written.
+        Number of lines of metrics written.
     seconds
-        Time that the run has taken, over all its sessions.
+        Training time over all sessions of the run.
     latest, best
-        The last validation, and the one with the lowest top-1 error (the first of those that tie).
+        The last validation, and the one with the lowest top-1 error (the first if several tie).
     """
 
     rate: Rate
@@ -93,8 +93,8 @@ class State:
     best: Validated | None = None
 
     @property
-    def went(self) -> str:
-        """Say how far it has come, in words."""
+    def progress(self) -> str:
+        """The progress in words."""
         epochs = f"{self.epoch - 1} epoch{'' if self.epoch == 2 else 's'}"
         images = f" and {self.position:,} images" if self.position else ""
         return f"{epochs}{images}, {self.step:,} steps"
@@ -102,7 +102,7 @@ class State:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Which data a run learns from.
+    """The data that a run learns from.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint says of itself beside its arrays.
+    """The facts stored in a checkpoint besides its arrays.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class Facts:
     words
         Their readable names (:mod:`refnet.data.naming`); empty where none are known.
     config
-        Every key of the configuration.
+        Every setting.
     environment
         See :func:`refnet.machine.environment.describe`.
     """

@@ -1,4 +1,4 @@
-"""A run's metrics as TensorBoard's event files, beside the run's own."""
+"""Writes the metrics of a run as TensorBoard event files, too."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,22 +28,22 @@ def require() -> None:
 
 
 def follow(run: Path, step: int, stack: ExitStack) -> Callable[[str, dict[str, Any]], None]:
-    """Open event files that go on behind a step, and return what is to be told of each line of metrics.
+    """Open event files that continue after a step; return a function to call with each line of metrics.
 
-    What an earlier session of the run wrote behind that step, TensorBoard leaves out.
+    TensorBoard ignores what an earlier session of the run wrote after that step.
     """
     from tensorboardX import SummaryWriter  # noqa: PLC0415 - an extra
 
     writer = SummaryWriter(str(run / FOLDER), purge_step=step + 1 if step else None)
     stack.callback(writer.close)
 
-    def tell(kind: str, figures: dict[str, Any]) -> None:
+    def write(kind: str, figures: dict[str, Any]) -> None:
         if kind not in {"step", "epoch", "test"}:
             return
         for name, tag in NAMES.items():
-            if name in figures and not (kind == "epoch" and name == "lr"):  # every step has told it
+            if name in figures and not (kind == "epoch" and name == "lr"):  # every step has it
                 writer.add_scalar(tag, figures[name], figures["step"])
         if kind == "step":
             writer.add_scalar("images_per_second", figures["images"] / max(figures["seconds"], 1e-9), figures["step"])
 
-    return tell
+    return write

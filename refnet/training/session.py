@@ -25,7 +25,7 @@ from refnet.nets import Net
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
 from refnet.runs.directory import RunDirectory, repeatable
-from refnet.runs.resume import Changes, Resume, changes, check_data, go_on, surroundings
+from refnet.runs.resume import Changes, Resume, changes, check_data, surroundings, with_new_rate
 from refnet.runs.saver import Saver
 from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.progress import Lasting, Pace, Show
@@ -141,7 +141,7 @@ def open_session(
     if found and resume:
         changed |= check_data(found.facts, dataset, resume)
         training = restore(plan, backend, found.params, found.velocities, settings)
-        state = go_on(found.facts.state, config, changed, resume.flags)
+        state = with_new_rate(found.facts.state, config, changed, resume.flags)
     else:
         with show.task("drawing the first weights"):
             training = begin(plan, backend, settings)
@@ -186,7 +186,7 @@ def _refuse_contradictions(config: Config) -> None:
 
 def _newest(run: RunDirectory, show: Show) -> Checkpoint | None:
     """Read the newest whole checkpoint, and name and put aside those that are newer and damaged."""
-    found, damaged = generations.newest_whole(run.path)
+    found, damaged = generations.newest_intact(run.path)
     for path, error in damaged.items():
         show.say(f"warning: {error}; it is set aside, and the one before is used")
         generations.set_aside(path)
