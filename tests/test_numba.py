@@ -152,7 +152,7 @@ class TestMicrokernel:
 class TestMemory:
     """Buffers are used again when the last array that shows them is gone, and not before."""
 
-    SHAPE = (_memory.KEEP // 4,)
+    SHAPE = (_memory.MIN_KEPT_BYTES // 4,)
 
     @pytest.fixture(autouse=True)
     def nothing_kept(self, monkeypatch):
@@ -185,7 +185,7 @@ class TestMemory:
         assert not _memory._kept
 
     def test_a_larger_buffer_serves_too_but_not_one_of_twice_the_size(self):
-        size = _memory.KEEP
+        size = _memory.MIN_KEPT_BYTES
         arrays = [_memory.empty((size * factor,), np.uint8) for factor in (1, 3, 2)]
         del arrays
         taken = []
@@ -198,7 +198,10 @@ class TestMemory:
     def test_new_sizes_do_not_pile_up(self):
         for factor in range(1, 50):
             _memory.empty((self.SHAPE[0] * factor * 3,))
-            assert sum(buffer.nbytes for buffer in _memory._kept) <= _memory.ROOM * _memory.KEEP * factor * 3
+            assert (
+                sum(buffer.nbytes for buffer in _memory._kept)
+                <= _memory.MAX_KEPT_RATIO * _memory.MIN_KEPT_BYTES * factor * 3
+            )
 
     def test_small_arrays_are_not_kept(self):
         _memory.empty((10,))
@@ -345,7 +348,7 @@ def test_arrays_that_are_not_float32_or_not_contiguous(call):
             continue
         wrong = {"contiguous": np.repeat(a, 2, axis=-1)[..., ::2]}
         if a.dtype == np.float32:
-            wrong |= {"float32, not in float64": np.float64(a), "float32, not in float16": np.float16(a)}
+            wrong |= {"float32, not float64": np.float64(a), "float32, not float16": np.float16(a)}
         op, function = call.partition(",")[0].split(".")
         for said, bad in wrong.items():
             with pytest.raises(ShapeError, match=f"backend numba .*{said}"):

@@ -206,22 +206,22 @@ class TestCacheDirectory:
 
     def test_of_those_in_use_the_last_are_kept(self):
         mine = _cache.cache_directory()
-        for age in range(1, 2 * _cache.KEPT):
+        for age in range(1, 2 * _cache.MAX_DIRECTORIES):
             (other := mine.with_name(f"numba-{age:02}")).mkdir()
             (other / "file").touch()
             os.utime(other, (time.time() - 60 * age,) * 2)
         assert _cache.cache_directory() == mine
         assert sorted(entry.name for entry in mine.parent.iterdir()) == sorted(
-            [mine.name, *(f"numba-{age:02}" for age in range(1, _cache.KEPT))]
+            [mine.name, *(f"numba-{age:02}" for age in range(1, _cache.MAX_DIRECTORIES))]
         )
 
     def test_a_clock_that_was_wrong_costs_nobody_his_own(self):
         mine = _cache.cache_directory()
-        for number in range(2 * _cache.KEPT):
+        for number in range(2 * _cache.MAX_DIRECTORIES):
             (other := mine.with_name(f"numba-{number:02}")).mkdir()
             os.utime(other, (time.time() + 3600,) * 2)
         assert _cache.cache_directory() == mine
-        assert len(list(mine.parent.iterdir())) == _cache.KEPT
+        assert len(list(mine.parent.iterdir())) == _cache.MAX_DIRECTORIES
 
     def test_what_is_no_directory_stays(self, home):
         mine = _cache.cache_directory()
@@ -303,7 +303,7 @@ class TestProcesses:
         both = [process(prune, wait=False, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
         (mine,) = {ended(started) for started in both}
         left = list((tmp_path / "refnet").iterdir())
-        assert len(left) == _cache.KEPT
+        assert len(left) == _cache.MAX_DIRECTORIES
         assert Path(mine) in left
 
     @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from refnet.testing.cases import CASES, case_of
 BACKWARD = [case for case in CASES if case.function == "backward"]
 # What differences cannot see: NaN, and the loss of float32's last digits. Tests of single values below do.
 NOT_BY_DIFFERENCES = {
-    ("relu", "NaN of y stops the gradient"),
-    ("tanh", "1 - y², which cancels near 1"),
+    ("relu", "no gradient where y is NaN"),
+    ("tanh", "1 - y² computed as written, which cancels near ±1"),
     ("dropout", "a dropped NaN stays"),
 }
 

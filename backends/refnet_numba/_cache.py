@@ -1,9 +1,9 @@
-"""Where machine code is kept between runs.
+"""The cache of machine code: a directory that keeps compiled functions between runs.
 
-It is kept in a directory of the user's own, named by a hash of all that it depends on: this package's sources, the
-versions of what compiles them, Numba's settings, the processor. An edit anywhere in the package is thus noticed
-(Numba's own cache looks at the edited file alone, and not at its settings). Where there can be no such directory, or a
-file in it cannot be read or written, functions are compiled anew: the cache saves time, and never makes anything fail.
+Its name contains a hash of everything that machine code depends on: the sources of this package, the versions of the
+compilers, Numba's settings and the processor. So a change in any file of the package is noticed. (Numba's own cache
+checks only the file that contains the function, and no settings.) If the directory cannot be created, or a file in it
+cannot be read or written, functions are compiled again. The cache saves time and never causes a failure.
 """
 
 import hashlib
@@ -21,23 +21,23 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-KEPT = 12  # directories; there is one for each version in use, checkout of the sources and set of Numba's settings
-MONTH = 30 * 24 * 3600.0  # seconds after which a directory that nobody used is removed, however few there are
+MAX_DIRECTORIES = 12  # one for each version in use, checkout of the sources and set of Numba's settings
+MAX_UNUSED_SECONDS = 30 * 24 * 3600.0  # a directory unused for a month is removed, however few there are
 
 
 def cache_directory() -> Path | None:
-    """Make the directory and return it; None where that is not possible, or where others could write to it."""
+    """Create the directory and return it, or None if that fails or if other users could write to it."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        if not base.is_absolute():  # then the standard has it ignored
+        if not base.is_absolute():  # the XDG standard says to ignore relative paths
             base = Path.home() / ".cache"
         directory = base / "refnet" / f"numba-{_dependencies()[:16]}"
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
-        # The files are pickles, and to load one is to run what it says.
+        # The files are pickles: whoever can write one can run code in this process.
         if not (_is_own(directory.parent) and _is_own(directory)):
             return None
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError: no home directory
         return None
     with suppress(OSError):
         os.utime(directory)
@@ -46,25 +46,25 @@ def cache_directory() -> Path | None:
 
 
 def _prune(mine: Path) -> None:
-    """Remove what other states of the sources left, as upgrades do, but for a few that were used lately.
+    """Remove directories of other versions of the sources, except a few that were used recently.
 
-    Other processes may be at the same, or at work in what goes: they compile anew what they do not find. A directory
-    gets another name before its files go, which would make it look just used. Raises ``OSError`` where another process
-    was faster.
+    Other processes may do the same, or use a directory that is removed; they compile again what is missing. A directory
+    is renamed before its files are removed, because removing files would make it look recently used. Raises ``OSError``
+    if another process removes a directory at the same time.
     """
-    found = {other: other.lstat() for other in mine.parent.glob("numba-*") if other != mine}
-    others = {other: status.st_mtime for other, status in found.items() if stat.S_ISDIR(status.st_mode)}
+    statuses = {other: other.lstat() for other in mine.parent.glob("numba-*") if other != mine}
+    others = {other: status.st_mtime for other, status in statuses.items() if stat.S_ISDIR(status.st_mode)}
     for place, other in enumerate(sorted(others, key=lambda other: (-others[other], other)), start=1):
-        if place >= KEPT or others[other] < time.time() - MONTH:
+        if place >= MAX_DIRECTORIES or others[other] < time.time() - MAX_UNUSED_SECONDS:
             with suppress(OSError):
                 other.rename(other.with_name(f"removed-{os.getpid()}-{other.name}"))
-    for gone in mine.parent.glob("removed-*"):  # also by a process that did not come to its end
-        shutil.rmtree(gone, ignore_errors=True)
+    for removed in mine.parent.glob("removed-*"):  # including those of processes that were interrupted
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 def _dependencies() -> str:
-    """Hash what machine code depends on."""
-    # How many threads there are is asked when a kernel runs; any other setting may change what is compiled.
+    """Return a SHA-256, in hexadecimal, of everything that machine code depends on."""
+    # The number of threads is read when a kernel runs; any other setting may change the machine code.
     settings = {key: value for key, value in os.environ.items() if key.startswith("NUMBA_")}
     settings.pop("NUMBA_NUM_THREADS", None)
     versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
@@ -76,13 +76,13 @@ def _dependencies() -> str:
 
 
 def _is_own(directory: Path) -> bool:
-    """Tell whether a directory, itself and not by way of a link, is this user's and nobody else may write to it."""
+    """Return whether the path is a directory (no link) that belongs to this user and that nobody else can write to."""
     status = directory.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def load(name: str) -> bytes | None:
-    """Read what was kept under a name; None where there is nothing, or it is damaged."""
+    """Return the bytes saved under a name, or None if there are none or they are damaged."""
     with suppress(OSError):
         whole = (DIRECTORY / name).read_bytes() if DIRECTORY else b""
         if whole and hashlib.sha256(whole[32:]).digest() == whole[:32]:
@@ -91,7 +91,7 @@ def load(name: str) -> bytes | None:
 
 
 def save(name: str, content: bytes) -> None:
-    """Keep bytes under a name, if that is possible. Another process finds a whole file or none."""
+    """Save bytes under a name, if possible. Other processes see the complete file or none."""
     if DIRECTORY:
         with suppress(Exception), TemporaryDirectory(dir=DIRECTORY) as new:
             (Path(new) / "new").write_bytes(hashlib.sha256(content).digest() + content)

@@ -1,4 +1,4 @@
-"""Kernels that treat every number alone, or beside those at the same place of other arrays."""
+"""Calls of elementwise kernels: each result depends only on the numbers at the same index of the arguments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,10 @@ Floats = npt.NDArray[np.float32]
 
 
 def run(kernel: Callable[..., None], *arrays: Floats, others: Sequence[Any] = ()) -> Floats:
-    """Give what a kernel makes of arrays of one shape; it takes them flat, then the others, then where to write."""
+    """Return the result of a kernel on arrays of one shape.
+
+    The kernel is called with the arrays, flattened, then `others`, then the flattened array to write to.
+    """
     _memory.require(*arrays)
     result = _memory.empty(arrays[0].shape)
     kernel(*(a.reshape(-1) for a in arrays), *others, result.reshape(-1))

@@ -1,8 +1,8 @@
-"""The LLVM instructions of the micro-kernels (:mod:`refnet_numba._microkernel`), compiled once and known by name.
+"""The LLVM instructions of the micro-kernels (:mod:`refnet_numba._microkernel`), compiled once and called by name.
 
-Numba would copy what it compiles into every kernel that calls it, and compile it again three times for each. So these
-functions are compiled here, once, and kernels call them by name. The blocks of registers are chosen from what the
-processor has: see ``BLOCKS``.
+Numba would copy such a function into every kernel that calls it, and compile it three times for each kernel. So these
+functions are compiled here, once, and kernels call them by name. The block sizes depend on the processor's vector
+instructions: see ``BLOCKS``.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from refnet_numba import _cache
 
 
 class Block(NamedTuple):
-    """How many numbers a vector register holds, and how many registers the sums of ``tile`` take (rows x vectors).
+    """The block of sums that ``tile`` keeps in registers: `rows` x `vectors` registers of `lanes` numbers each.
 
-    They must fit in the register file together with `vectors` of b and one number of a.
+    The registers must suffice for the sums, `vectors` vectors of b and one number of a.
     """
 
     lanes: int
@@ -41,7 +41,7 @@ _PLACES = ir.IntType(32).as_pointer()
 
 
 class _Emit:
-    """LLVM instructions by short names."""
+    """Short names for the LLVM instructions used below."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -68,7 +68,7 @@ class _Emit:
         return self.choose(self.builder.insert_element(undefined, number, first), undefined, [0] * LANES)
 
     def choose(self, a: Any, b: Any, lanes: list[int]) -> Any:
-        """Pick numbers of two vectors by lane; those of b follow those of a."""
+        """Return a vector of numbers picked by index from a and b, where the indices of b follow those of a."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
 
     def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
@@ -79,7 +79,7 @@ class _Emit:
         return self.builder.append_basic_block(name)
 
     def loop(self, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-        """Carry values through `count` >= 1 rounds of a body; return what the last round made of them."""
+        """Emit a loop of `count` >= 1 rounds; `body(index, values)` returns the next values. Return the last."""
         builder, before, again, after = self.builder, self.builder.block, self.block("loop"), self.block("after")
         builder.branch(again)
         builder.position_at_end(again)
@@ -87,7 +87,7 @@ class _Emit:
         carried = [builder.phi(value.type) for value in start]
         made = body(index, carried)
         following = builder.add(index, self.whole(1))
-        last = builder.block  # the body may have made blocks of its own
+        last = builder.block  # the body may have added basic blocks
         for phi, first, then in zip([index, *carried], [self.whole(0), *start], [following, *made], strict=True):
             phi.add_incoming(first, before)
             phi.add_incoming(then, last)
@@ -100,15 +100,15 @@ def declare(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
-PREFIX = "refnet_microkernel_"  # of the names by which kernels know the functions
-# The arguments of a plain text, in its order, where an array and its offset are one: a pointer.
+PREFIX = "refnet_microkernel_"  # of the functions' names in machine code
+# Name and arguments of each function, as in plain Python, except that an array and its offset are one pointer.
 TILE = f"{PREFIX}tile", [_FLOATS, *[_INT] * 4, _FLOATS, *[_INT] * 3, _FLOATS, *[_INT] * 3]
 TRANSPOSE = f"{PREFIX}transpose", [_FLOATS, _INT, _FLOATS, _INT.as_pointer()]
 BEST = f"{PREFIX}best", [_FLOATS, _INT, _PLACES, *[_INT] * 3, _FLOATS, _PLACES, _INT]
 
 
 def _emit_tile(module: Any) -> None:
-    """Emit ``_plain_tile``: two nested loops for each number of rows and vectors, and a switch to them."""
+    """Emit ``_plain_tile``: two nested loops for each possible number of rows and vectors, selected by a switch."""
     function = declare(module, TILE[0], ir.VoidType(), TILE[1])
     builder = ir.IRBuilder(function.append_basic_block())
     emit = _Emit(builder)
@@ -131,7 +131,7 @@ def _emit_tile(module: Any) -> None:
 
             return emit.loop(inner, sums, inner_body)
 
-        # The sums start from zero and meet what is there at the end: a sum of short sums is more exact than a long one.
+        # Sums start from zero and are added to c at the end: a sum of short sums is more exact than one long sum.
         zero = ir.Constant(_VECTOR, [0.0] * LANES)
         for place, value in enumerate(emit.loop(outer, [zero] * (height * width), outer_body)):
             i, j = divmod(place, width)
@@ -152,7 +152,7 @@ def _emit_tile(module: Any) -> None:
 
 
 def _emit_transpose(module: Any) -> None:
-    """Emit ``_plain_transpose``: in each stage half of a row changes places with half of the row `apart` from it."""
+    """Emit ``_plain_transpose``: each stage exchanges half of a row with half of the row that is `apart` rows below."""
     function = declare(module, TRANSPOSE[0], ir.VoidType(), TRANSPOSE[1])
     builder = ir.IRBuilder(function.append_basic_block())
     emit = _Emit(builder)
@@ -173,7 +173,7 @@ def _emit_transpose(module: Any) -> None:
 
 
 def _emit_best(module: Any) -> None:
-    """Emit ``_plain_best``, without a branch, which no processor could predict."""
+    """Emit ``_plain_best`` without branches, which a processor could not predict."""
     function = declare(module, BEST[0], ir.VoidType(), BEST[1])
     builder = ir.IRBuilder(function.append_basic_block())
     emit = _Emit(builder)
@@ -207,7 +207,10 @@ def _emit_best(module: Any) -> None:
 
 @cache
 def link() -> Any:
-    """Make the functions known to whatever Numba compiles or loads from here on; returns what keeps them alive."""
+    """Compile the functions and register them by name for machine code that Numba compiles or loads after this call.
+
+    Returns the LLVM engine, which owns their machine code.
+    """
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=FEATURES.flatten(), opt=3, jit=True
     )

@@ -1,4 +1,4 @@
-"""How functions are compiled: ``kernel`` for those with ``prange`` loops on all threads, ``serial`` for their helpers.
+"""Compilation of functions: ``kernel`` for those with ``prange`` loops on all threads, ``serial`` for their helpers.
 
 Machine code is kept between runs (:mod:`refnet_numba._cache`).
 """
@@ -18,15 +18,16 @@ from refnet_numba import _cache, _instructions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PICKLE: Any = dumps  # Any: they have no types
+_PICKLE: Any = dumps  # Any: Numba has no type annotations
 _REBUILD: Any = CompileResult._rebuild  # noqa: SLF001
 
 
 class _Cache(NullCache):
-    """The machine code of one function: a file for each signature, holding a SHA-256 and a pickle that it is of.
+    """The machine code of one function: one file per signature, with a pickle and its SHA-256.
 
-    A dispatcher asks its cache before it compiles and tells it afterwards; whatever goes wrong here, it compiles.
-    Numba's own cache lets errors through (of damaged files, full disks), and notices no damage that still unpickles.
+    Numba asks this object before it compiles, and gives it the machine code afterwards. If anything fails here, Numba
+    compiles. (Numba's own cache raises errors for damaged files and full disks, and does not notice damage that
+    unpickles without error.)
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -37,13 +38,13 @@ class _Cache(NullCache):
         pickled = _cache.load(self._file(sig))
         if pickled:
             with suppress(Exception):
-                if _instructions.PREFIX.encode() in pickled:  # the machine code calls it
+                if _instructions.PREFIX.encode() in pickled:  # the machine code calls a micro-kernel
                     _instructions.link()
                 return _REBUILD(target_context, *pickle.loads(pickled))  # noqa: S301
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not data.library.has_dynamic_globals:  # addresses of this process
+        if not data.library.has_dynamic_globals:  # it contains addresses, which are valid only in this process
             with suppress(Exception):
                 _cache.save(self._file(sig), _PICKLE(data._reduce()))  # noqa: SLF001
 
@@ -52,27 +53,27 @@ class _Cache(NullCache):
 
 
 def kernel(function: F) -> F:
-    """Compile a function whose ``prange`` loops run on all threads."""
+    """Return the function compiled, with its ``prange`` loops running on all threads."""
     return _compile(function, parallel=True)
 
 
 def reordering_kernel(function: F) -> F:
-    """Compile a kernel whose sums the compiler may reorder, which lets it make vectors of a single sum."""
+    """Return a compiled kernel whose sums the compiler may reorder, so that it can vectorise a single sum."""
     return _compile(function, parallel=True, fastmath={"reassoc", "contract"})
 
 
 def serial(function: F) -> F:
-    """Compile a function that kernels call."""
+    """Return a compiled function for kernels to call; it runs on one thread."""
     return _compile(function, parallel=False)
 
 
 def _compile(function: F, *, parallel: bool, fastmath: bool | set[str] = False) -> F:
-    # An exception in a prange loop is lost, IndexError included: bounds are only checked where loops are plain.
+    # Exceptions in prange loops are lost, IndexError included, so loops are serial if bounds are to be checked.
     settings: Any = numba.config
     parallel = parallel and not settings.BOUNDSCHECK
-    # error_model: a division by zero gives infinity, as in NumPy. Never the whole of fastmath: NaN must stay NaN.
+    # error_model: division by zero gives infinity, as in NumPy. Never all of fastmath, which may lose NaN.
     jit: Any = numba.njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=fastmath)
     compiled = jit(function)
-    if _cache.DIRECTORY and compiled is not function:  # they are one and the same under NUMBA_DISABLE_JIT
+    if _cache.DIRECTORY and compiled is not function:  # both are the same function under NUMBA_DISABLE_JIT
         compiled._cache = _Cache(function)  # noqa: SLF001
     return cast("F", compiled)

@@ -1,4 +1,4 @@
-"""Matrices and images laid out anew, so that the micro-kernel finds its numbers side by side."""
+"""Copies of matrices and images in the order in which the micro-kernel reads them."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 @serial
 def turn(source: Floats, at: int, pitch: int, rows: int, target: Floats, to: int, places: Ints) -> None:
-    """Transpose a matrix whose rows are `pitch` apart: its column j becomes a row at to + places[j]."""
+    """Write the transpose of a matrix whose rows are `pitch` apart: column j becomes a row at to + places[j]."""
     columns = places.size
     whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
     for j in range(0, whole_columns, LANES):
@@ -26,7 +26,7 @@ def turn(source: Floats, at: int, pitch: int, rows: int, target: Floats, to: int
 
 @serial
 def evenly(count: int, step: int) -> Ints:
-    """List places that lie `step` apart."""
+    """Return `count` positions that are `step` apart, from 0."""
     return np.arange(count) * step
 
 
@@ -34,10 +34,10 @@ def evenly(count: int, step: int) -> Ints:
 def lay_image(
     x: Floats, y: Floats, gated: bool, top: int, left: int, rows: int, width: int, pitch: int, laid: Floats
 ) -> None:
-    """Lay an image (C,H,W) out with its channels last and zeros around it, (rows, width, pitch).
+    """Write an image x (C,H,W) to `laid` (rows, width, pitch) with its channels last and zeros around it.
 
-    Its row 0 becomes row `top`, its column 0 column `left`; rows that then lie outside are left out. Where `gated`, a
-    number counts as zero unless that of y is positive: the gradient of ReLU.
+    Row 0 of x becomes row `top`, and column 0 becomes column `left`; rows and columns that would then be outside are
+    left out. If `gated`, numbers of x count as zero where y <= 0, which is the gradient of ReLU.
     """
     C, H, W = x.shape
     laid[: rows * width * pitch] = 0
@@ -45,7 +45,7 @@ def lay_image(
     begin, end = max(0, -left), min(W, width - left)
     if first >= stop or begin >= end:
         return
-    if C < LANES or begin > 0 or end < W:  # too few channels for vectors, or columns that are left out
+    if C < LANES or begin > 0 or end < W:  # too few channels for vectors, or columns left out
         corner = ((first + top) * width + begin + left) * pitch
         _lay_singly(x[:, first:stop, begin:end], y[:, first:stop, begin:end], gated, width, pitch, laid[corner:])
         return
@@ -71,7 +71,7 @@ def lay_image(
 
 @serial
 def _lay_singly(x: Floats, y: Floats, gated: bool, width: int, pitch: int, laid: Floats) -> None:
-    """Lay number after number, a row of a channel at a time, so that what is read lies side by side."""
+    """Write an image to `laid` number by number, one row of one channel at a time, so that reads are contiguous."""
     C, rows, columns = x.shape
     for i in range(rows):
         for c in range(C):

@@ -1,4 +1,4 @@
-"""The one place where this backend takes memory, and what it asks of the memory that it is given."""
+"""The allocation of memory, which happens only here, and the check of arguments' layout and dtype."""
 
 import sys
 from math import prod
@@ -9,29 +9,29 @@ import numpy.typing as npt
 
 from refnet.errors import ShapeError
 
-# Arrays of a training step come back at every step in the same sizes. Fresh memory costs a page fault for each 4 KB,
-# as much time as a pass over it, so large buffers are kept and used again.
-KEEP = 1 << 20  # bytes from which a buffer is kept
-ROOM = 1.25  # times the most bytes that were ever in use at once: what is kept at most
-_kept: list[npt.NDArray[np.uint8]] = []  # the one that was taken last is the last
+# Every training step needs arrays of the same sizes. New memory costs a page fault for each 4 KB, as much time as a
+# pass over it, so large buffers are kept and used again.
+MIN_KEPT_BYTES = 1 << 20  # smaller buffers are not kept
+MAX_KEPT_RATIO = 1.25  # bytes of all kept buffers, relative to the most bytes ever in use at once
+_kept: list[npt.NDArray[np.uint8]] = []  # in the order in which they were last taken
 _most_used = 0  # bytes
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """Return an array whose numbers have no meaning yet; whoever asks for it writes all of them."""
+    """Return an uninitialised array; the caller must write every element."""
     nbytes = prod(shape) * np.dtype(dtype).itemsize
-    if nbytes < KEEP:
+    if nbytes < MIN_KEPT_BYTES:
         return np.empty(shape, dtype)
     return _buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
 
 
 def release() -> None:
-    """Give back all buffers that nobody uses."""
+    """Release all buffers that are not in use."""
     _kept[:] = [buffer for buffer in _kept if not _is_free(buffer)]
 
 
 def _buffer(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Take the smallest free buffer that is large enough, and not more than twice as large."""
+    """Return the smallest free buffer of at least `nbytes` and at most twice as many, or a new one if there is none."""
     free = [_is_free(buffer) for buffer in _kept]
     fitting = [index for index, is_free in enumerate(free) if is_free and nbytes <= _kept[index].nbytes <= 2 * nbytes]
     if fitting:
@@ -43,11 +43,11 @@ def _buffer(nbytes: int) -> npt.NDArray[np.uint8]:
 
 
 def _make_room(nbytes: int) -> None:
-    """Give free buffers back, those first that have not been taken for longest, where too much would be kept."""
-    global _most_used  # noqa: PLW0603 - the list and its high-water mark are one thing
+    """Release free buffers, least recently taken first, until `nbytes` more can be kept."""
+    global _most_used  # noqa: PLW0603 - the list's high-water mark is state of the module, as the list is
     used = sum(buffer.nbytes for buffer in _kept if not _is_free(buffer))
     _most_used = max(_most_used, used + nbytes)
-    excess = sum(buffer.nbytes for buffer in _kept) + nbytes - ROOM * _most_used
+    excess = sum(buffer.nbytes for buffer in _kept) + nbytes - MAX_KEPT_RATIO * _most_used
     keep = []
     for buffer in _kept:
         if excess > 0 and _is_free(buffer):
@@ -58,12 +58,12 @@ def _make_room(nbytes: int) -> None:
 
 
 def _is_free(buffer: npt.NDArray[np.uint8]) -> bool:
-    """Tell whether nothing but the list of kept buffers refers to one; every view of it would."""
+    """Return whether a buffer is referred to only by the list of kept buffers; every view would be a reference."""
     return sys.getrefcount(buffer) <= _REFERENCES
 
 
-def _references_of_a_free_one() -> int:
-    """Count as ``_is_free`` does where a list and the variable of a loop over it are all there is."""
+def _references_of_a_free_buffer() -> int:
+    """Return the reference count that ``_is_free`` sees for a buffer with no view."""
 
     def count(buffer: npt.NDArray[np.uint8]) -> int:
         return sys.getrefcount(buffer)
@@ -71,13 +71,17 @@ def _references_of_a_free_one() -> int:
     return max(count(buffer) for buffer in [np.empty(0, np.uint8)])
 
 
-_REFERENCES = _references_of_a_free_one()
+_REFERENCES = _references_of_a_free_buffer()
 
 
 def require(*arrays: npt.NDArray[Any]) -> None:
-    """Raise ``ShapeError`` for an array that is not contiguous, or whose real numbers are not float32."""
+    """Raise ``ShapeError`` for an array that is not C-contiguous, or has floating-point numbers not float32."""
     for a in arrays:
         if not a.flags.c_contiguous:
-            raise ShapeError(f"backend numba takes contiguous arrays; this one, {a.shape}, has strides {a.strides}")
+            raise ShapeError(
+                f"backend numba needs contiguous arrays; one of shape {a.shape} has strides {a.strides}: copy it"
+            )
         if a.dtype.kind == "f" and a.dtype != np.float32:
-            raise ShapeError(f"backend numba computes in float32, not in {a.dtype}; convert or take backend numpy")
+            raise ShapeError(
+                f"backend numba computes in float32, not {a.dtype}; convert it first, or use backend numpy"
+            )

@@ -1,9 +1,9 @@
-"""The innermost loops of the large ops, as vector instructions that Numba would not find by itself.
+"""The innermost loops of the large ops, as vector instructions that Numba would not generate by itself.
 
-``tile`` is a small matrix product whose sums stay in registers: single numbers of a times vectors of b. ``transpose``
-transposes a square of numbers. ``best`` finds the largest of some numbers and its index. Each is written here once as a
-loop nest in plain Python, which says what it computes (and runs under ``NUMBA_DISABLE_JIT=1``), and once as LLVM
-instructions (:mod:`refnet_numba._instructions`).
+``tile`` is a small matrix product that keeps its sums in registers and multiplies single numbers of a with vectors of
+b. ``transpose`` transposes a square block of numbers. ``best`` returns the largest of some numbers and its index. Each
+is written twice: here as a loop nest in plain Python, which defines it (and runs under ``NUMBA_DISABLE_JIT=1``), and as
+LLVM instructions in :mod:`refnet_numba._instructions`.
 """
 
 from collections.abc import Callable
@@ -32,11 +32,11 @@ def _plain_tile(
     b: Floats, bo: int, b_outer: int, b_inner: int, vectors: int,
     c: Floats, co: int, c_row: int, outer: int, inner: int,
 ) -> None:  # fmt: skip
-    """Add a product of matrices to c (rows, vectors * LANES).
+    """Add a matrix product to c (rows, vectors * LANES).
 
-    To row i and column j it adds the sum, over o < outer and t < inner, of
+    Row i and column j of c is increased by the sum, over o < outer and t < inner, of
     ``a[ao + i*a_row + o*a_outer + t*a_inner] * b[bo + o*b_outer + t*b_inner + j]``.
-    All counts are at least 1; rows at most ROWS, vectors at most VECTORS.
+    All counts are at least 1; `rows` is at most ROWS and `vectors` at most VECTORS.
     """
     for i in range(rows):
         for j in range(vectors * LANES):
@@ -48,7 +48,7 @@ def _plain_tile(
 
 
 def _plain_transpose(source: Floats, at: int, pitch: int, target: Floats, to: int, places: Ints, first: int) -> None:
-    """Turn LANES rows, `pitch` apart, of LANES numbers round: column j becomes a row at to + places[first + j]."""
+    """Write the transpose of LANES rows, `pitch` apart, of LANES numbers: column j goes to to + places[first + j]."""
     for i in range(LANES):
         for j in range(LANES):
             target[to + places[first + j] + i] = source[at + i * pitch + j]
@@ -58,10 +58,10 @@ def _plain_best(
     values: Floats, vo: int, step: int, places: Places, po: int, place_step: int, rise: int, count: int,
     best: Floats, bo: int, at: Places, ao: int, vectors: int,
 ) -> None:  # fmt: skip
-    """Find the best of `count` >= 2 numbers that are `step` apart, and its place, for each of vectors * LANES starts.
+    """Write the largest of `count` >= 2 numbers that are `step` apart, and its place, for vectors * LANES starts j.
 
-    The place of number o is ``places[po + o*place_step + j] + o*rise``. Of equals the one with the least place is the
-    best; NaN is better than any number.
+    The place of number o is ``places[po + o*place_step + j] + o*rise``. Of equal numbers the one with the smallest
+    place counts as the largest. NaN counts as larger than every number.
     """
     for j in range(vectors * LANES):
         held, place = values[vo + j], places[po + j]
@@ -75,7 +75,7 @@ def _plain_best(
 
 
 def _call(interface: tuple[str, list[Any]], context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Call one of the functions; an array and the offset after it become a pointer."""
+    """Emit a call of one of the LLVM functions; an array and the offset after it become one pointer."""
     link()
     name, kinds = interface
     given, values = iter(zip(signature.args, arguments, strict=True)), []
@@ -119,7 +119,7 @@ def _called_best(
 
 
 _SETTINGS: Any = numba.config
-# Bounds are checked in the plain texts alone: vector instructions know no array's end.
+# Bounds are checked only in plain Python: vector instructions do not know where an array ends.
 _PLAIN = bool(_SETTINGS.DISABLE_JIT or _SETTINGS.BOUNDSCHECK)
 tile: Callable[..., None] = _jit.serial(_plain_tile) if _PLAIN else _called_tile
 transpose: Callable[..., None] = _jit.serial(_plain_transpose) if _PLAIN else _called_transpose

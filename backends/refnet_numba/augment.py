@@ -1,7 +1,7 @@
-"""Crop, mirror, mean and colours; see :mod:`refnet.ops.augment`.
+"""Augmentation and input normalisation; see :mod:`refnet.ops.augment`.
 
-Each thread takes whole images, and writes each row of each channel once. The mean is laid out by channels first, once
-for all images, so that along a row nothing but the bytes is read with a stride.
+Each thread processes whole images and writes each row of each channel once. The mean image is copied once, with its
+channels first, so that the inner loops read only the bytes of the image with a stride.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ Integers = npt.NDArray[np.integer[Any]]
 def forward(
     images: Pixels, mean: Floats, offsets: Integers, flips: Integers, shifts: Floats, *, size: tuple[int, int]
 ) -> Floats:
-    """Crop, mirror, subtract the mean, shift the colours."""
+    """Crop, subtract the mean, shift the colours and mirror each image; return y (N,C,h,w)."""
     _memory.require(images, mean, offsets, flips, shifts)
     N, H, W, C = images.shape
     planes = _memory.empty((C, H, W))
@@ -44,7 +44,7 @@ def _forward(
     for n in prange(N):
         r, s = offsets[n, 0], offsets[n, 1]
         for i in range(h):
-            # Views that begin at 0: so Numba knows that no index is negative, and the loops become vectors.
+            # Views that begin at 0 show Numba that no index is negative, so it can vectorise the loops.
             row = images[n, r + i, s : s + w]
             for c in range(C):
                 mean, out, shift = planes[c, r + i, s : s + w], y[n, c, i], shifts[n, c]

@@ -1,17 +1,18 @@
-"""Convolution; see :mod:`refnet.ops.conv2d`. Products of matrices that are never laid out as a whole.
+"""Convolution; see :mod:`refnet.ops.conv2d`. It is computed as matrix products without building the matrix of windows.
 
-An image is laid out with its channels last and zeros around it, (row, column, channel). Then one row of a window, its
-S*C numbers, lies side by side, and so does the same row of the window beside it, stride*C numbers further on: the
-micro-kernel multiplies windows where they lie. With w laid out alike, D = (r,s,c) by filters, the three products are
+An image is laid out with its channels last and zeros around it: (row, column, channel). Then the S*C numbers of one row
+of a window are adjacent in memory, and the same row of the next window starts stride*C numbers later. So the
+micro-kernel multiplies windows in place. w is laid out alike, as a matrix with D = (r,s,c) rows and K columns. The
+three products are
 
     y[pixel, k]     = sum over r and (s,c)  of  image[pixel's row r, (s,c)] * w[r,(s,c), k]
-    dx[pixel, c]    = the same, of dy with the filters turned round
+    dx[pixel, c]    = the same for dy, with the kernels rotated by 180 degrees
     dw[(r,s,c), k]  = sum over pixels       of  image[pixel's row r, (s,c)] * dy[pixel, k]
 
-Images are taken one at a time, or a band of rows of one, so that all that a product reads and writes stays in the
-second-level cache; nothing of the size of the batch is laid out. Rows and columns of a window that lie in the zeros
-around an image are left out, a tenth of all products in the paper's later layers, unless NaN or infinity would make
-something of them.
+A thread processes one image at a time, or one band of its rows, so that everything a product reads and writes stays in
+the second-level cache. Nothing as large as the batch is laid out. Rows and columns of a window that lie in the zeros
+around the image are skipped, which saves a tenth of all products in the paper's later layers. They are not skipped if a
+factor is NaN or infinite, since its product with zero is NaN.
 """
 
 import numba
@@ -29,26 +30,26 @@ from refnet_numba._microkernel import WIDTH, tile
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-BAND = 96 << 10  # numbers of an image that are laid out at once: 384 KB
+BAND = 96 << 10  # numbers of an image that are laid out at a time: 384 KB
 DEPTH = 512  # products that are summed in registers before they are added to what is in memory
-PARTS = 8  # of a batch, each with a sum of its own for the gradient of w: the bits do not depend on who adds them
+PARTS = 8  # of a batch, each with its own sum for the gradient of w; a fixed number, so that threads change no bit
 
 
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
-    """Convolve."""
+    """Return the convolution of x with w, plus b: y (N,K,P,Q)."""
     return rectified_forward(x, w, b, stride, pad, ceil, rectify=False)
 
 
 def backward(
     dy: Floats, x: Floats, w: Floats, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Floats | None, Floats, Floats]:
-    """Gradients of x (None unless asked for), w and b."""
-    del ceil  # the shape of dy says it all
+    """Return the gradients dx (None if ``need_dx=False``), dw and db."""
+    del ceil  # the shape of dy already tells it
     return rectified_backward(dy, dy, x, w, stride, pad, need_dx, rectified=False)
 
 
 def rectified_forward(x: Floats, w: Floats, b: Floats, stride: int, pad: int, ceil: bool, *, rectify: bool) -> Floats:
-    """Convolve, and let ReLU follow."""
+    """Return the convolution of x with w, plus b, and after ReLU if `rectify`: y (N,K,P,Q)."""
     _memory.require(x, w, b)
     ((shape,)) = forward_shapes(x.shape, w.shape, b.shape, stride=stride, pad=pad, ceil=ceil)
     y = _memory.empty(shape)
@@ -59,7 +60,7 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, stride: int, pad: int, ce
 def rectified_backward(
     dy: Floats, y: Floats, x: Floats, w: Floats, stride: int, pad: int, need_dx: bool, *, rectified: bool
 ) -> tuple[Floats | None, Floats, Floats]:
-    """Gradients of x, w and b, where dy first passes through the ReLU that made y."""
+    """Return dx (or None), dw and db. If `rectified`, y is the output of ReLU, and dy first passes back through it."""
     _memory.require(dy, y, x, w)
     K, C, R, S = w.shape
     N = len(dy)
@@ -87,7 +88,10 @@ def _convolve(
     x: Floats, gate: Floats, gated: bool, w: Floats, b: Floats, stride: int, top: int, left: int, rectify: bool,
     y: Floats,
 ) -> None:  # fmt: skip
-    """Convolve x, with `top` rows and `left` columns of zeros ahead of it."""
+    """Write to y the convolution of x, with `top` rows and `left` columns of zeros before it.
+
+    If `gated`, numbers of x count as zero where `gate` is not positive. If `rectify`, ReLU is applied to y.
+    """
     panels, finite = _panels(w)
     _, C, R, S = w.shape
     Q = y.shape[3]
@@ -98,7 +102,7 @@ def _convolve(
 
 
 def _spread(dy: Floats, stride: int) -> Floats:
-    """Put stride - 1 zeros between neighbours, so that a strided convolution's gradient is that of a plain one."""
+    """Return dy with stride - 1 zeros between neighbours, so that its convolution with stride 1 gives dx."""
     N, K, P, Q = dy.shape
     spread = _memory.empty((N, K, (P - 1) * stride + 1, (Q - 1) * stride + 1))
     spread[...] = 0
@@ -107,14 +111,15 @@ def _spread(dy: Floats, stride: int) -> Floats:
 
 
 def _padded(K: int) -> int:
-    """Round up to whole vectors."""
+    """Return K rounded up to a multiple of the vector length."""
     return -(-K // LANES) * LANES
 
 
 def _panels(w: Floats) -> tuple[Floats, bool]:
-    """Lay filters out as the micro-kernel reads them: WIDTH filters at a time, for each tap (r,s,c) side by side.
+    """Return the kernels of w in the micro-kernel's order, and whether all weights are finite.
 
-    What is missing to whole vectors is zero. Tells, too, whether there is neither NaN nor infinity among them.
+    Panels of WIDTH kernels follow each other. Within a panel, the weights at one position (r,s,c) of all its kernels
+    are adjacent. The last panel is filled up with zeros to whole vectors.
     """
     K, C, R, S = w.shape
     laid, finite = _memory.empty((_padded(K) * C * R * S,)), np.empty(-(-K // WIDTH), np.bool_)
@@ -132,27 +137,27 @@ def _lay_panels(w: Floats, C: int, R: int, S: int, laid: Floats, finite: npt.NDA
         width = (count + LANES - 1) // LANES * LANES
         if count < width:
             laid[k * D : (k + width) * D] = 0
-        taps = np.empty(D, np.int64)
+        positions = np.empty(D, np.int64)
         for c in range(C):
             for r in range(R):
                 for s in range(S):
-                    taps[(c * R + r) * S + s] = ((r * S + s) * C + c) * width
-        turn(w, k * D, D, count, laid, k * D, taps)
+                    positions[(c * R + r) * S + s] = ((r * S + s) * C + c) * width
+        turn(w, k * D, D, count, laid, k * D, positions)
         finite[panel] = _finite(laid[k * D : (k + width) * D])
 
 
 @serial
 def _finite(a: Floats) -> bool:
-    """Tell whether there is neither NaN nor infinity."""
-    found = False
-    for i in range(a.size):  # in one pass, without a branch, which becomes vectors
-        found |= not np.isfinite(a[i])
-    return not found
+    """Return whether no number is NaN or infinite."""
+    not_finite = False
+    for i in range(a.size):  # no early exit, so that the loop is vectorised
+        not_finite |= not np.isfinite(a[i])
+    return not not_finite
 
 
 @serial
 def _inside(first: int, count: int, stop: int, stride: int) -> tuple[int, int]:
-    """Of `count` rows, `stride` apart from row `first` on, say from which to before which lie in [0, stop)."""
+    """Return i and j: of `count` rows, at first, first + stride, ..., those with index i to j - 1 are in [0, stop)."""
     return min(count, max(0, (-first + stride - 1) // stride)), min(
         count, max(0, (stop - first + stride - 1) // stride)
     )
@@ -160,31 +165,32 @@ def _inside(first: int, count: int, stop: int, stride: int) -> tuple[int, int]:
 
 @serial
 def _stretches(taps: int, before: int, count: int, size: int, stride: int, blocks: int, skip: bool) -> Ints:
-    """Cut a row of a window into stretches, each of which lies in the image for the same of the windows in a row.
+    """Group the positions of a kernel row by the windows for which they lie inside the image.
 
-    `count` windows, `stride` apart, begin `before` numbers ahead of an image of `size`; they are taken in `blocks`. Of
-    each block and stretch: the first tap and the one behind it, the first window and the one behind it. Entries that
-    are left over are zero. Unless `skip`, all taps count as inside.
+    A row of the output has `count` windows, `stride` pixels apart, the first of which starts `before` pixels before a
+    row of `size` pixels. The windows are processed in `blocks`. The result (blocks, taps, 4) has up to `taps` stretches
+    for each block: first position, last position + 1, first window, last window + 1. For all windows of a stretch, all
+    its positions lie inside the image. Unused entries are zero. Unless `skip`, all positions count as inside.
     """
-    found = np.zeros((blocks, taps, 4), np.int64)
+    stretches = np.zeros((blocks, taps, 4), np.int64)
     for block in range(blocks):
         last = -1
         for tap in range(taps):
             first, after = _inside(tap - before, count, size, stride) if skip else (0, count)
             start, stop = max(first, block * count // blocks), min(after, (block + 1) * count // blocks)
-            if last < 0 or found[block, last, 2] != start or found[block, last, 3] != stop:
+            if last < 0 or stretches[block, last, 2] != start or stretches[block, last, 3] != stop:
                 last += 1
-                found[block, last, 0], found[block, last, 2], found[block, last, 3] = tap, start, stop
-            found[block, last, 1] = tap + 1
-    return found
+                stretches[block, last, 0], stretches[block, last, 2], stretches[block, last, 3] = tap, start, stop
+            stretches[block, last, 1] = tap + 1
+    return stretches
 
 
 @serial
 def _share_out(P: int, K: int, R: int, stride: int, row: int, N: int, workers: int) -> tuple[int, int]:
-    """Say into how many bands of rows, and shares of filters, each image is cut.
+    """Return into how many bands of rows, and how many shares of kernels, the work on each image is divided.
 
-    Bands are small enough to be laid out. Where there are fewer than workers, filters are shared out if they divide
-    evenly, so that each weight is read once; else there are more bands.
+    A band is small enough for its laid-out copy (``BAND``). If there are fewer bands than workers, the kernels are
+    divided too, provided that they divide evenly; each weight is then read only once. Otherwise there are more bands.
     """
     most = max(1, (BAND // row - R) // stride + 1)
     bands = (P + most - 1) // most
@@ -199,7 +205,7 @@ def _convolve_images(
     x: Floats, gate: Floats, gated: bool, w: Floats, b: Floats, C: int, R: int, S: int, stride: int, top: int,
     left: int, skip: bool, stretches: Ints, rectify: bool, y: Floats, workers: int,
 ) -> None:  # fmt: skip
-    """Convolve images, whose pixels may be gated, with filters that are laid out in panels."""
+    """Write to y the convolution of images with kernels laid out in panels; see `_convolve` and `_panels`."""
     N, K, P, Q = y.shape
     out = y.reshape(-1)
     D = R * S * C
@@ -240,11 +246,11 @@ def _convolve_images(
                                         w, k * D + (r * S * C + start) * lanes, S * C * lanes, lanes, vectors,
                                         sums, (p * Q + q) * pitch + k, pitch, min(together, r1 - r), end - start,
                                     )  # fmt: skip
-            some_bias = b[k0:k1]
+            biases = b[k0:k1]
             for pixel in range((p1 - p0) * Q):
                 values = sums[pixel * pitch + k0 : pixel * pitch + k1]
                 for k in range(values.size):
-                    value = values[k] + some_bias[k]
+                    value = values[k] + biases[k]
                     values[k] = np.float32(0) if rectify and value <= 0 else value
             turn(sums, k0, pitch, (p1 - p0) * Q, out, n * K * P * Q + p0 * Q, maps[k0:k1])
 
@@ -254,7 +260,7 @@ def _sum_weight_gradients(
     dy: Floats, gate: Floats, gated: bool, x: Floats, R: int, S: int, stride: int, pad: int,
     everywhere: Ints, inside: Ints, sums: Floats, bias_sums: npt.NDArray[np.float64], workers: int,
 ) -> None:  # fmt: skip
-    """Add each part's products of windows and dy, (r,s,c) by filters, and its dy; filters are shared out if need be."""
+    """Write the sums of each part of the batch: of windows times dy, (parts,(r,s,c),K), and of dy, (parts,K)."""
     N, K, P, Q = dy.shape
     C = x.shape[1]
     parts, _, pitch = sums.shape
@@ -274,9 +280,9 @@ def _sum_weight_gradients(
                 for p in range(P):
                     row_sums[:] = 0
                     for q in range(Q):
-                        some = laid_dy[(p * Q + q) * pitch : (p * Q + q + 1) * pitch]
+                        pixel = laid_dy[(p * Q + q) * pitch : (p * Q + q + 1) * pitch]
                         for k in range(pitch):
-                            row_sums[k] += some[k]
+                            row_sums[k] += pixel[k]
                     for k in range(K):
                         bias_sums[part, k] += row_sums[k]
                         skip = skip and np.isfinite(row_sums[k])
@@ -304,7 +310,7 @@ def _sum_weight_gradients(
 
 @kernel
 def _add_parts(sums: Floats, bias_sums: npt.NDArray[np.float64], dw: Floats, db: Floats) -> None:
-    """Add the parts, in their order, and give the gradient of w its own order."""
+    """Write dw and db: the sums of the parts, always added in the same order; dw in the order of w."""
     parts = len(sums)
     K, C, R, S = dw.shape
     for c in prange(C):
@@ -312,9 +318,9 @@ def _add_parts(sums: Floats, bias_sums: npt.NDArray[np.float64], dw: Floats, db:
         for tap in range(R * S):
             total[:] = 0
             for part in range(parts):
-                some = sums[part, tap * C + c]
+                products = sums[part, tap * C + c]
                 for k in range(K):
-                    total[k] += some[k]
+                    total[k] += products[k]
             for k in range(K):
                 dw[k, c, tap // S, tap % S] = total[k]
     for k in range(K):

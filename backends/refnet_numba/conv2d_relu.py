@@ -1,4 +1,4 @@
-"""Convolution and ReLU in one; see :mod:`refnet.ops.conv2d_relu` and :mod:`refnet_numba.conv2d`."""
+"""Convolution followed by ReLU as one operation; see :mod:`refnet.ops.conv2d_relu` and :mod:`refnet_numba.conv2d`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +9,13 @@ Floats = npt.NDArray[np.float32]
 
 
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
-    """Convolve and rectify."""
+    """Return ReLU of the convolution of x with w, plus b: y (N,K,P,Q)."""
     return rectified_forward(x, w, b, stride, pad, ceil, rectify=True)
 
 
 def backward(
     dy: Floats, y: Floats, x: Floats, w: Floats, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Floats | None, Floats, Floats]:
-    """Gradients of x (None unless asked for), w and b."""
-    del ceil  # the shape of dy says it all
+    """Return the gradients dx (None if ``need_dx=False``), dw and db."""
+    del ceil  # the shape of dy already tells it
     return rectified_backward(dy, y, x, w, stride, pad, need_dx, rectified=True)

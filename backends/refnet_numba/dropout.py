@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def forward(x: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
-    """Silence units at random."""
+    """Return x with units set to zero at random: y, shaped like x."""
     _memory.require(x)
     y = _memory.empty(x.shape)
     rows = (x.shape[0], prod(x.shape[1:]))
@@ -24,12 +24,12 @@ def forward(x: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
 
 
 def backward(dy: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
-    """Gradient of x: the same mask, drawn again."""
+    """Return the gradient dx, shaped like dy: the same mask, drawn again."""
     return forward(dy, drop=drop, key=key, counter=counter)
 
 
 def expected(x: Floats, *, drop: float) -> Floats:
-    """Return the mean of ``forward`` over all masks."""
+    """Return the mean of ``forward`` over all masks, used at test time: y, shaped like x."""
     return _elementwise.run(_scale, x, others=(np.float32(1 - drop),))
 
 

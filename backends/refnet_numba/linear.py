@@ -1,13 +1,13 @@
-"""Fully connected layer; see :mod:`refnet.ops.linear`. Three products of matrices by one kernel.
+"""Fully connected layer; see :mod:`refnet.ops.linear`. One kernel computes its three matrix products.
 
 They are::
 
     yᵀ (K,N) = w xᵀ,    dx (N,D) = dy w,    dw (K,D) = dyᵀ x
 
-A product is computed in blocks that fit in the second-level cache together with what they are made of. Forward makes y
-turned round: then w, by far the largest, is read as it lies. Rows that numbers are taken from one by one, of w or dy,
-are copied with some room after each: rows of 4096 bytes or a multiple, which the paper's layers have, would all take
-the same few places of the first-level cache.
+A product is computed in blocks that fit in the second-level cache together with their factors. Forward computes the
+transpose of y: then w, by far the largest array, is read in the order in which it is stored. The factor whose numbers
+are read one by one (w or dy) is first copied with some space after each row. Without it, rows whose length is a
+multiple of 4096 bytes, as in the paper's layers, would all compete for the same few lines of the first-level cache.
 """
 
 import numba
@@ -25,28 +25,28 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 DEPTH = 512  # products that are summed in registers before they are added to what is in memory
-COLUMNS = 4 * WIDTH  # of a block; with DEPTH numbers of each, 256 KB where WIDTH is 32
-FEW = 4  # samples, for which a pass over w is all that takes time
-BLOCK = 64 << 10  # numbers of a block: 256 KB
+COLUMNS = 4 * WIDTH  # of a block; DEPTH numbers of each are 256 KB if WIDTH is 32
+SMALL_BATCH = 4  # samples; up to this many, reading w once takes nearly all of the time
+BLOCK = 64 << 10  # numbers in a block: 256 KB
 
 
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
-    """Weigh and sum."""
+    """Return the weighted sums of the inputs, plus b: y (N,K)."""
     return rectified_forward(x, w, b, rectify=False)
 
 
 def backward(dy: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
-    """Gradients of x, w and b."""
+    """Return the gradients dx, dw and db."""
     return rectified_backward(dy, dy, x, w, rectified=False)
 
 
 def rectified_forward(x: Floats, w: Floats, b: Floats, *, rectify: bool) -> Floats:
-    """Weigh and sum, and let ReLU follow."""
+    """Return the weighted sums of the inputs, plus b, and after ReLU if `rectify`: y (N,K)."""
     _memory.require(x, w, b)
     N, (K, D) = len(x), w.shape
     y = _memory.empty((N, K))
     rows = x.reshape(N, D)
-    if N <= FEW:
+    if N <= SMALL_BATCH:
         _multiply_few(rows, w, b, rectify, y)
         return y
     sums = _memory.empty((K, N))
@@ -58,7 +58,7 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, *, rectify: bool) -> Floa
 def rectified_backward(
     dy: Floats, y: Floats, x: Floats, w: Floats, *, rectified: bool
 ) -> tuple[Floats, Floats, Floats]:
-    """Gradients of x, w and b, where dy first passes through the ReLU that made y."""
+    """Return dx, dw and db. If `rectified`, y is the output of ReLU, and dy first passes back through it."""
     _memory.require(dy, y, x, w)
     N, (K, D) = len(x), w.shape
     dx, dw, db = _memory.empty(x.shape), _memory.empty(w.shape), _memory.empty((K,))
@@ -71,7 +71,7 @@ def rectified_backward(
 
 
 def _spaced(a: Floats, y: Floats, *, gated: bool) -> Floats:
-    """Copy a matrix with room after each row. Where `gated`, it passes through the gradient of the ReLU that made y."""
+    """Return a copy of a matrix with LANES zeros after each row. If `gated`, its numbers are zero where y <= 0."""
     N, D = a.shape
     copy = _memory.empty((N, D + LANES))
     _space(a, y, gated, copy)
@@ -94,13 +94,14 @@ def _space(a: Floats, y: Floats, gated: bool, copy: Floats) -> None:
 
 @serial
 def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int, depth: int, panels: Floats) -> None:
-    """Lay a block of b, depth x columns, out as the micro-kernel reads it: WIDTH columns at a time, row after row.
+    """Write a block of b, depth x columns, to `panels` in the micro-kernel's order.
 
-    What is missing to whole vectors is zero. `turned`: b is stored as (J,T), not as (T,J).
+    Panels of WIDTH columns follow each other, and rows follow each other within a panel. The last panel is filled up
+    with zeros to whole vectors. `turned`: b is stored as (J,T), not as (T,J).
     """
     whole = 0 if turned else columns // WIDTH * WIDTH
     for i in range(depth):
-        for start in range(0, whole, WIDTH):  # steps whose number is known to the compiler become vectors
+        for start in range(0, whole, WIDTH):  # a number of steps known to the compiler, which makes vectors of them
             numbers, out = b[(t + i) * J + j + start :], panels[start * depth + i * WIDTH :]
             for lane in range(WIDTH):
                 out[lane] = numbers[lane]
@@ -122,9 +123,9 @@ def _pack(b: Floats, turned: bool, J: int, T: int, j: int, columns: int, t: int,
 def _multiply(
     a: Floats, a_row: int, a_inner: int, near: bool, b: Floats, turned: bool, T: int, c: Floats, workers: int
 ) -> None:
-    """Multiply: c (I,J) = sum over t < T of a[i*a_row + t*a_inner] * b[t,j]; `turned`: of b[j,t].
+    """Write a matrix product: c (I,J) = sum over t < T of a[i*a_row + t*a_inner] * b[t,j], or b[j,t] if `turned`.
 
-    `near`: rows of a are first copied, for they may lie so that all of them take the same places of the cache.
+    `near`: rows of a are copied first, because their addresses may all map to the same few lines of the cache.
     """
     I, J = c.shape  # noqa: E741 - the formula's letters
     column_blocks = (J + COLUMNS - 1) // COLUMNS
@@ -169,7 +170,7 @@ def _multiply(
 
 @serial
 def _finish(sums: Floats, b: Floats, rectify: bool, y: Floats) -> None:
-    """Turn the sums (K,N) round, add the bias, and let ReLU follow."""
+    """Write y (N,K): the transpose of the sums (K,N), plus the bias, and after ReLU if `rectify`."""
     K, N = sums.shape
     turn(sums.reshape(-1), 0, N, K, y.reshape(-1), 0, evenly(N, K))
     for n in range(N):
@@ -181,15 +182,15 @@ def _finish(sums: Floats, b: Floats, rectify: bool, y: Floats) -> None:
 
 @reordering_kernel
 def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> None:
-    """Multiply a few samples, y = x wᵀ + b: each row of w is read once, from memory, and used for all of them.
+    """Write y = x wᵀ + b for a few samples, reading each row of w once and using it for all of them.
 
-    Four rows at a time, a quarter of w apart, since memory is fastest so.
+    Four rows are processed at a time, a quarter of w apart, because this reads memory fastest.
     """
     K, D = w.shape
     quarter = (K + 3) // 4
     for row in prange(quarter):
-        k = int(np.int64(row))  # a parallel loop counts without a sign, which would make a sum with others a float
-        k1, k2, k3 = _or(k + quarter, K, k), _or(k + 2 * quarter, K, k), _or(k + 3 * quarter, K, k)
+        k = int(np.int64(row))  # prange counts in unsigned integers, whose sum with a signed one would be a float
+        k1, k2, k3 = _row_or(k + quarter, K, k), _row_or(k + 2 * quarter, K, k), _row_or(k + 3 * quarter, K, k)
         w0, w1, w2, w3 = w[k], w[k1], w[k2], w[k3]
         for n in range(len(x)):
             numbers = x[n]
@@ -201,14 +202,14 @@ def _multiply_few(x: Floats, w: Floats, b: Floats, rectify: bool, y: Floats) -> 
                 y2 += w2[d] * number
                 y3 += w3[d] * number
             y[n, k1], y[n, k2], y[n, k3], y[n, k] = y1 + b[k1], y2 + b[k2], y3 + b[k3], y0 + b[k]
-            for some in (k, k1, k2, k3):
-                if rectify and y[n, some] <= 0:
-                    y[n, some] = 0
+            for each in (k, k1, k2, k3):
+                if rectify and y[n, each] <= 0:
+                    y[n, each] = 0
 
 
 @serial
-def _or(row: int, rows: int, other: int) -> int:
-    """Give a row where there is one, else the other."""
+def _row_or(row: int, rows: int, other: int) -> int:
+    """Return `row` if it is below `rows`, otherwise `other`."""
     return row if row < rows else other
 
 
@@ -216,8 +217,8 @@ def _or(row: int, rows: int, other: int) -> int:
 def _sum_rows(dy: Floats, db: Floats) -> None:
     total = np.zeros(db.size, np.float64)
     for n in range(len(dy)):
-        some = dy[n]
+        sample = dy[n]
         for k in range(total.size):
-            total[k] += some[k]
+            total[k] += sample[k]
     for k in range(total.size):
         db[k] = total[k]

@@ -1,4 +1,4 @@
-"""Fully connected layer and ReLU in one; see :mod:`refnet.ops.linear_relu` and :mod:`refnet_numba.linear`."""
+"""Fully connected layer and ReLU as one operation; see :mod:`refnet.ops.linear_relu` and :mod:`refnet_numba.linear`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,10 @@ Floats = npt.NDArray[np.float32]
 
 
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
-    """Weigh, sum and rectify."""
+    """Return ReLU of the weighted sums of the inputs, plus b: y (N,K)."""
     return rectified_forward(x, w, b, rectify=True)
 
 
 def backward(dy: Floats, y: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
-    """Gradients of x, w and b."""
+    """Return the gradients dx, dw and db."""
     return rectified_backward(dy, y, x, w, rectified=True)

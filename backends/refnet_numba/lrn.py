@@ -1,7 +1,8 @@
 """Local response normalisation; see :mod:`refnet.ops.lrn`.
 
-Each thread takes whole images. A pass goes over blocks of pixels small enough that the n maps of a window, and what is
-made of them, stay in the cache while the window slides over the channels: memory is read once and written once.
+Each thread processes whole images, in blocks of pixels. A block is small enough for the n maps of a window, and
+everything computed from them, to stay in the cache while the window slides over the channels. So memory is read once
+and written once.
 """
 
 import numpy as np
@@ -13,11 +14,13 @@ from refnet_numba._jit import kernel, serial
 
 Floats = npt.NDArray[np.float32]
 
-PIXELS = 4096  # of a block: 16 KB of each map. Memory is fastest where whole maps follow one another
+# Pixels in a block: 16 KB of each map, which is at least a whole map of the paper's network. Memory is read fastest in
+# long runs.
+PIXELS = 4096
 
 
 def forward(x: Floats, *, n: int, k: float, alpha: float, beta: float) -> tuple[Floats, Floats]:
-    """Normalise: y and scale."""
+    """Return the normalised x and its scale: y and scale, both shaped like x."""
     _memory.require(x)
     y, scale = _memory.empty(x.shape), _memory.empty(x.shape)
     flat = (*x.shape[:2], x.shape[2] * x.shape[3])
@@ -40,12 +43,12 @@ def backward(
     scale: Floats,
     *,
     n: int,
-    k: float,  # noqa: ARG001 - part of scale
+    k: float,  # noqa: ARG001 - already in scale
     alpha: float,
     beta: float,
 ) -> Floats:
-    """Gradient of x."""
-    _memory.require(dy, x, y, scale)  # y is x scale^-beta: memory is slower than that
+    """Return the gradient dx, shaped like x."""
+    _memory.require(dy, x, y, scale)  # y is computed again as x scale^-beta, which is faster than reading it
     dx = _memory.empty(x.shape)
     flat = (*x.shape[:2], x.shape[2] * x.shape[3])
     _backward(
@@ -61,19 +64,19 @@ def backward(
 
 
 @serial
-def _three_quarters(value: np.float32) -> np.float32:
-    """Raise to -3/4, minus the paper's beta, by two roots: a power takes many times as long."""
+def _power_minus_three_quarters(value: np.float32) -> np.float32:
+    """Return value^-0.75 (the paper's beta) from two square roots; a power would take many times as long."""
     inverse = np.float32(1) / np.sqrt(value)
     return np.float32(inverse * np.sqrt(inverse))
 
 
 @serial
 def _normalise(x: Floats, k: np.float32, alpha: np.float32, beta: np.float32, scale: Floats, y: Floats) -> None:
-    """Make scale of the sum of squares that it holds, and y."""
+    """Replace the sums of squares in `scale` by k + alpha * sum, and write y."""
     if beta == np.float32(0.75):
         for p in range(x.size):
             scale[p] = k + alpha * scale[p]
-            y[p] = x[p] * _three_quarters(scale[p])
+            y[p] = x[p] * _power_minus_three_quarters(scale[p])
     else:
         for p in range(x.size):
             scale[p] = k + alpha * scale[p]
@@ -84,11 +87,11 @@ def _normalise(x: Floats, k: np.float32, alpha: np.float32, beta: np.float32, sc
 def _normalise_five(
     a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, k: np.float32, alpha: np.float32, scale: Floats, y: Floats
 ) -> None:
-    """Do it all at once for the paper's window, five maps around c, and its beta."""
+    """Write scale and y of map c in one loop for the paper's constants: a window of five maps and beta = 0.75."""
     for p in range(c.size):
         value = k + alpha * (a[p] * a[p] + b[p] * b[p] + c[p] * c[p] + d[p] * d[p] + e[p] * e[p])
         scale[p] = value
-        y[p] = c[p] * _three_quarters(value)
+        y[p] = c[p] * _power_minus_three_quarters(value)
 
 
 @kernel
@@ -100,7 +103,7 @@ def _forward(
         for start in range(0, HW, PIXELS):
             stop = min(start + PIXELS, HW)
             for c in range(C):
-                # Views that begin at 0: so Numba knows that no index is negative, and the loops become vectors.
+                # Views that begin at 0 show Numba that no index is negative, so it can vectorise the loops.
                 mine, total, out = x[i, c, start:stop], scale[i, c, start:stop], y[i, c, start:stop]
                 if half == 2 and 2 <= c < C - 2 and beta == np.float32(0.75):
                     _normalise_five(
@@ -117,8 +120,8 @@ def _forward(
 
 
 @serial
-def _share(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Floats, ratio: Floats) -> None:
-    """Make what every window's gradient is made of: dy scale^-beta, and dy y / scale."""
+def _terms(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Floats, ratio: Floats) -> None:
+    """Write the two terms of the gradient: `direct`, dy scale^-beta, and `ratio`, dy y / scale."""
     if beta == np.float32(0.75):
         for p in range(dy.size):
             inverse = np.float32(1) / np.sqrt(scale[p])
@@ -134,7 +137,7 @@ def _share(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Float
 def _gather_five(
     a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, x: Floats, direct: Floats, factor: np.float32, dx: Floats
 ) -> None:
-    """Add the ratios of five maps around c, and make dx of them."""
+    """Write dx of map c from the ratios of the five maps around it."""
     for p in range(dx.size):
         dx[p] = direct[p] - factor * x[p] * (a[p] + b[p] + c[p] + d[p] + e[p])
 
@@ -143,17 +146,18 @@ def _gather_five(
 def _backward(
     dy: Floats, x: Floats, scale: Floats, half: int, factor: np.float32, beta: np.float32, dx: Floats
 ) -> None:
-    """Let the window slide one channel behind the last that has been shared."""
+    """Write dx, channel by channel; a channel's terms are computed just before the first window needs them."""
     N, C, HW = x.shape
     for i in prange(N):
         directs, ratios = np.empty((C, min(HW, PIXELS)), np.float32), np.empty((C, min(HW, PIXELS)), np.float32)
         for start in range(0, HW, PIXELS):
             stop = min(start + PIXELS, HW)
-            for ahead in range(C + half):
-                if ahead < C:
-                    up, mine, divisor = dy[i, ahead, start:stop], x[i, ahead, start:stop], scale[i, ahead, start:stop]
-                    _share(up, mine, divisor, beta, directs[ahead], ratios[ahead])
-                c = ahead - half
+            for newest in range(C + half):
+                if newest < C:
+                    up, mine = dy[i, newest, start:stop], x[i, newest, start:stop]
+                    divisor = scale[i, newest, start:stop]
+                    _terms(up, mine, divisor, beta, directs[newest], ratios[newest])
+                c = newest - half
                 if c < 0:
                     continue
                 mine, direct, out = x[i, c, start:stop], directs[c], dx[i, c, start:stop]

@@ -1,4 +1,4 @@
-"""Max-pooling; see :mod:`refnet.ops.maxpool`. Each thread takes whole maps."""
+"""Max-pooling; see :mod:`refnet.ops.maxpool`. Each thread processes whole feature maps."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Positions = npt.NDArray[np.uint8]
 
 
 def forward(x: Floats, *, size: int, stride: int, ceil: bool = False) -> tuple[Floats, Positions]:
-    """Pool: y and which."""
+    """Return the maximum of each window, y (N,C,P,Q), and its position in the window, which (uint8)."""
     _memory.require(x)
     shape, _ = forward_shapes(x.shape, size=size, stride=stride, ceil=ceil)
     y, which = _memory.empty(shape), _memory.empty(shape, np.uint8)
@@ -28,27 +28,29 @@ def forward(x: Floats, *, size: int, stride: int, ceil: bool = False) -> tuple[F
 def backward(
     dy: Floats, which: Positions, *, x_shape: tuple[int, ...], size: int, stride: int, ceil: bool = False
 ) -> Floats:
-    """Gradient of x."""
+    """Return the gradient dx (N,C,H,W), of shape `x_shape`."""
     _memory.require(dy, which)
-    del ceil  # the shape of dy says it all
+    del ceil  # the shape of dy already tells it
     dx = _memory.empty(x_shape)
     _backward(_maps(dy), _maps(which), size, stride, _maps(dx))
     return dx
 
 
 def _maps(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the feature maps of all images as one axis: (N*C, rows, columns)."""
     return a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
 
 
 @kernel
 def _forward(x: Floats, size: int, stride: int, y: Floats, which: Positions) -> None:
-    """Take the best of each column of a row of windows, then the best of a window's columns.
+    """Write y and which: first the maximum of each column of a row of windows, then that of each window's columns.
 
-    The latter at every pixel of a row, also where no window begins: vectors compare neighbours in memory.
+    The second step runs at every pixel of a row, even where no window starts, because vector instructions compare
+    numbers that are adjacent in memory.
     """
     M, H, W = x.shape
     _, P, Q = y.shape
-    # Windows that do not hang over.
+    # Number of windows that do not extend over the edge.
     rows, columns = min(P, max(0, (H - size) // stride + 1)), min(Q, max(0, (W - size) // stride + 1))
     pixels = x.reshape(-1)
     vectors = (W + LANES - 1) // LANES
@@ -59,7 +61,7 @@ def _forward(x: Floats, size: int, stride: int, y: Floats, which: Positions) -> 
         row_best, row_at = np.empty(width, np.float32), np.empty(width, np.int32)
         for p in range(P):
             first = (m * H + p * stride) * W
-            whole = 0  # windows that vectors do; those read behind a row's end, which must not be the array's
+            whole = 0  # windows computed with vectors, which read past the row's end but must not pass the array's
             if size > 1 and p < rows and first + (size - 1) * W + width <= pixels.size:
                 whole = columns
                 best(pixels, first, W, no_places, 0, 0, size, size, column_best, 0, column_at, 0, vectors)
@@ -73,7 +75,7 @@ def _forward(x: Floats, size: int, stride: int, y: Floats, which: Positions) -> 
 
 @serial
 def _pool_one(window: Floats, size: int, y: Floats, which: Positions, m: int, p: int, q: int) -> None:
-    """Pool a window that hangs over: as much of it as there is."""
+    """Write the maximum of one window and its position; a window over the edge has only its pixels in the image."""
     highest, at = window[0, 0], 0
     for r in range(window.shape[0]):
         for s in range(window.shape[1]):
@@ -93,7 +95,7 @@ def _backward(dy: Floats, which: Positions, size: int, stride: int, dx: Floats) 
     for m in prange(M):
         pixels = dx[m].reshape(-1)
         pixels[:] = 0
-        # From the last window to the first: then a pixel collects in row-major order of its places in the windows.
+        # From the last window to the first, so that a pixel adds gradients in row-major order of its positions.
         for p in range(P - 1, -1, -1):
             for q in range(Q - 1, -1, -1):
                 pixels[(p * W + q) * stride + offsets[which[m, p, q]]] += dy[m, p, q]

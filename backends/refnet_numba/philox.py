@@ -1,4 +1,4 @@
-"""Random numbers as a pure function; see :mod:`refnet.ops.philox`. Each thread takes whole samples."""
+"""Random numbers as a pure function; see :mod:`refnet.ops.philox`. Each thread draws whole samples."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from refnet_numba._jit import kernel, serial
 
 Word = npt.NDArray[np.uint32]
 
-# Sixty-four bits hold a whole product, so all words live in them; a mask keeps the lower half.
+# 64 bits hold a whole product, so all words are uint64; a mask keeps the lower half.
 M0, M1 = (np.uint64(m) for m in MULTIPLIERS)
 W0, W1 = (np.uint64(w) for w in WEYL)
 LOW = np.uint64(MASK)
@@ -18,14 +18,14 @@ HALF = np.uint64(32)
 
 
 def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
-    """Draw one random word for each feature of each sample."""
+    """Return one random 32-bit word for each feature of each sample: uint32 (samples, features)."""
     words = _memory.empty((samples, features), np.uint32)
     _bits(*unsigned(key, counter), words)
     return words
 
 
 def unsigned(key: Key, counter: Counter) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Give the words of key and counter the type that kernels take; a feature may be above 2^32."""
+    """Return the words of key and counter as uint64, which kernels take; a feature may be above 2^32."""
     seed, purpose, step, layer, sample, feature = (np.uint64(word % 2**64) for word in (*key, *counter))
     return seed, purpose, step, layer, sample, feature
 
@@ -34,7 +34,7 @@ def unsigned(key: Key, counter: Counter) -> tuple[np.uint64, np.uint64, np.uint6
 def block(
     k0: np.uint64, k1: np.uint64, c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Encrypt one counter."""
+    """Return one encrypted counter: four words of 32 bits, as uint64."""
     k0, k1, c0, c1, c2, c3 = k0 & LOW, k1 & LOW, c0 & LOW, c1 & LOW, c2 & LOW, c3 & LOW
     for _ in range(ROUNDS):
         a, b = M0 * c0, M1 * c2
@@ -53,11 +53,11 @@ def draw_row(
     feature: np.uint64,
     words: Word,
 ) -> None:
-    """Draw the words of one sample (F,), from a feature on that may lie inside a block."""
+    """Write the random words of one sample to `words` (F,); the first feature may be in the middle of a block."""
     skip = np.int64(feature & np.uint64(3))
     for first in range(-skip, words.size, 4):
-        place = (feature + np.uint64(first + skip)) >> np.uint64(2)
-        four = block(k0, k1, place, sample, layer, step)
+        index = (feature + np.uint64(first + skip)) >> np.uint64(2)
+        four = block(k0, k1, index, sample, layer, step)
         for i in range(max(0, -first), min(4, words.size - first)):
             words[first + i] = four[i]
 

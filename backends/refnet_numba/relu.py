@@ -11,12 +11,12 @@ Floats = npt.NDArray[np.float32]
 
 
 def forward(x: Floats) -> Floats:
-    """Rectify."""
+    """Return the positive part of x: y, shaped like x."""
     return _elementwise.run(_forward, x)
 
 
 def backward(dy: Floats, y: Floats) -> Floats:
-    """Gradient of x."""
+    """Return the gradient dx, shaped like y."""
     return _elementwise.run(_backward, dy, y)
 
 

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight_decay: float) -> None:
-    """Update w and v in place."""
+    """Update one parameter w and its velocity v in place."""
     _memory.require(w, v, g)
     _step_(
         w.reshape(-1), v.reshape(-1), g.reshape(-1), np.float32(lr), np.float32(momentum), np.float32(weight_decay * lr)
@@ -23,9 +23,9 @@ def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight
 def steps_(
     w: list[Floats], v: list[Floats], g: list[Floats], *, lr: float, momentum: float, weight_decays: Sequence[float]
 ) -> None:
-    """Update each w and v in place."""
-    for one, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
-        step_(one, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
+    """Update every parameter in w and its velocity in v in place."""
+    for weights, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
+        step_(weights, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
 
 
 @kernel

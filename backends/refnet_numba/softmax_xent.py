@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. On one thread: there is little to compute."""
+"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. One thread is enough: there is little to compute."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Labels = npt.NDArray[np.integer[Any]]
 
 
 def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
-    """Loss and probabilities."""
+    """Return the loss, a scalar (0-d array), and the probabilities p (N,K)."""
     _memory.require(z, labels)
     losses, p, loss = _memory.empty(labels.shape), _memory.empty(z.shape), _memory.empty((1,))
     _forward(z, labels, losses, p)
@@ -22,7 +22,7 @@ def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
 
 
 def backward(p: Floats, labels: Labels) -> Floats:
-    """Gradient of z."""
+    """Return the gradient dz (N,K)."""
     _memory.require(p, labels)
     dz = _memory.empty(p.shape)
     _backward(p, labels, dz)
@@ -35,7 +35,7 @@ def _forward(z: Floats, labels: Labels, losses: Floats, p: Floats) -> None:
     for n in range(N):
         largest = z[n, 0]
         for k in range(1, K):
-            if not z[n, k] <= largest:  # so written, NaN wins and stays
+            if not z[n, k] <= largest:  # written so that NaN counts as the largest
                 largest = z[n, k] if largest == largest else largest  # noqa: PLR0124
         total = np.float32(0)
         for k in range(K):

@@ -13,12 +13,12 @@ Floats = npt.NDArray[np.float32]
 
 
 def forward(x: Floats) -> Floats:
-    """Squash to (-1, 1)."""
+    """Return tanh of x: y, shaped like x."""
     return _elementwise.run(_forward, x)
 
 
 def backward(dy: Floats, y: Floats) -> Floats:
-    """Gradient of x."""
+    """Return the gradient dx, shaped like y."""
     return _elementwise.run(_backward, dy, y)
 
 

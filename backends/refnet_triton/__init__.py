@@ -1,4 +1,4 @@
-"""The Triton GPU backend: the same ops as :mod:`refnet.ops`, as GPU kernels.
+"""The Triton GPU backend: the operations of :mod:`refnet.ops` as GPU kernels.
 
 Torch provides memory, streams and copies; all arithmetic is Triton's. Importing this module imports neither.
 """
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class TritonBackend:
     """A backend whose ops are Triton kernels, with column c on the c-th device.
 
-    Arrays are contiguous torch tensors; their real numbers are float32.
+    Arrays are contiguous torch tensors; floating-point numbers are float32.
 
     Parameters
     ----------
     columns
-        How many columns the network is split into (1 or 2).
+        Number of columns of the network (1 or 2).
     devices
         One device for all columns, or one for each: ``cuda:0``, ``cuda:1``, or ``cpu``, on which Triton's interpreter
         runs the kernels slowly, to check them. Empty for ``cuda:0``, or for the CPU if ``TRITON_INTERPRET=1`` is set.
@@ -51,7 +51,7 @@ class TritonBackend:
     ConfigError
         The devices cannot compute in that precision, or cannot record steps.
     DeviceMemoryError
-        A device has no memory left; every method and op raises it, too.
+        A device has no memory left. Every method and op can raise this error.
     """
 
     name = "triton"
@@ -72,12 +72,12 @@ class TritonBackend:
             raise BackendUnavailableError(
                 f"backend triton needs torch, which cannot be imported ({error}); pip install 'refnet[triton]'"
             ) from error
-        places = import_module("refnet_triton._devices")
-        found = places.find(devices)
+        device_module = import_module("refnet_triton._devices")
+        chosen = device_module.find(devices)
         self.columns = columns
-        self.devices: list[torch.device] = found if len(found) == columns else found[:1] * columns
+        self.devices: list[torch.device] = chosen if len(chosen) == columns else chosen[:1] * columns
         self.memory = import_module("refnet_triton._memory")
-        self.precision: str = self._watched(places.precision)(precision, self.devices)
+        self.precision: str = self._watched(device_module.precision)(precision, self.devices)
         if graph and self.devices[0].type == "cpu":
             raise ConfigError(f"{setting('graph')} records the steps of GPUs; leave it out on the CPU")
         self.exchange = exchange
@@ -95,12 +95,12 @@ class TritonBackend:
         return 2 if self.exchange == "fp16" else 4
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> "torch.Tensor":
-        """Copy a host array. Raises ``ConfigError`` for real numbers that are not float32."""
+        """Return a copy of a host array on a column's device. Raises ``ConfigError`` for floats not float32."""
         if a.dtype.kind == "f" and a.dtype != np.float32:
-            raise ConfigError(f"backend triton computes in float32, not {a.dtype}; convert first or take backend numpy")
+            raise ConfigError(f"backend triton computes in float32, not {a.dtype}; convert it, or use backend numpy")
         host = self._torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape))
-        there: torch.Tensor = self.memory.empty(a.shape, host.dtype, self.devices[column])
-        return there.copy_(host)
+        copy: torch.Tensor = self.memory.empty(a.shape, host.dtype, self.devices[column])
+        return copy.copy_(host)
 
     def to_numpy(self, a: "torch.Tensor") -> npt.NDArray[Any]:
         """Return an array on the host, once it has been computed."""
@@ -118,7 +118,7 @@ class TritonBackend:
         return sent if self.exchange == "fp32" else self._converted(sent, torch.float32)
 
     def concat(self, parts: Sequence["torch.Tensor"]) -> "torch.Tensor":
-        """Join arrays of one column along their channels (axis 1)."""
+        """Return arrays of one column joined along their channels (axis 1)."""
         self.memory.begin(*parts)
         first = parts[0]
         shape = (first.shape[0], sum(part.shape[1] for part in parts), *first.shape[2:])
@@ -153,15 +153,15 @@ class TritonBackend:
         """
         if self.devices[0].type == "cpu":
             raise BackendUnavailableError(
-                f"there is nothing to tune in the interpreter; name a GPU, {setting('devices', ('cuda:0',))}"
+                f"the interpreter cannot be tuned; name a GPU, {setting('devices', ('cuda:0',))}"
             )
         architecture = import_module("refnet_triton._launch").architecture(self.devices[0])
 
-        def waited_for() -> None:
+        def synchronized_step() -> None:
             step()
             self.synchronize()
 
-        path: Path = import_module("refnet_triton._tune").tune(waited_for, architecture, self.precision, say)
+        path: Path = import_module("refnet_triton._tune").tune(synchronized_step, architecture, self.precision, say)
         return path
 
     def synchronize(self) -> None:
@@ -176,38 +176,38 @@ class TritonBackend:
         return converted.copy_(a)
 
     def _across(self, a: "torch.Tensor", target: "torch.device") -> "torch.Tensor":
-        """Copy to another device without making its work wait: whoever reads the copy waits for it (``arrive``).
+        """Return a copy on another device, whose other work need not wait: only readers of the copy do (``arrive``).
 
-        The copy has a stream on each side, since torch lets the current streams of both devices wait for one. It
-        begins when `a` has been computed; its memory belongs to the target's copies, so that it need not wait until
-        the target has done with whatever that memory held before. A step that is recorded keeps both arrays.
+        The copy uses a stream of its own on each device, because torch makes the current streams of both devices wait
+        for a copy. It starts when `a` has been computed. Its memory comes from the pool of the target's copy stream, so
+        that it need not wait for work that used the memory before. A recorded step keeps both arrays.
         """
         cuda, memory = self._torch.cuda, self.memory
         pair = (a.device, target)
         if pair not in self._streams:
             self._streams[pair] = cuda.Stream(a.device), cuda.Stream(target)
-        leaving, coming = self._streams[pair]
+        sending, receiving = self._streams[pair]
         if memory.recorder:
             memory.recorder.cut()
-        with cuda.stream(coming):
-            there: torch.Tensor = memory.empty(tuple(a.shape), a.dtype, target)
+        with cuda.stream(receiving):
+            copy: torch.Tensor = memory.empty(tuple(a.shape), a.dtype, target)
 
         def send() -> Any:
-            leaving.wait_stream(cuda.current_stream(a.device))
-            with cuda.stream(leaving), cuda.stream(coming):
-                there.copy_(a, non_blocking=True)
-                return coming.record_event()
+            sending.wait_stream(cuda.current_stream(a.device))
+            with cuda.stream(sending), cuda.stream(receiving):
+                copy.copy_(a, non_blocking=True)
+                return receiving.record_event()
 
-        setattr(there, memory.ARRIVAL, memory.recorder.copy(send) if memory.recorder else send())
+        setattr(copy, memory.ARRIVAL, memory.recorder.copy(send) if memory.recorder else send())
         if not memory.recorder:
-            a.record_stream(leaving)
-            there.record_stream(cuda.current_stream(target))
-        return there
+            a.record_stream(sending)
+            copy.record_stream(cuda.current_stream(target))
+        return copy
 
     def _bound(self, module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
         """Return a chapter's functions with some arguments fixed, which are then no longer parameters."""
         names = chapter(module.__name__.rpartition(".")[2]).INTERFACE
-        functions = {name: _settled(getattr(module, name), settings) for name in names}
+        functions = {name: _bind(getattr(module, name), settings) for name in names}
         return SimpleNamespace(**{name: self._watched(function) for name, function in functions.items()})
 
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -225,13 +225,11 @@ class TritonBackend:
         return watched
 
 
-def _settled(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+def _bind(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
     signature = inspect.signature(function)
     mine = {name: value for name, value in settings.items() if name in signature.parameters}
     if not mine:
         return function
-    settled: Any = partial(function, **mine)
-    settled.__signature__ = signature.replace(
-        parameters=[p for p in signature.parameters.values() if p.name not in mine]
-    )
-    return settled  # type: ignore[no-any-return]
+    bound: Any = partial(function, **mine)
+    bound.__signature__ = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in mine])
+    return bound  # type: ignore[no-any-return]

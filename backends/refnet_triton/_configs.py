@@ -1,11 +1,11 @@
-"""How kernels are cut up: one table for each architecture, as data. Nothing here is chosen at run time.
+"""Kernel configurations: one table of block sizes for each architecture, as data. Nothing here is chosen at run time.
 
-``refnet tune`` writes a table of the card at hand to :func:`place`, which then goes before the one here.
+``refnet tune`` writes a table for the card of this machine to :func:`place`; it replaces the one here.
 
-A block is a power of two; one that is larger than what it cuts, or would leave much of itself unused, is halved.
-Only the blocks along a sum (``BLOCK_D`` of ``multiply``, ``BLOCK_M`` of ``correlate``, ``BLOCK_P`` of ``add_parts``)
-and ``PROGRAMS``, from which follows into how many parts a long sum is split, decide in what order numbers are added.
-So the same table and the same shapes give the same bits.
+Block sizes are powers of two. A block that is larger than the array, or that would leave much of itself unused, is
+halved. The order in which numbers are added depends only on the blocks along a sum (``BLOCK_D`` of ``multiply``,
+``BLOCK_M`` of ``correlate``, ``BLOCK_P`` of ``add_parts``) and on ``programs``, which determines into how many parts a
+long sum is split. So the same table and the same shapes give the same bits.
 """
 
 import json
@@ -19,19 +19,19 @@ from refnet.errors import BackendUnavailableError, ConfigError, setting
 
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 INTERPRETER = "interpreter"
-SMALLEST = 16  # side of a block that tensor cores take
+MIN_BLOCK = 16  # the smallest side of a block that tensor cores take
 
 
 @dataclass(frozen=True)
 class Config:
-    """One way to run one kernel.
+    """The block sizes, warps and pipeline stages of one kernel.
 
     Attributes
     ----------
     blocks
-        The kernel's ``BLOCK_*`` constants, before they are fitted to what they cut.
+        The kernel's ``BLOCK_*`` constants, before `fit` reduces them to the sizes of arrays.
     warps, stages
-        Warps of a program, and how many steps of a loop its loads run ahead.
+        Number of warps of a program, and of loop steps by which its loads run ahead.
     """
 
     blocks: Mapping[str, int] = field(default_factory=dict)
@@ -46,14 +46,14 @@ class Config:
         return f"{blocks}, {self.warps} warps, {self.stages} stages"
 
     def fit(self, **sizes: int) -> dict[str, int]:
-        """Give each block fitted to what it cuts: ``fit(M=rows)`` is about ``BLOCK_M``."""
+        """Return the blocks, reduced to the given sizes: ``fit(M=rows)`` returns ``BLOCK_M`` for `rows` rows."""
         return {f"BLOCK_{letter}": _fitted(self.blocks[f"BLOCK_{letter}"], size) for letter, size in sizes.items()}
 
 
 def _fitted(block: int, size: int) -> int:
-    """Reduce a block to the size, and further while that leaves a fifth less of the last block unused."""
-    block = min(block, max(SMALLEST, power_of_two(size)))
-    while block > SMALLEST and -(-size // (block // 2)) * (block // 2) <= 0.8 * -(-size // block) * block:
+    """Return the block reduced to the size, and halved while that saves at least a fifth of the padded size."""
+    block = min(block, max(MIN_BLOCK, power_of_two(size)))
+    while block > MIN_BLOCK and -(-size // (block // 2)) * (block // 2) <= 0.8 * -(-size // block) * block:
         block //= 2
     return block
 
@@ -70,7 +70,7 @@ class Table:
     Attributes
     ----------
     programs
-        How many programs keep the chip busy: two for each of its multiprocessors.
+        Number of programs that keep the chip busy: two for each of its multiprocessors.
     """
 
     programs: int
@@ -78,10 +78,11 @@ class Table:
 
 
 def product(m: int, k: int, d: int, warps: int, stages: int) -> Config:
+    """Return a configuration of a matrix-product kernel."""
     return Config({"BLOCK_M": m, "BLOCK_K": k, "BLOCK_D": d}, warps, stages)
 
 
-# What moves numbers without multiplying matrices is bound by memory everywhere, and cut the same way on every GPU.
+# Kernels without matrix products are bound by memory bandwidth on every GPU, so one configuration serves all.
 _MOVING = {
     "lay": Config({"BLOCK_M": 64, "BLOCK_C": 32}),
     "add_parts": Config({"BLOCK_I": 128, "BLOCK_P": 16}),
@@ -95,7 +96,7 @@ _MOVING = {
 }
 
 TABLES: Mapping[str, Table] = {
-    # Every program costs the interpreter milliseconds, whatever its size, so blocks are huge.
+    # Each program costs the interpreter milliseconds, however small it is, so blocks are huge.
     INTERPRETER: Table(
         2,
         {
@@ -141,7 +142,7 @@ TABLES: Mapping[str, Table] = {
         {
             "multiply/tf32": product(128, 128, 32, 8, 3),
             "multiply/tf32x3": product(64, 64, 32, 4, 3),
-            # Cut as on sm_90, multiply/ieee would spill registers here (see audit.py).
+            # With the blocks of sm_90, multiply/ieee would spill registers here (see audit.py).
             "multiply/ieee": product(64, 32, 16, 2, 3),
             "correlate/tf32": product(32, 128, 128, 8, 1),
             "correlate/tf32x3": product(32, 64, 64, 4, 1),
@@ -166,23 +167,23 @@ _used: dict[str, Table] = {}
 
 
 def use(architecture: str, table: Table) -> None:
-    """Let a table go before all others, in this process."""
+    """Use a table for an architecture instead of all others, in this process."""
     _used[architecture] = table
 
 
 def place(architecture: str) -> Path:
-    """Say where ``refnet tune`` leaves its table."""
+    """Return the path of the table that ``refnet tune`` writes."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "refnet" / f"triton-{architecture}.json"
 
 
 def write(architecture: str, table: Table) -> Path:
-    """Save a table where ``find`` looks for it.
+    """Write a table to the file that ``find`` reads; return its path.
 
     Raises
     ------
     ConfigError
-        It cannot be written there.
+        The file cannot be written.
     """
     path = place(architecture)
     try:
@@ -196,7 +197,7 @@ def write(architecture: str, table: Table) -> Path:
 
 @cache
 def read(architecture: str) -> Table | None:
-    """Read a saved table; None where there is none.
+    """Return the saved table of an architecture, or None if there is none.
 
     Raises
     ------
@@ -215,17 +216,17 @@ def read(architecture: str) -> Table | None:
 
 
 def find(architecture: str) -> Table:
-    """Look up the table of an architecture: the one that has been tuned for it, or its kin's."""
+    """Return the table of an architecture: the tuned one, or that of the architecture which `kin` returns."""
     return _used.get(architecture) or read(architecture) or TABLES[kin(architecture)]
 
 
 def kin(architecture: str) -> str:
-    """Name the architecture whose table one takes: its own, or that of the newest NVIDIA chip before it.
+    """Return the name of the architecture whose table is used: its own, or the newest older NVIDIA chip's.
 
     Raises
     ------
     BackendUnavailableError
-        There is none.
+        There is no such table.
     """
     if architecture in TABLES:
         return architecture

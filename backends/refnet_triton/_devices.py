@@ -1,4 +1,4 @@
-"""Which devices there are, and what they can do. Triton is imported here, for GPUs or as its own interpreter."""
+"""The devices of this machine and the precisions they support. Triton is imported here, for GPUs or as interpreter."""
 
 import os
 import sys
@@ -15,34 +15,34 @@ INTERPRET = "TRITON_INTERPRET"
 
 
 def find(names: Sequence[str]) -> list[torch.device]:
-    """Find the devices of those names, and load Triton for their kind; without names, for the process's own kind.
+    """Return the devices with those names, and load Triton for their kind. Without names: the default device.
 
     Raises
     ------
     BackendUnavailableError
-        There is no such device, they are of two kinds, or Triton has been loaded for another kind.
+        A device does not exist, they are of two kinds, or Triton is already loaded for another kind.
     """
-    places = [_find(name) for name in names or (("cpu",) if _interprets() else ("cuda:0",))]
-    kinds = {place.type for place in places}
+    devices = [_find(name) for name in names or (("cpu",) if _interprets() else ("cuda:0",))]
+    kinds = {device.type for device in devices}
     if len(kinds) > 1:
         raise BackendUnavailableError("backend triton runs on GPUs or on the CPU, not on both; name one kind of device")
     _load_triton(interpreted="cpu" in kinds)
-    return places
+    return devices
 
 
 def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
-    """Choose the precision of products: what is asked for, or the devices' own.
+    """Return the precision of matrix products: the one asked for, or the devices' default.
 
     Raises
     ------
     ConfigError
-        It is unknown, or a device does not have it.
+        The precision is unknown, or a device does not support it.
     """
     kind = devices[0].type
     if kind == "cpu" and asked not in {None, "ieee"}:
         raise ConfigError(
             f"{setting('precision', asked)} needs a GPU; the interpreter ({setting('devices', ('cpu',))}) "
-            "computes in ieee alone"
+            "computes only in ieee"
         )
     chosen = asked or ("ieee" if kind == "cpu" or torch.version.hip else "tf32")
     if chosen not in PRECISIONS:
@@ -51,7 +51,7 @@ def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
     for device in devices:
         if f"multiply/{chosen}" not in launch.table(device).configs:
             raise ConfigError(
-                f"{setting('precision', chosen)} is not for {launch.architecture(device)}; use "
+                f"{setting('precision', chosen)} is not supported on {launch.architecture(device)}; use "
                 f"{setting('precision', 'ieee')}"
             )
     return chosen
@@ -59,7 +59,7 @@ def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
 
 def _find(name: str) -> torch.device:
     launch: Any = import_module("refnet_triton._launch")
-    if name == "cpu" or (name == "meta" and launch.tracing()):  # an array of "meta" has no memory
+    if name == "cpu" or (name == "meta" and launch.tracing()):  # arrays on "meta" have no memory
         return torch.device(name)
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdecimal():
@@ -85,7 +85,7 @@ def _interprets() -> bool:
 
 
 def _load_triton(*, interpreted: bool) -> None:
-    """Import Triton. A process has it for GPUs or as an interpreter, one of the two, from its import on."""
+    """Import Triton, either for GPUs or as an interpreter; a process cannot change this after the import."""
     if interpreted and "triton.language" not in sys.modules:
         os.environ[INTERPRET] = "1"
     try:

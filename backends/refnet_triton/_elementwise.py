@@ -1,4 +1,4 @@
-"""Kernels that treat every number alone, or beside those at the same place of other arrays."""
+"""Elementwise kernels: each result depends only on the numbers at the same index of the arguments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from refnet_triton._launch import cdiv, launch, table
 
 
 def run(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> None:
-    """Run a kernel over arrays of one shape; the kernel takes them, their size, and then the others."""
+    """Launch a kernel on arrays of one shape; its arguments are the arrays, their size, and then `others`."""
     size = arrays[0].numel()
     config = table(arrays[0]).configs["elementwise"]
     blocks = config.fit(I=size)
@@ -20,18 +20,21 @@ def run(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> None:
 
 
 def result(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> torch.Tensor:
-    """Give what a kernel makes of arrays of one shape, in a fresh one; it takes that after them, then as `run` says."""
+    """Return a new array with the result of a kernel on arrays of one shape.
+
+    The kernel's arguments are the arrays, the result, their size, and then `others`.
+    """
     _memory.require(*arrays)
-    made = _memory.empty(tuple(arrays[0].shape), device=arrays[0].device)
-    run(kernel, *arrays, made, others=others)
-    return made
+    y = _memory.empty(tuple(arrays[0].shape), device=arrays[0].device)
+    run(kernel, *arrays, y, others=others)
+    return y
 
 
 @triton.jit
 def add(a, b, total, SIZE, BLOCK_I: tl.constexpr):
-    """total = a + b: two gradients that meet."""
-    # 1. The numbers (BLOCK_I,) of this program.
+    """total = a + b."""
+    # 1. The numbers (BLOCK_I,) that this program computes.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
-    some = i < SIZE
+    valid = i < SIZE
     # 2. Add.
-    tl.store(total + i, tl.load(a + i, mask=some, other=0.0) + tl.load(b + i, mask=some, other=0.0), mask=some)
+    tl.store(total + i, tl.load(a + i, mask=valid, other=0.0) + tl.load(b + i, mask=valid, other=0.0), mask=valid)

@@ -1,13 +1,13 @@
-"""A training step as CUDA graphs: the launches of each half are recorded once and then repeated, many as one.
+"""Training steps as CUDA graphs: the launches of each half of a step are recorded once and then repeated with one call.
 
-The trainer looks at the loss between the halves, so that a step whose loss is not finite changes nothing. A graph
-repeats its launches with the arguments of its recording, so its inputs stand at fixed places, and what changes from
-step to step stands in memory (:mod:`._scalars`). Its kernels are those of the eager path, in the same order: the same
-bits.
+The trainer checks the loss between the halves, so that a step whose loss is not finite changes nothing. A graph repeats
+its launches with the arguments of its recording. So its inputs have fixed addresses, and numbers that change from step
+to step are in device memory (:mod:`._scalars`). Its kernels are the same, in the same order, as without a recording, so
+the bits are the same.
 
-A graph is of one device. Where the columns have a device each, a half is cut wherever the work goes over to the other
-device (which it does least often in ``Plan.column_by_column``), and the copies between them stand between the graphs,
-begun and waited for as in the eager path.
+A graph belongs to one device. If each column has its own device, a half is divided into graphs wherever the work
+changes to the other device, which happens least often in the order of ``Plan.column_by_column``. Copies between the
+devices run between the graphs, and start and are waited for as without a recording.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,18 +24,18 @@ Backward = Callable[[Any, float], None]
 
 
 class GraphedStep:
-    """The two halves of a step, recorded at the second batch; the first one compiles what it needs.
+    """The two halves of a training step. The first batch compiles the kernels, and the second records the step.
 
-    Batches of another shape than the first, such as the last of an epoch, take the eager path.
+    Batches of another shape than the first, such as the last of an epoch, run without a recording.
 
     Parameters
     ----------
     forward
-        ``forward(images, labels, step)``: the loss, and what `backward` needs.
+        ``forward(images, labels, step)`` returns the loss and what `backward` needs.
     backward
-        ``backward(kept, lr)``: updates the parameters.
+        ``backward(kept, lr)`` updates the parameters.
     devices
-        Those that the step computes on.
+        The devices that the step uses.
     """
 
     def __init__(self, forward: Forward, backward: Backward, devices: Sequence[torch.device]) -> None:
@@ -47,7 +47,7 @@ class GraphedStep:
         self._output: tuple[Tensor, Any] | None = None
 
     def forward(self, images: Sequence[Tensor], labels: Tensor, step: int) -> tuple[Tensor, Any]:
-        """Run or repeat the first half."""
+        """Run the first half, or repeat its recording; return the loss and what `backward` needs."""
         if images[0].shape != self._shape:
             self._shape = self._shape or images[0].shape
             return self._eager[0](images, labels, step)
@@ -65,7 +65,7 @@ class GraphedStep:
         return self._output[0], self
 
     def backward(self, kept: Any, lr: float) -> None:
-        """Run or repeat the second half, after the first."""
+        """Run the second half, or repeat its recording, after the first half."""
         if kept is not self:
             self._eager[1](kept, lr)
             return
@@ -79,7 +79,7 @@ class GraphedStep:
 
 
 class _Place:
-    """Where graphs of a device are recorded: a stream, and memory that they share, since they are repeated in order."""
+    """The stream on which graphs of a device are recorded, and the memory pool that they share."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -88,9 +88,9 @@ class _Place:
 
 
 class Record:
-    """What one half of a step does: graphs, copies and waiting, in order. Recording it (``with``) runs nothing.
+    """The actions of one half of a step, in order: graphs, copies and waits. Recording (``with``) runs none of them.
 
-    Whatever works on a device says so first (``_memory.begin``), and what is said while this records comes here.
+    Every operation first names its device (``_memory.begin``), which calls `work` while this object is recording.
     """
 
     def __init__(self, places: Sequence[_Place]) -> None:
@@ -104,12 +104,12 @@ class Record:
 
     def __exit__(self, *error: object) -> None:
         _memory.recorder = None
-        # A recording that has failed cannot be ended, and what the end would say is less than what is on its way.
+        # A failed recording cannot be ended; the error that made it fail is more useful than that of ending it.
         with suppress(RuntimeError) if error[0] else nullcontext():
             self.cut()
 
     def work(self, device: torch.device) -> None:
-        """Go on recording on a device, in its latest graph unless something has come between. One graph is open."""
+        """Record what follows on a device: in the open graph if it is of that device, otherwise in a new one."""
         if device == self._device:
             return
         self.cut()
@@ -119,33 +119,33 @@ class Record:
         self._actions.append(graph.replay)
 
     def copy(self, send: Callable[[], Any]) -> list[Any]:
-        """Note a copy, ``send() -> event``, and give the place where the event of its latest repetition stands.
+        """Record a copy, ``send() -> event``; return a list whose one entry is the event of the latest repetition.
 
-        The function holds both arrays, so that no graph is given their memory for anything else.
+        The function refers to both arrays, so that their memory is not given to anything else.
         """
         arrival: list[Any] = [None]
 
-        def sent() -> None:
+        def send_again() -> None:
             arrival[0] = send()
 
-        self._actions.append(sent)
+        self._actions.append(send_again)
         return arrival
 
     def wait(self, device: torch.device, arrival: list[Any]) -> None:
-        """Note that the work that follows on a device waits for a copy."""
+        """Record that the work which follows on a device waits for a copy."""
         self.cut()
         self._actions.append(lambda: torch.cuda.current_stream(device).wait_event(arrival[0]))
 
     def repeat(self) -> None:
-        """Do it all.
+        """Run all actions.
 
-        It writes the arrays of the last time again. Those who read them then have done so: a loss needs every device's
-        forward pass, a backward pass the loss, and a device does one after the other.
+        They overwrite the arrays of the previous repetition, which nobody reads any more: the loss needs every device's
+        forward pass, the backward pass needs the loss, and each device works in order.
         """
         for action in self._actions:
             action()
 
     def cut(self) -> None:
-        """Close the open graph: what follows is not part of it."""
+        """End the open graph; what follows is not part of it."""
         self._open.close()
         self._device = None

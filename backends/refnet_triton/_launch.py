@@ -1,7 +1,7 @@
-"""How a kernel is run: on the device of its arguments, in the configuration of that device's table.
+"""Launches of kernels: on the device of their arguments, with the configuration from that device's table.
 
-A *trace* records launches instead of running them, with arguments that have no memory (torch's ``meta`` device): so a
-tool can list every kernel that a network needs on an architecture that is not at hand, and compile it there.
+A *trace* records launches instead of running them. Its arguments have no memory (torch's ``meta`` device). So a tool
+can list and compile every kernel that a network needs on an architecture that this machine does not have.
 """
 
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ from refnet.errors import BackendUnavailableError, ShapeError, setting
 from refnet_triton import _configs
 from refnet_triton._configs import Config, Table
 
-GRID = (2**31 - 1, 2**16 - 1)  # programs that CUDA takes (programming guide, table of compute capabilities)
+GRID = (2**31 - 1, 2**16 - 1)  # CUDA's largest grid (programming guide, table of compute capabilities)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch that a trace has seen.
+    """One launch that a trace has recorded.
 
     Attributes
     ----------
     arguments
-        The values of its run-time arguments by name; those of the ``meta`` device stand for arrays of their shape. A
-        kernel may take a tuple of arrays.
+        Values of the run-time arguments by name. Arrays are on the ``meta`` device: they have a shape and no memory. An
+        argument may be a tuple of arrays.
     constants
-        Its ``tl.constexpr`` arguments by name.
+        Values of the ``tl.constexpr`` arguments by name.
     programs
-        The grid.
+        Size of the grid.
     """
 
     kernel: Any
@@ -42,17 +42,17 @@ class Launch:
     programs: tuple[int, ...]
 
     def key(self) -> str:
-        """Tell its compiled kernel from others."""
-        of = self.signature(), self.constants, self.attributes(), self.config.warps, self.config.stages
-        return f"{self.kernel.__name__} {of}"
+        """Return a text that is the same for all launches of the same compiled kernel, and no others."""
+        parts = self.signature(), self.constants, self.attributes(), self.config.warps, self.config.stages
+        return f"{self.kernel.__name__} {parts}"
 
     def signature(self) -> dict[str, Any]:
-        """Type of every argument, as ``triton.compiler.ASTSource`` takes them."""
+        """Return the type of every argument by name, as ``triton.compiler.ASTSource`` takes them."""
         kinds = dict.fromkeys(self.constants, "constexpr")
         return {name: kinds.get(name) or _kind(self.arguments[name]) for name in self.kernel.arg_names}
 
     def attributes(self) -> dict[tuple[int, ...], list[list[Any]]]:
-        """What a run on a GPU would tell the compiler: which arguments are multiples of 16 (all arrays are)."""
+        """Return which arguments are multiples of 16, as a launch on a GPU would tell the compiler; all arrays are."""
         return {
             place: [["tt.divisibility", 16]]
             for number, name in enumerate(self.kernel.arg_names)
@@ -67,8 +67,8 @@ _trace: tuple[str, list[Launch]] | None = None
 
 @contextmanager
 def trace(architecture: str) -> Iterator[list[Launch]]:
-    """Record launches as they would be on an architecture; give the list that grows by them."""
-    global _trace  # noqa: PLW0603 - the one place that says whether kernels run
+    """Record launches as they would be on an architecture; yields the list to which they are added."""
+    global _trace  # noqa: PLW0603 - the only state: whether kernels run or are recorded
     _trace = architecture, []
     try:
         yield _trace[1]
@@ -77,12 +77,12 @@ def trace(architecture: str) -> Iterator[list[Launch]]:
 
 
 def tracing() -> bool:
-    """Say whether launches are recorded now."""
+    """Return whether launches are being recorded."""
     return _trace is not None
 
 
 def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Config, **constants: Any) -> None:
-    """Run a kernel in a grid of programs; an empty grid runs nothing.
+    """Run a kernel with a grid of programs; an empty grid runs nothing.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
     if not fits(programs):
         raise ShapeError(f"kernel {kernel.__name__} would need {programs} programs; a grid of CUDA has at most {GRID}")
     device = next(a.device for a in arguments if isinstance(a, torch.Tensor))
-    # A GPU makes NaN and infinity in silence, so the interpreter's NumPy shall too.
+    # A GPU computes NaN and infinity without a warning; so must the interpreter's NumPy.
     with torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore"):
         try:
             kernel[programs](*arguments, **constants, num_warps=config.warps, num_stages=config.stages)
@@ -115,22 +115,22 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
 
 
 def fits(programs: tuple[int, ...]) -> bool:
-    """Say whether a grid of CUDA can have so many programs."""
+    """Return whether CUDA allows a grid of this size."""
     return all(count <= most for count, most in zip(programs, GRID, strict=False))
 
 
 def table(a: torch.Tensor | torch.device) -> Table:
-    """Find the table of configurations for an array's device."""
+    """Return the table of configurations for a device, or for an array's device."""
     return _configs.find(architecture(a.device if isinstance(a, torch.Tensor) else a))
 
 
 def cdiv(a: int, b: int) -> int:
-    """Divide and round up."""
+    """Return a / b, rounded up."""
     return -(-a // b)
 
 
 def architecture(device: torch.device) -> str:
-    """Name what a device is: ``sm_90``, ``gfx942``, or ``interpreter`` for the CPU."""
+    """Return the architecture of a device: ``sm_90``, ``gfx942`` and so on, or ``interpreter`` for the CPU."""
     if device.type == "meta":
         assert _trace, "arrays without memory are for traces"
         return _trace[0]
@@ -147,7 +147,7 @@ def _of_gpu(index: int) -> str:
 
 @cache
 def _failures() -> tuple[type[Exception], ...]:
-    """List what Triton raises for a kernel that it cannot make; a RuntimeError may be about something else."""
+    """Return the errors that Triton raises for kernels it cannot compile; RuntimeError can have other causes."""
     from triton.compiler.errors import CompilationError  # noqa: PLC0415
     from triton.runtime.errors import OutOfResources, PTXASError  # noqa: PLC0415
 
@@ -159,7 +159,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _places(number: int, argument: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Tell where the compiler finds an argument: by its number, and in a tuple by its number there, too."""
+    """Yield the index path of an argument and the argument; for a tuple, those of each of its entries."""
     if isinstance(argument, tuple):
         yield from (((number, i), a) for i, a in enumerate(argument))
     else:

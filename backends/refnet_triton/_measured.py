@@ -1,8 +1,8 @@
-"""How long each op of a training step takes on the GPU at hand, to stand beside its floor (:mod:`.floor`).
+"""Measured times of each op of a training step on this machine's GPU, for comparison with its floor (:mod:`.floor`).
 
-An op is timed by itself, with the arrays that the step gave it: recorded in a CUDA graph several times over, so that
-no launch waits for Python, and the graph timed by events of the GPU. What fits into the chip's cache stays there from
-one repetition to the next, so a small op may come below the time in which memory could move its arrays.
+Each op is timed by itself, with the arrays that the step gave it. It is recorded several times in a CUDA graph, so that
+no launch waits for Python, and the graph is timed with events of the GPU. Data that fit in the chip's cache stay there
+between repetitions, so a small op may take less time than its floor, which assumes that data come from memory.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,14 +23,14 @@ Seconds = Callable[[Callable[[], object]], float]
 def measure(
     plan: Plan, batch: int, backend: Any, name: Callable[[OpCall], str], seconds: Seconds | None = None
 ) -> dict[str, float]:
-    """Time every op of one training step; return the seconds of all calls that `name` gives the same name.
+    """Return the time of every op of one training step in seconds, added up over calls with the same `name`.
 
     Parameters
     ----------
     backend
-        One with both columns on one device.
+        A backend with both columns on one device.
     seconds
-        Times a function; by default on a GPU.
+        Returns the time of a function in seconds; by default measured on a GPU.
     """
     timed = _Timed(backend, name, seconds or _seconds)
     labels = backend.asarray(labels_of(plan, batch))
@@ -38,34 +38,34 @@ def measure(
     training = begin(plan, cast("Backend", timed))
     _, kept = training.forward(images, labels, step=1)
     training.update(training.backward(kept), lr=1e-6)
-    return timed.found
+    return timed.times
 
 
 class _Timed(Wrapped):
-    """A backend that times each call of an op, and each sum of two gradients, after it has been made."""
+    """A backend that runs each call of an op, and each sum of two gradients, and then times the same call."""
 
     def __init__(self, inner: Any, name: Callable[[OpCall], str], seconds: Seconds) -> None:
         super().__init__(inner)
         self._name, self._seconds = name, seconds
-        self.found: dict[str, float] = {}
+        self.times: dict[str, float] = {}
 
     def add(self, a: Any, b: Any) -> Any:
-        """Add two gradients that meet."""
+        """Return the sum of two gradients, and time it."""
         total = self.inner.add(a, b)
         self._note("gradients that meet", lambda: self.inner.add(a, b))
         return total
 
     def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Call, then time the same call."""
+        """Return the results of a call, and time the same call."""
         result = function(**arguments)
         self._note(self._name(OpCall(op, name, arguments, results_of(result))), lambda: function(**arguments))
         return result
 
-    def _note(self, what: str, call: Callable[[], object]) -> None:
-        self.found[what] = self.found.get(what, 0.0) + self._seconds(call)
+    def _note(self, name: str, call: Callable[[], object]) -> None:
+        self.times[name] = self.times.get(name, 0.0) + self._seconds(call)
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    import triton.testing  # noqa: PLC0415 - it asks for a GPU
+    import triton.testing  # noqa: PLC0415 - it needs a GPU
 
     return float(triton.testing.do_bench_cudagraph(call, return_mode="median")) / 1e3

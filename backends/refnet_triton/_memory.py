@@ -1,4 +1,4 @@
-"""The one place where this backend takes memory, and what it asks of the memory that it is given."""
+"""The allocation of device memory, which happens only here, and the check of arguments' layout and dtype."""
 
 import re
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ import torch
 
 from refnet.errors import DeviceMemoryError, ShapeError
 
-# An array on its way from another device: who reads it waits for this event first (see TritonBackend.move).
+# Attribute of an array that is being copied from another device: the event to wait for before reading it.
 ARRIVAL = "refnet_arrival"
 
 
 class Recorder(Protocol):
-    """What writes a step down instead of running it; see ``_graph.Record``."""
+    """The interface of an object that records a step instead of running it; see ``_graph.Record``."""
 
     def work(self, device: torch.device) -> None:
-        """Hear that the launches which follow are on a device."""
+        """Record the launches which follow as work on a device."""
 
     def cut(self) -> None:
-        """Hear that what follows is no work of a device."""
+        """Stop recording work on a device."""
 
     def copy(self, send: Any) -> Any:
-        """Write down a copy between devices, and give what to ``wait`` for."""
+        """Record a copy between devices; return the object to ``wait`` for."""
 
     def wait(self, device: torch.device, arrival: Any) -> None:
-        """Write down that a device's work waits for a copy."""
+        """Record that a device's work waits for a copy."""
 
 
 recorder: Recorder | None = None
@@ -34,21 +34,21 @@ recorder: Recorder | None = None
 def empty(
     shape: tuple[int, ...], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Return an array whose numbers have no meaning yet; whoever asks for it writes all of them."""
+    """Return an uninitialised array; the caller must write every element."""
     return torch.empty(shape, dtype=dtype, device=device)
 
 
-# Torch has a class for memory that its allocator finds no more of. CUDA finds none in other places, too: when a context
-# is made, a recording ended or a kernel loaded. It says so through torch (AcceleratorError, or RuntimeError where the
-# driver is asked) or Triton (RuntimeError), always in these words, as AMD does; the last ones are the host's.
+# Torch has an error class for its own allocator. CUDA can run out of memory elsewhere too: when a context is created, a
+# recording is ended or a kernel is loaded. Torch (AcceleratorError or RuntimeError) and Triton (RuntimeError) then use
+# one of the first two phrases, also on AMD's GPUs; the last phrase is that of the host's memory.
 _SHORTAGE = re.compile("out of memory|allocate memory|not enough memory", re.IGNORECASE)
 
 
 def shortage(error: RuntimeError, devices: Sequence[torch.device]) -> DeviceMemoryError | None:
-    """Give an error as ours if it says that memory ran out, on the device with the least left; None if it does not."""
+    """Return a ``DeviceMemoryError`` for the device with the least memory left, or None for any other error."""
     if not isinstance(error, torch.OutOfMemoryError) and not _SHORTAGE.search(str(error)):
         return None
-    known = {device: found for device in devices if (found := _left(device))}
+    known = {device: left for device in devices if (left := _left(device))}
     if not known:
         return DeviceMemoryError(str(devices[0]), None)
     device = min(known, key=lambda each: known[each][0])
@@ -57,7 +57,7 @@ def shortage(error: RuntimeError, devices: Sequence[torch.device]) -> DeviceMemo
 
 
 def _left(device: torch.device) -> tuple[int, int] | None:
-    """Ask for free and total bytes of a device; None where nobody can tell, such as a device without a context."""
+    """Return free and total bytes of a device, or None if unknown, such as for a device without a context."""
     try:
         return torch.cuda.mem_get_info(device) if device.type == "cuda" else None
     except RuntimeError:
@@ -65,7 +65,7 @@ def _left(device: torch.device) -> tuple[int, int] | None:
 
 
 def arrive(*arrays: torch.Tensor) -> None:
-    """Make the work that follows wait for arrays that are on their way."""
+    """Make the work which follows wait for arrays that are being copied."""
     for a in arrays:
         if (arrival := a.__dict__.pop(ARRIVAL, None)) is None:
             continue
@@ -76,25 +76,25 @@ def arrive(*arrays: torch.Tensor) -> None:
 
 
 def begin(*arrays: torch.Tensor) -> None:
-    """Say that the work which follows is on these arrays, which lie on one device."""
+    """Prepare work on these arrays, all on one device: wait for their copies and tell the recorder the device."""
     arrive(*arrays)
     if recorder:
         recorder.work(arrays[0].device)
 
 
 def require(*arrays: torch.Tensor) -> None:
-    """Refuse what kernels do not take, and begin work on the rest. Every op begins with it.
+    """Check the arrays of an op, and prepare work on them (`begin`). Every op calls this first.
 
     Raises
     ------
     ShapeError
-        An array is not contiguous, or its real numbers are not float32.
+        An array is not contiguous, or has floating-point numbers that are not float32.
     """
     begin(*arrays)
     for a in arrays:
         if not a.is_contiguous():
             raise ShapeError(
-                f"backend triton takes contiguous arrays; this one, {tuple(a.shape)}, has strides {a.stride()}"
+                f"backend triton needs contiguous arrays; one of shape {tuple(a.shape)} has strides {a.stride()}"
             )
         if a.dtype.is_floating_point and a.dtype != torch.float32:
-            raise ShapeError(f"backend triton computes in float32, not in {a.dtype}; convert or take backend numpy")
+            raise ShapeError(f"backend triton computes in float32, not {a.dtype}; convert it, or use backend numpy")

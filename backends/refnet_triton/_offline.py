@@ -1,6 +1,6 @@
-"""Kernels without the chip they are for: every launch of a training step there, and each one compiled.
+"""Kernels for a chip that this machine does not have: the launches of a training step, and each kernel compiled.
 
-Nothing here needs a GPU. Kernels must have been loaded for GPUs, not for the interpreter.
+Nothing here needs a GPU. Triton must have been imported for GPUs, not as the interpreter.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from refnet_triton._launch import Launch
 
 
 def step_launches(plan: Plan, batch: int, architecture: str, precision: str) -> list[Launch]:
-    """List the launches of one training step, in order. No array has memory, so it takes no time at any size."""
+    """Return the launches of one training step, in order. Arrays have no memory, so this is fast for any size."""
     with _launch.trace(architecture) as launches:
         take_step(plan, batch, TritonBackend(plan.columns, ("meta",), precision=precision))
     return launches
 
 
 def take_step(plan: Plan, batch: int, backend: Any) -> None:
-    """Take one training step with arrays that have no memory, on a backend of the device "meta" or what wraps one."""
+    """Take one training step with arrays without memory, on a backend (or wrapper of one) with device "meta"."""
     params, velocities = (
         {name: backend.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
         for _ in range(2)
@@ -34,24 +34,24 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
 
 
 def different(launches: list[Launch]) -> list[Launch]:
-    """Keep one of all launches that need the same compiled kernel."""
+    """Return one launch for each different compiled kernel."""
     return list({launch.key(): launch for launch in launches}.values())
 
 
 def compiled(launch: Launch, architecture: str) -> Any:
-    """Compile the kernel of a launch for an architecture: Triton's ``CompiledKernel``, with its ``asm``."""
+    """Return the kernel of a launch compiled for an architecture: Triton's ``CompiledKernel``, with its ``asm``."""
     from triton.compiler import compile  # noqa: A004, PLC0415
 
-    source, target, options = _asked(launch, architecture)
+    source, target, options = _compiler_arguments(launch, architecture)
     return compile(source, target=target, options=options)
 
 
 def lowered(launch: Launch, architecture: str) -> str:
-    """Give the kernel of a launch in Triton's first language, TTIR: what `compiled` begins with."""
+    """Return the kernel of a launch in Triton's first intermediate language, TTIR."""
     from triton._C.libtriton import ir  # noqa: PLC0415
     from triton.compiler import make_backend  # noqa: PLC0415
 
-    source, target, options = _asked(launch, architecture)
+    source, target, options = _compiler_arguments(launch, architecture)
     backend = make_backend(target)
     parsed, context = backend.parse_options(options), ir.context()
     stages: dict[str, Any] = {}
@@ -63,8 +63,8 @@ def lowered(launch: Launch, architecture: str) -> str:
     return str(stages["ttir"](module, {}))
 
 
-def _asked(launch: Launch, architecture: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Give what Triton's compiler takes: source, target and options."""
+def _compiler_arguments(launch: Launch, architecture: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the arguments of Triton's compiler: source, target and options."""
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler import ASTSource  # noqa: PLC0415
 

@@ -1,10 +1,10 @@
-"""Hold the kernels' index arithmetic to its width: no 32-bit number may overflow on its way to an address.
+"""A check of the kernels' index arithmetic: no 32-bit number may overflow before it is used for an address.
 
-An op on arrays of more than 2^31 numbers is traced (they have no memory), and each kernel that it launches is made into
-Triton's first language. There every integer has a span, from the least to the greatest value that any program can give
-it: how many programs there are, the arguments and the constants are known. Where a span does not fit its type, whatever
-is made of that number is spoiled, and a spoiled offset, mask or bound of a loop is a breach. Random words overflow as
-they should, and reach none of these.
+Ops on arrays of more than 2^31 numbers are traced (the arrays have no memory), and each kernel that they launch is
+translated to TTIR, Triton's first intermediate language. There every integer has a span, from the smallest to the
+largest value that any program can give it: the number of programs, the arguments and the constants are known. If a span
+does not fit its type, everything computed from that number is spoiled, and a spoiled offset, mask or loop bound is
+reported. Random words overflow on purpose; they are used for none of these.
 """
 
 import operator
@@ -21,7 +21,7 @@ from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 from refnet_triton._offline import different, lowered, step_launches
 
-MOST = 2**31 - 1  # that 32 bits hold
+MAX_INT32 = 2**31 - 1
 _OPERATION = re.compile(r"\s*(?:(%\S+) = )?([a-z]+\.\w+) (.*)")
 _LOOP = re.compile(r"(%\S+) = (%\S+) to (%\S+) step (%\S+)")
 _INTEGER = re.compile(r"i(\d+)>*$")
@@ -30,14 +30,14 @@ _VALUE = re.compile(r"%[\w#]+")
 
 @dataclass(frozen=True)
 class Span:
-    """What an integer can be.
+    """The range of values that an integer can have.
 
     Attributes
     ----------
     low, high
-        The least and the greatest.
+        Smallest and largest value.
     spoiled
-        What has overflowed on the way to it, or nothing.
+        Description of the overflow that made it wrong, or empty.
     """
 
     low: int
@@ -46,32 +46,32 @@ class Span:
 
 
 def breaches(architecture: str) -> tuple[int, list[str]]:
-    """Follow the integers of every kernel that large arrays need; return how many launches, and what overflows."""
-    found = [launch for launch in large(architecture) if _launch.fits(launch.programs)]
-    texts = {launch.key(): lowered(launch, architecture) for launch in different(found)}
-    said = [
+    """Check every kernel that large arrays need; return the number of launches and a text for each overflow."""
+    launches = [launch for launch in large(architecture) if _launch.fits(launch.programs)]
+    texts = {launch.key(): lowered(launch, architecture) for launch in different(launches)}
+    messages = [
         f"{architecture} {launch.kernel.__name__}: {overflow}"
-        for launch in found
+        for launch in launches
         for overflow in overflows(texts[launch.key()], launch)
     ]
-    return len(found), list(dict.fromkeys(said))
+    return len(launches), list(dict.fromkeys(messages))
 
 
 # Large arrays --------------------------------------------------------------------------------------------------------
 
 
 def large(architecture: str) -> list[Launch]:
-    """List the launches of a step with as many pixels as 32 bits count, and one image more; and those of other ops."""
+    """Return the launches of steps whose arrays have just under and over 2^31 pixels, and those of other large ops."""
     plan = NetSpec("paper").plan()
     pixels = {prod(shape[1:]) for shape in (plan.input_shape, *(node.shape for node in plan.nodes))}
-    batches = {MOST // count + more for count in pixels - {1} for more in (0, 1)}
+    batches = {MAX_INT32 // count + more for count in pixels - {1} for more in (0, 1)}
     steps = [step_launches(plan, batch, architecture, "ieee") for batch in sorted(batches)]
     return [launch for step in steps for launch in step] + _others(architecture)
 
 
 def _others(architecture: str) -> list[Launch]:
-    """Trace large weights, and ops that the step has no use for."""
-    with _launch.trace(architecture) as found:
+    """Return launches with large weights, and of ops that the step does not use."""
+    with _launch.trace(architecture) as launches:
         backend: Any = TritonBackend(1, ("meta",), precision="ieee")
 
         def array(*shape: int, of: torch.dtype = torch.float32) -> Any:
@@ -83,27 +83,27 @@ def _others(architecture: str) -> list[Launch]:
         x, w = array(8, 1 << 16), array(1 << 16, 1 << 16)
         backend.linear.backward(backend.linear.forward(x, w, array(1 << 16)), x, w)
         backend.sgd.step_(w, w, w, lr=0.1, momentum=0.9, weight_decay=0.1)
-        many = 1 << 20
-        x = array(many, 64, 55, 55)
+        images = 1 << 20
+        x = array(images, 64, 55, 55)
         for op in (backend.relu, backend.tanh):
             op.backward(x, op.forward(x))
         backend.dropout.expected(x, drop=0.5)
         backend.lrn.forward(x, n=5, k=2.0, alpha=1e-4, beta=0.5)
         backend.augment.forward(
-            array(many, 256, 256, 3, of=torch.uint8), array(256, 256, 3), array(many, 2, of=torch.int64),
-            array(many, of=torch.uint8), array(many, 3), size=(224, 224),
+            array(images, 256, 256, 3, of=torch.uint8), array(256, 256, 3), array(images, 2, of=torch.int64),
+            array(images, of=torch.uint8), array(images, 3), size=(224, 224),
         )  # fmt: skip
-        backend.philox.bits(many, 4097, key=(0, 0), counter=(0, 0, 0, 3))
-    return found
+        backend.philox.bits(images, 4097, key=(0, 0), counter=(0, 0, 0, 3))
+    return launches
 
 
 # Spans ---------------------------------------------------------------------------------------------------------------
 
 
 def overflows(text: str, launch: Launch) -> Iterator[str]:
-    """Say which numbers of a kernel, in Triton's first language, overflow on their way to an address.
+    """Yield a text for each number of a kernel (in TTIR) that overflows and is then used for an address.
 
-    Its lines are in order, and no loop carries an integer, so one pass finds every span.
+    The lines are in order, and no loop carries an integer, so one pass finds every span.
     """
     known: dict[str, Span] = {}
     for line in text.splitlines():
@@ -137,34 +137,34 @@ def overflows(text: str, launch: Launch) -> Iterator[str]:
 
 def _matched(pattern: re.Pattern[str], text: str) -> tuple[Any, ...]:
     match = pattern.search(text)
-    assert match, f"{text} is not as Triton writes it"
+    assert match, f"{text} does not look like Triton's output"
     return match.groups()
 
 
 def _loaded(kinds: str) -> Span:
-    """Take a number that is loaded: of 32 bits at most, since labels and places of crops have been looked at before."""
+    """Return the span of a loaded number: at most 32 bits, since labels and crop offsets are checked before."""
     integer = _INTEGER.search(kinds)
     half = 2 ** (min(32, int(integer[1])) - 1) if integer else 0
     return Span(-half, half - 1)
 
 
 def _unknown(what: str) -> Span:
-    return Span(-MOST - 1, MOST, f"nothing is known of {what}")
+    return Span(-MAX_INT32 - 1, MAX_INT32, f"nothing is known of {what}")
 
 
 def _arguments(header: str, launch: Launch) -> dict[str, Span]:
-    """Give the integers among a kernel's arguments; a tuple stands for as many as it holds."""
+    """Return the spans of a kernel's integer arguments by name; each entry of a tuple is an argument."""
     names = re.findall(r"(%\w+): ", header)
     arguments = [launch.arguments[name] for name in launch.kernel.arg_names if name in launch.arguments]
-    values = [one for a in arguments for one in (a if isinstance(a, tuple) else (a,))]
+    values = [value for a in arguments for value in (a if isinstance(a, tuple) else (a,))]
     return {name: Span(a, a) for name, a in zip(names, values, strict=True) if isinstance(a, int)}
 
 
 def _held(span: Span, name: str, kinds: str, operands: Sequence[Span]) -> Span:
-    """Spoil a span that its type does not hold, or that is made of a spoiled one."""
+    """Return the span, marked as spoiled if its type cannot hold it or if one of its operands is spoiled."""
     bits = int(_matched(_INTEGER, kinds.removesuffix(" {"))[0])
     if bits == 1:
-        return Span(0, 1)  # what a mask is made of has been looked at
+        return Span(0, 1)  # the operands of a mask are checked elsewhere
     spoiled = next((operand.spoiled for operand in operands if operand.spoiled), span.spoiled)
     if not spoiled and not -(2 ** (bits - 1)) <= span.low <= span.high < 2 ** (bits - 1):
         spoiled = f"{name} is {span.low} to {span.high}, which {bits} bits do not hold"
@@ -172,7 +172,7 @@ def _held(span: Span, name: str, kinds: str, operands: Sequence[Span]) -> Span:
 
 
 def _made(operation: str, text: str, operands: Sequence[Span], programs: Sequence[int]) -> Span:
-    """Give the span of what an operation makes, as if its type had no end."""
+    """Return the span of the result of an operation, as if its type had no limit."""
     if operation == "arith.constant":
         number = int(_matched(re.compile(r"(-?\d+)"), text.replace("true", "1").replace("false", "0"))[0])
         return Span(number, number)
@@ -191,7 +191,7 @@ def _hull(spans: Sequence[Span]) -> Span:
 
 
 def _corners(function: Callable[[int, int], int]) -> Callable[[Span, Span], Span]:
-    """Make of a function of two numbers, that has its extremes at the ends of each, one of spans."""
+    """Return a function of spans for a function of numbers whose extremes are at the ends of its arguments' spans."""
 
     def of_spans(a: Span, b: Span) -> Span:
         values = [function(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]

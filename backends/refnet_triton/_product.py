@@ -124,11 +124,11 @@ def lay(
     inside = (m < M) & (i >= 0) & (j >= 0) & (i < H * STEP) & (j < W * STEP) & (i % STEP == 0) & (j % STEP == 0)
     at = START + n.to(tl.int64) * BY_N + (i // STEP) * BY_H + (j // STEP) * BY_W
     at = at[:, None] + (c.to(tl.int64) * BY_C)[None, :]
-    some = inside[:, None] & (c < C)[None, :]
-    numbers = tl.load(source + at, mask=some, other=0.0)  # (BLOCK_M, BLOCK_C)
+    valid = inside[:, None] & (c < C)[None, :]
+    numbers = tl.load(source + at, mask=valid, other=0.0)  # (BLOCK_M, BLOCK_C)
     # 3. Back through ReLU on the way, see refnet.ops.relu.
     if RELU:
-        numbers = tl.where(tl.load(y + at, mask=some, other=0.0) <= 0, 0.0, numbers)
+        numbers = tl.where(tl.load(y + at, mask=valid, other=0.0) <= 0, 0.0, numbers)
     tl.store(
         target + m.to(tl.int64)[:, None] * DEPTH + c[None, :],
         numbers,
@@ -273,7 +273,7 @@ def times_filters(
 
 @triton.jit
 def numbers(
-    place, step, M, some,
+    place, step, M, valid,
     P: tl.constexpr, Q: tl.constexpr, IMAGE: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
     EVEN: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
@@ -283,7 +283,7 @@ def numbers(
     if EVEN:
         return tl.load(place + at[:, None])
     else:  # noqa: RET505 - Triton compiles one of the two
-        return tl.load(place + at[:, None], mask=(m < M)[:, None] & some[None, :], other=0.0)
+        return tl.load(place + at[:, None], mask=(m < M)[:, None] & valid[None, :], other=0.0)
 
 
 @triton.jit
@@ -366,18 +366,18 @@ def add_parts(
     sums = tl.zeros((BLOCK_P, BLOCK_I), tl.float32)
     for step in range((COUNT - 1) // BLOCK_P + 1):
         part = step * BLOCK_P + tl.arange(0, BLOCK_P)
-        some = (part < COUNT)[:, None] & (i < SIZE)[None, :]
-        sums += tl.load(parts + part.to(tl.int64)[:, None] * SIZE + i[None, :], mask=some, other=0.0)
+        valid = (part < COUNT)[:, None] & (i < SIZE)[None, :]
+        sums += tl.load(parts + part.to(tl.int64)[:, None] * SIZE + i[None, :], mask=valid, other=0.0)
     total = tl.sum(sums, axis=0)
     # 2. Their places: the parts have channels last, and up to DEPTH of them.
     c = (i % DEPTH).to(tl.int32)
     s, r, k = i // DEPTH % S, i // (DEPTH * S) % R, i // (DEPTH * S * R)
-    some = (i < SIZE) & (c < C)
+    valid = (i < SIZE) & (c < C)
     if BIAS:
-        total += tl.load(b + c, mask=some, other=0.0)
+        total += tl.load(b + c, mask=valid, other=0.0)
     if RELU:
         total = tl.where(total <= 0, 0.0, total)
-    tl.store(y + ((k * C + c) * R + r) * S + s, total, mask=some)
+    tl.store(y + ((k * C + c) * R + r) * S + s, total, mask=valid)
 
 
 def sum_rows(a: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
-"""Numbers that change from step to step, kept where kernels read them: in the device's memory.
+"""Numbers that change from step to step, in device memory, where kernels read them.
 
-A captured graph repeats its launches with the very arguments that they were captured with. The step's number and the
-rates of an update would be frozen there, so kernels are given the place where such a number stands, and ``set``
-writes the next one to it, in the order of the device's work.
+A recorded CUDA graph repeats its launches with the arguments of the recording. If the step number and the learning rate
+were arguments, they would never change. So kernels get the address of such a number instead, and ``set_step`` and
+``set_lr`` write the next value there, in the order of the device's work.
 """
 
 import torch
 
 from refnet_triton import _memory
 
-Name = tuple[str, float]  # what it is, and the weight decay where it depends on one
+Name = tuple[str, float]  # what the number is, and the weight decay that it depends on, or 0
 
 STEP: Name = ("step", 0)
 LR: Name = ("lr", 0)
@@ -18,12 +18,15 @@ _held: dict[tuple[Name, torch.device], tuple[float, torch.Tensor]] = {}
 
 
 def decay(weight_decay: float) -> Name:
-    """Name the product of a weight decay and the learning rate."""
+    """Return the name of the product of a weight decay and the learning rate."""
     return ("decay", weight_decay)
 
 
 def hold(name: Name, value: float, device: torch.device) -> torch.Tensor:
-    """Return the place (1,) of a number on a device: int32 for whole numbers, float32 for others."""
+    """Return the array (1,) that holds a number on a device, int32 for integers and float32 for others.
+
+    It is created, or the new value is written to it, if necessary.
+    """
     key = (name, device)
     if key not in _held:
         place = _memory.empty((1,), torch.int32 if isinstance(value, int) else torch.float32, device)
@@ -35,14 +38,14 @@ def hold(name: Name, value: float, device: torch.device) -> torch.Tensor:
 
 
 def set_step(step: int) -> None:
-    """Write the step's number wherever it is held."""
+    """Write the number of the step on every device that holds it."""
     for name, device in list(_held):
         if name == STEP:
             hold(name, signed(step), device)
 
 
 def set_lr(lr: float) -> None:
-    """Write the learning rate, and what follows from it, wherever they are held."""
+    """Write the learning rate, and its products with weight decays, on every device that holds them."""
     for name, device in list(_held):
         if name == LR:
             hold(name, lr, device)
@@ -51,5 +54,5 @@ def set_lr(lr: float) -> None:
 
 
 def signed(word: int) -> int:
-    """Give a word modulo 2^32 as the signed number of the same bits."""
+    """Return the signed 32-bit number with the same bits as a word modulo 2^32."""
     return (word + 2**31) % 2**32 - 2**31

@@ -79,12 +79,12 @@ def tune(
             except DeviceMemoryError:
                 raise  # it is the step that does not fit, not the kernel
             except BackendUnavailableError as error:
-                say(f"{name} {config}: passed over ({error})")
+                say(f"{name} {config}: skipped ({error})")
             else:
                 say(f"{name} {config}: {times[config] * 1e3:.2f} ms a step")
         if not times:
             raise BackendUnavailableError(
-                f"{architecture} can run no configuration of {name}; try another {setting('precision')}"
+                f"{architecture} cannot run any configuration of {name}; try another {setting('precision')}"
             )
         best = min(times, key=times.__getitem__)
         table = replace(table, configs={**table.configs, name: best})

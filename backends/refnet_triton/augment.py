@@ -1,4 +1,4 @@
-"""Crop, mirror, mean and colours; see :mod:`refnet.ops.augment`. One pass from bytes to what the net reads."""
+"""Augmentation and input normalisation; see :mod:`refnet.ops.augment`. One pass from bytes to the network's input."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import triton.language as tl
 from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 
-# Why loads of these kernels may be narrow (audit.py).
+# Kernels whose narrow loads are allowed, with the reason's name in audit.py.
 EXCUSES = {"augment_forward": "pixels"}
 
 Tensor = torch.Tensor
@@ -19,7 +19,7 @@ Tensor = torch.Tensor
 def forward(
     images: Tensor, mean: Tensor, offsets: Tensor, flips: Tensor, shifts: Tensor, *, size: tuple[int, int]
 ) -> Tensor:
-    """Crop, mirror, subtract the mean, shift the colours."""
+    """Crop, subtract the mean, shift the colours and mirror each image; return y (N,C,h,w)."""
     _memory.require(images, mean, offsets, flips, shifts)
     N, H, W, C = images.shape
     y = _memory.empty((N, C, *size), device=images.device)
@@ -44,18 +44,18 @@ def augment_forward(
     images, mean, offsets, flips, shifts, y,
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
-    """y[n,c,i,j] = (image[n, r+i, s+j, c] - mean[r+i, s+j, c]) + shift[n,c], or the mirror image of it."""
+    """y[n,c,i,j] = (image[n, r+i, s+j, c] - mean[r+i, s+j, c]) + shift[n,c], or its mirror image."""
     # 1. One channel of one image (n, c), and some pixels (BLOCK_I,) of its crop.
     plane = tl.program_id(0).to(tl.int64)
     n, c = plane // C, plane % C
     pixel = tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I)
-    some = pixel < P * Q
+    valid = pixel < P * Q
     i, j = pixel // Q, pixel % Q
-    # 2. The place in the whole image that each of them shows.
+    # 2. The place of each of them in the whole image.
     j = tl.where(tl.load(flips + n) != 0, Q - 1 - j, j)
     row, column = tl.load(offsets + 2 * n) + i, tl.load(offsets + 2 * n + 1) + j
     place = (row * W + column) * C + c
-    # 3. Two roundings, in this order.
-    value = tl.load(images + n * (H * W * C) + place, mask=some, other=0).to(tl.float32)
-    value = (value - tl.load(mean + place, mask=some, other=0.0)) + tl.load(shifts + plane)
-    tl.store(y + plane * (P * Q) + pixel, value, mask=some)
+    # 3. The chapter fixes this order, since both operations round.
+    value = tl.load(images + n * (H * W * C) + place, mask=valid, other=0).to(tl.float32)
+    value = (value - tl.load(mean + place, mask=valid, other=0.0)) + tl.load(shifts + plane)
+    tl.store(y + plane * (P * Q) + pixel, value, mask=valid)

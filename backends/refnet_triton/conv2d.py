@@ -1,10 +1,11 @@
-"""Convolution; see :mod:`refnet.ops.conv2d`. Products of matrices that are never laid out (:mod:`._product`).
+"""Convolution; see :mod:`refnet.ops.conv2d`. Matrix products without building the matrix of windows (:mod:`._product`).
 
-1. x is laid out pixel by pixel inside its border of zeros, the filters tap by tap: no product needs to ask what
-   lies inside the image.
-2. y is the windows of x times the filters.
-3. dy is laid out the same way, `stride` apart; dx is the windows of dy times the filters turned about.
-4. dw is dy times the windows of x, a long sum that is made in parts, and db the sum of dy's maps.
+1. x is laid out pixel by pixel inside its border of zeros, and the kernels weight by weight in the same order, so that
+   the products need not check which pixels are inside the image.
+2. y is the windows of x times the kernels.
+3. dy is laid out the same way, its pixels `stride` apart; dx is the windows of dy times the kernels rotated by 180
+   degrees.
+4. dw is dy times the windows of x, a long sum that is computed in parts. db is the sum of each map of dy.
 """
 
 import torch
@@ -16,7 +17,7 @@ Tensor = torch.Tensor
 
 
 def forward(x: Tensor, w: Tensor, b: Tensor, *, stride: int, pad: int, ceil: bool = False, precision: str) -> Tensor:
-    """Convolve."""
+    """Return the convolution of x with w, plus b: y (N,K,P,Q)."""
     return convolve(x, w, b, stride, pad, ceil=ceil, relu=False, precision=precision)
 
 
@@ -31,15 +32,15 @@ def backward(
     need_dx: bool = True,
     precision: str,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients of x (None unless asked for), w and b."""
-    del ceil  # the shape of dy says it all
+    """Return the gradients dx (None if ``need_dx=False``), dw and db."""
+    del ceil  # the shape of dy already tells it
     return gradients(dy, None, x, w, stride, pad, need_dx=need_dx, precision=precision)
 
 
 def convolve(
     x: Tensor, w: Tensor, b: Tensor, stride: int, pad: int, *, ceil: bool, relu: bool, precision: str
 ) -> Tensor:
-    """Convolve and, if asked to, rectify."""
+    """Return the convolution of x with w, plus b, and after ReLU if `relu`: y (N,K,P,Q)."""
     _memory.require(x, w, b)
     (shape,) = forward_shapes(tuple(x.shape), tuple(w.shape), tuple(b.shape), stride=stride, pad=pad, ceil=ceil)
     y = _memory.empty(shape, device=x.device)
@@ -54,13 +55,13 @@ def convolve(
 def gradients(
     dy: Tensor, y: Tensor | None, x: Tensor, w: Tensor, stride: int, pad: int, *, need_dx: bool, precision: str
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients of x, w and b; through ReLU first where its output y is given."""
+    """Return dx (or None), dw and db. If y is given, it is the output of ReLU, and dy first passes back through it."""
     _memory.require(dy, x, w, *([] if y is None else [y]))
     N, _, P, Q = dy.shape
     R, S = w.shape[2:]
     H, W = x.shape[2:]
-    # For dx, each dy stands where its window began: the windows of dx's pixels reach R - 1 rows up from there. A border
-    # wider than that has outputs above them, which only dw needs.
+    # For dx, each dy is placed where its window begins. The window that computes a pixel of dx then starts R - 1 rows
+    # above that pixel. If the border is wider than R - 1, some outputs are above all those windows; only dw needs them.
     top, left, step = (R - 1 - pad, S - 1 - pad, stride) if need_dx else (0, 0, 1)
     up, shift = max(0, -top), max(0, -left)
     height = max(up + (H + R - 1 if need_dx else 0), top + up + (P - 1) * step + 1)
@@ -86,5 +87,5 @@ def gradients(
 
 
 def _bordered(x: Tensor, P: int, Q: int, R: int, S: int, stride: int, pad: int) -> _product.Laid:
-    """Lay out an image with its border, just large enough for all windows."""
+    """Return x laid out with a border of zeros, just large enough for all windows."""
     return _product.lay_out(x, (P - 1) * stride + R, (Q - 1) * stride + S, top=pad, left=pad)

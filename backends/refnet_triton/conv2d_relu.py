@@ -1,4 +1,4 @@
-"""Convolution and ReLU in one; see :mod:`refnet.ops.conv2d_relu`. Sums are rectified before they are stored."""
+"""Convolution and ReLU as one operation; see :mod:`refnet.ops.conv2d_relu`. ReLU is applied before sums are stored."""
 
 import torch
 
@@ -8,7 +8,7 @@ Tensor = torch.Tensor
 
 
 def forward(x: Tensor, w: Tensor, b: Tensor, *, stride: int, pad: int, ceil: bool = False, precision: str) -> Tensor:
-    """Convolve and rectify."""
+    """Return ReLU of the convolution of x with w, plus b: y (N,K,P,Q)."""
     return conv2d.convolve(x, w, b, stride, pad, ceil=ceil, relu=True, precision=precision)
 
 
@@ -24,6 +24,6 @@ def backward(
     need_dx: bool = True,
     precision: str,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients of x (None unless asked for), w and b."""
-    del ceil  # the shape of dy says it all
+    """Return the gradients dx (None if ``need_dx=False``), dw and db."""
+    del ceil  # the shape of dy already tells it
     return conv2d.gradients(dy, y, x, w, stride, pad, need_dx=need_dx, precision=precision)

@@ -17,7 +17,7 @@ Tensor = torch.Tensor
 
 
 def forward(x: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
-    """Silence units at random."""
+    """Return x with units set to zero at random: y, shaped like x."""
     _memory.require(x)
     y = _memory.empty(tuple(x.shape), device=x.device)
     N, F = x.shape[0], prod(x.shape[1:])
@@ -29,12 +29,12 @@ def forward(x: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
 
 
 def backward(dy: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
-    """Gradient of x: the same mask, drawn again."""
+    """Return the gradient dx, shaped like dy: the same mask, drawn again."""
     return forward(dy, drop=drop, key=key, counter=counter)
 
 
 def expected(x: Tensor, *, drop: float) -> Tensor:
-    """Return the mean of ``forward`` over all masks."""
+    """Return the mean of ``forward`` over all masks, used at test time: y, shaped like x."""
     return _elementwise.result(dropout_expected, x, others=(float(1 - drop),))
 
 
@@ -49,19 +49,19 @@ def dropout_forward(
     SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
     """y = x where its word is at least the threshold, otherwise 0."""
-    # 1. The words (BLOCK_N, 4*BLOCK_B) of this program's samples and features, and where they stand.
+    # 1. The words (BLOCK_N, 4*BLOCK_B) of this program's samples and features, and the indices n and f of both.
     words, n, f = draw(k0, k1, step, layer, sample, first, SKIP, BLOCK_N, BLOCK_B)
-    some = (n < N) & (f >= 0) & (f < F)
-    # 2. Keep or silence.
-    numbers = tl.load(x + n * F + f, mask=some, other=0.0)
-    tl.store(y + n * F + f, tl.where(words >= threshold.to(tl.uint32), numbers, 0.0), mask=some)
+    valid = (n < N) & (f >= 0) & (f < F)
+    # 2. Keep, or set to zero.
+    numbers = tl.load(x + n * F + f, mask=valid, other=0.0)
+    tl.store(y + n * F + f, tl.where(words >= threshold.to(tl.uint32), numbers, 0.0), mask=valid)
 
 
 @triton.jit(do_not_specialize=["factor"])
 def dropout_expected(x, y, SIZE, factor, BLOCK_I: tl.constexpr):
     """y = factor * x."""
-    # 1. The numbers (BLOCK_I,) of this program.
+    # 1. The numbers (BLOCK_I,) that this program computes.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
-    some = i < SIZE
+    valid = i < SIZE
     # 2. Scale.
-    tl.store(y + i, tl.load(x + i, mask=some, other=0.0) * factor, mask=some)
+    tl.store(y + i, tl.load(x + i, mask=valid, other=0.0) * factor, mask=valid)

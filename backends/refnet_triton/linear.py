@@ -1,4 +1,4 @@
-"""Fully connected layer; see :mod:`refnet.ops.linear`. The products of :mod:`._product` on images of one pixel."""
+"""Fully connected layer; see :mod:`refnet.ops.linear`. The products of :mod:`._product` for images of one pixel."""
 
 import torch
 
@@ -9,12 +9,12 @@ Tensor = torch.Tensor
 
 
 def forward(x: Tensor, w: Tensor, b: Tensor, *, precision: str) -> Tensor:
-    """Weigh and sum."""
+    """Return the weighted sums of the inputs, plus b: y (N,K)."""
     return connect(x, w, b, relu=False, precision=precision)
 
 
 def connect(x: Tensor, w: Tensor, b: Tensor, *, relu: bool, precision: str) -> Tensor:
-    """Weigh, sum and, if asked to, rectify."""
+    """Return the weighted sums of the inputs, plus b, and after ReLU if `relu`: y (N,K)."""
     _memory.require(x, w, b)
     K, D = w.shape
     y = _memory.empty((x.shape[0], K), device=x.device)
@@ -23,12 +23,12 @@ def connect(x: Tensor, w: Tensor, b: Tensor, *, relu: bool, precision: str) -> T
 
 
 def backward(dy: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, w and b."""
+    """Return the gradients dx, dw and db."""
     _memory.require(dy, x, w)
     K, D = w.shape
     N = x.shape[0]
     dx, dw = _memory.empty(tuple(x.shape), device=x.device), _memory.empty((K, D), device=w.device)
-    # dx[n] is the sum over k of dy[n,k] w[k], as dw[k] is the sum over n of dy[n,k] x[n]: dy turned about, and w for x.
+    # dx[n] = sum over k of dy[n,k] w[k] has the form of dw[k] = sum over n of dy[n,k] x[n], with dy transposed.
     turned = _product.lay_out(dy.view(1, N, 1, K), 1, K).a
     _product.times_windows(turned, one_pixel(turned.shape[3]), w, one_pixel(D), dx.view(N, D), K, precision=precision)
     _product.times_windows(dy, one_pixel(K), x, one_pixel(D), dw, N, precision=precision)

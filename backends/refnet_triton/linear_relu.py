@@ -1,4 +1,4 @@
-"""Fully connected layer and ReLU in one; see :mod:`refnet.ops.linear_relu`. Sums are rectified before they are kept."""
+"""Fully connected layer and ReLU as one operation; see :mod:`refnet.ops.linear_relu`."""
 
 import torch
 
@@ -8,10 +8,13 @@ Tensor = torch.Tensor
 
 
 def forward(x: Tensor, w: Tensor, b: Tensor, *, precision: str) -> Tensor:
-    """Weigh, sum and rectify."""
+    """Return ReLU of the weighted sums of the inputs, plus b: y (N,K)."""
     return linear.connect(x, w, b, relu=True, precision=precision)
 
 
 def backward(dy: Tensor, y: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, w and b. Beside w, dy is so small that its way through ReLU is a pass of its own."""
+    """Return the gradients dx, dw and db.
+
+    ReLU's gradient is a separate pass over dy, which costs little because dy is small compared with w.
+    """
     return linear.backward(relu.backward(dy, y), x, w, precision=precision)

@@ -1,7 +1,7 @@
 """Local response normalisation; see :mod:`refnet.ops.lrn`.
 
-One pass over memory in each direction: the maps of a window are read from the cache, where the first program that
-needed them has brought them.
+One pass over memory in each direction. The maps of a window are read again from the cache, into which the first program
+that needed them has loaded them.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 from refnet_triton._product import wide
 
-# Why loads of these kernels may be narrow (audit.py).
+# Kernels whose narrow loads are allowed, with the reason's name in audit.py.
 EXCUSES = {"lrn_forward": "maps", "lrn_backward": "maps"}
 
 Tensor = torch.Tensor
 
 
 def forward(x: Tensor, *, n: int, k: float, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
-    """Normalise: y and scale."""
+    """Return the normalised x and its scale: y and scale, both shaped like x."""
     _memory.require(x)
     y, scale = (_memory.empty(tuple(x.shape), device=x.device) for _ in range(2))
     _run(lrn_forward, (x, y, scale), (k, alpha, beta), n, beta)
@@ -35,11 +35,11 @@ def backward(
     scale: Tensor,
     *,
     n: int,
-    k: float,  # noqa: ARG001 - part of scale
+    k: float,  # noqa: ARG001 - already in scale
     alpha: float,
     beta: float,
 ) -> Tensor:
-    """Gradient of x."""
+    """Return the gradient dx, shaped like x."""
     _memory.require(dy, x, y, scale)
     dx = _memory.empty(tuple(x.shape), device=x.device)
     _run(lrn_backward, (dy, x, y, scale, dx), (2 * alpha * beta, beta), n, beta)
@@ -51,7 +51,7 @@ def _run(kernel: triton.JITFunction, arrays: tuple[Tensor, ...], rates: tuple[fl
     config = table(arrays[0]).configs["lrn"]
     blocks = config.fit(M=N * H * W, C=C)
     programs = (cdiv(N * H * W, blocks["BLOCK_M"]), cdiv(C, blocks["BLOCK_C"]))
-    # The paper's beta is 3/4, for which two roots do.
+    # The paper's beta is 3/4: a power that needs only square roots.
     launch(kernel, programs, *arrays, N * H * W, *map(float, rates), config=config,
            C=C, HW=H * W, HALF=n // 2, ROOTS=beta == 0.75, **blocks)  # fmt: skip
 
@@ -64,13 +64,13 @@ def audited(backend: Any, x: Tensor) -> None:
 
 @triton.jit
 def power(scale, beta, ROOTS: tl.constexpr):
-    """scale^-beta; with ROOTS, beta is 3/4."""
+    """Return scale^-beta; if ROOTS, beta is 3/4."""
     return 1 / (tl.sqrt(scale) * tl.sqrt(tl.sqrt(scale))) if ROOTS else tl.exp2(-beta * tl.log2(scale))
 
 
 @triton.jit
 def places(M, C: tl.constexpr, HW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Give maps (BLOCK_C, 1), where their pixels stand (BLOCK_C, BLOCK_M), and which pixels exist (1, BLOCK_M)."""
+    """Return maps (BLOCK_C, 1), offsets of their pixels (BLOCK_C, BLOCK_M) and which pixels exist (1, BLOCK_M)."""
     m = wide(tl.program_id(0), M) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C))[:, None]
     at = ((m // HW).to(tl.int64) * (C * HW) + m % HW)[None, :] + c.to(tl.int64) * HW
@@ -84,18 +84,18 @@ def lrn_forward(
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """scale = k + alpha * the sum of x² over the window, y = x * scale^-beta."""
-    # 1. Maps and pixels of this program.
+    # 1. The maps and pixels that this program computes.
     c, at, real = places(M, C, HW, BLOCK_M, BLOCK_C)
-    # 2. Sum over the window, clipped at the first and last map.
+    # 2. Sum over the window, which is cut off at the first and last map.
     squares = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
     for shift in tl.static_range(-HALF, HALF + 1):
         other = tl.load(x + at + shift * HW, mask=real & (c + shift >= 0) & (c + shift < C), other=0.0)
         squares += other * other
     scales = k + alpha * squares
-    # 3. Divide by its power.
-    some = real & (c < C)
-    tl.store(scale + at, scales, mask=some)
-    tl.store(y + at, tl.load(x + at, mask=some, other=0.0) * power(scales, beta, ROOTS), mask=some)
+    # 3. Multiply by scale^-beta.
+    valid = real & (c < C)
+    tl.store(scale + at, scales, mask=valid)
+    tl.store(y + at, tl.load(x + at, mask=valid, other=0.0) * power(scales, beta, ROOTS), mask=valid)
 
 
 @triton.jit(do_not_specialize=["factor", "beta"])
@@ -105,15 +105,15 @@ def lrn_backward(
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """dx = dy * scale^-beta - factor * x * the sum of dy y / scale over the window; factor is 2 alpha beta."""
-    # 1. Maps and pixels of this program.
+    # 1. The maps and pixels that this program computes.
     c, at, real = places(M, C, HW, BLOCK_M, BLOCK_C)
-    # 2. Sum over the window: what reached each output that this x helped to scale.
+    # 2. Sum dy y / scale over the maps whose scale depends on this x.
     ratios = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
     for shift in tl.static_range(-HALF, HALF + 1):
-        near, some = at + shift * HW, real & (c + shift >= 0) & (c + shift < C)
-        up = tl.load(dy + near, mask=some, other=0.0)
-        ratios += up * tl.load(y + near, mask=some, other=0.0) / tl.load(scale + near, mask=some, other=1.0)
-    # 3. Both terms.
-    some = real & (c < C)
-    direct = tl.load(dy + at, mask=some, other=0.0) * power(tl.load(scale + at, mask=some, other=1.0), beta, ROOTS)
-    tl.store(dx + at, direct - factor * tl.load(x + at, mask=some, other=0.0) * ratios, mask=some)
+        near, valid = at + shift * HW, real & (c + shift >= 0) & (c + shift < C)
+        up = tl.load(dy + near, mask=valid, other=0.0)
+        ratios += up * tl.load(y + near, mask=valid, other=0.0) / tl.load(scale + near, mask=valid, other=1.0)
+    # 3. Subtract this from the direct term.
+    valid = real & (c < C)
+    direct = tl.load(dy + at, mask=valid, other=0.0) * power(tl.load(scale + at, mask=valid, other=1.0), beta, ROOTS)
+    tl.store(dx + at, direct - factor * tl.load(x + at, mask=valid, other=0.0) * ratios, mask=valid)

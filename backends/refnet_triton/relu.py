@@ -12,12 +12,12 @@ Tensor = torch.Tensor
 
 
 def forward(x: Tensor) -> Tensor:
-    """Rectify."""
+    """Return the positive part of x: y, shaped like x."""
     return _elementwise.result(relu_forward, x)
 
 
 def backward(dy: Tensor, y: Tensor) -> Tensor:
-    """Gradient of x."""
+    """Return the gradient dx, shaped like y."""
     return _elementwise.result(relu_backward, dy, y)
 
 
@@ -29,20 +29,20 @@ def audited(backend: Any, x: Tensor) -> None:
 @triton.jit
 def relu_forward(x, y, SIZE, BLOCK_I: tl.constexpr):
     """y = 0 where x <= 0, otherwise x."""
-    # 1. The numbers (BLOCK_I,) of this program.
+    # 1. The numbers (BLOCK_I,) that this program computes.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
-    some = i < SIZE
-    # 2. "Otherwise" lets a NaN through, which a maximum might not.
-    numbers = tl.load(x + i, mask=some, other=0.0)
-    tl.store(y + i, tl.where(numbers <= 0, 0.0, numbers), mask=some)
+    valid = i < SIZE
+    # 2. Select, so that a NaN stays NaN; a maximum might replace it.
+    numbers = tl.load(x + i, mask=valid, other=0.0)
+    tl.store(y + i, tl.where(numbers <= 0, 0.0, numbers), mask=valid)
 
 
 @triton.jit
 def relu_backward(dy, y, dx, SIZE, BLOCK_I: tl.constexpr):
     """dx = 0 where y <= 0, otherwise dy."""
-    # 1. The numbers (BLOCK_I,) of this program.
+    # 1. The numbers (BLOCK_I,) that this program computes.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
-    some = i < SIZE
-    # 2. A NaN in y lets every dy through.
-    up, out = tl.load(dy + i, mask=some, other=0.0), tl.load(y + i, mask=some, other=0.0)
-    tl.store(dx + i, tl.where(out <= 0, 0.0, up), mask=some)
+    valid = i < SIZE
+    # 2. Where y is NaN, dx is dy.
+    up, out = tl.load(dy + i, mask=valid, other=0.0), tl.load(y + i, mask=valid, other=0.0)
+    tl.store(dx + i, tl.where(out <= 0, 0.0, up), mask=valid)

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory and one launch, for all parameters."""
+"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory and one launch for all parameters."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,22 @@ from refnet_triton._launch import cdiv, launch, table
 
 Tensor = torch.Tensor
 
-MANY = 64  # parameters of a launch: their addresses are arguments, of which CUDA grants a kernel 4 KiB
+MAX_PARAMETERS = 64  # in one launch: their addresses are arguments, of which a CUDA kernel can have 4 KiB
 
 
 def step_(w: Tensor, v: Tensor, g: Tensor, *, lr: float, momentum: float, weight_decay: float) -> None:
-    """Update w and v in place."""
+    """Update one parameter w and its velocity v in place."""
     steps_([w], [v], [g], lr=lr, momentum=momentum, weight_decays=[weight_decay])
 
 
 def steps_(
     w: list[Tensor], v: list[Tensor], g: list[Tensor], *, lr: float, momentum: float, weight_decays: Sequence[float]
 ) -> None:
-    """Update each w and v in place."""
+    """Update every parameter in w and its velocity in v in place."""
     _memory.require(*w, *v, *g)
-    for first in range(0, len(w), MANY):
-        some = slice(first, first + MANY)
-        _launch(tuple(w[some]), tuple(v[some]), tuple(g[some]), lr, momentum, weight_decays[some])
+    for first in range(0, len(w), MAX_PARAMETERS):
+        part = slice(first, first + MAX_PARAMETERS)
+        _launch(tuple(w[part]), tuple(v[part]), tuple(g[part]), lr, momentum, weight_decays[part])
 
 
 def _launch(
@@ -46,19 +46,19 @@ def _launch(
 @triton.jit(do_not_specialize=["momentum"])
 def sgd_steps(w, v, g, lr, decays, momentum, SIZES: tl.constexpr, BLOCK_I: tl.constexpr):
     """v = momentum v - decay w - lr g and w = w + v, in each parameter; decay is weight_decay * lr."""
-    # 1. Programs are counted through the parameters: this one's number becomes its number in each of them.
+    # 1. Programs are numbered through all parameters; subtracting the programs of earlier ones gives the number in p.
     program = tl.program_id(0)
     for p in tl.static_range(len(SIZES)):
         programs = (SIZES[p] + BLOCK_I - 1) // BLOCK_I
         if (program >= 0) & (program < programs):
-            # 2. It lies in this one: its numbers (BLOCK_I,).
+            # 2. This program belongs to parameter p: the numbers (BLOCK_I,) that it updates.
             i = program.to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
-            some = i < SIZES[p]
-            weights = tl.load(w[p] + i, mask=some, other=0.0)
-            velocity = momentum * tl.load(v[p] + i, mask=some, other=0.0)
-            gradient = tl.load(g[p] + i, mask=some, other=0.0)
-            # 3. Both terms read the old weights.
+            valid = i < SIZES[p]
+            weights = tl.load(w[p] + i, mask=valid, other=0.0)
+            velocity = momentum * tl.load(v[p] + i, mask=valid, other=0.0)
+            gradient = tl.load(g[p] + i, mask=valid, other=0.0)
+            # 3. The velocity uses the weights before the update.
             velocity = velocity - tl.load(decays[p]) * weights - tl.load(lr) * gradient
-            tl.store(v[p] + i, velocity, mask=some)
-            tl.store(w[p] + i, weights + velocity, mask=some)
+            tl.store(v[p] + i, velocity, mask=valid)
+            tl.store(w[p] + i, weights + velocity, mask=valid)
         program -= programs

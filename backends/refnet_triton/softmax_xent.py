@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. A program holds whole rows."""
+"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. Each program processes whole rows."""
 
 import torch
 import triton
@@ -12,7 +12,7 @@ Tensor = torch.Tensor
 
 
 def forward(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and probabilities."""
+    """Return the loss, a scalar (0-d array), and the probabilities p (N,K)."""
     _memory.require(z, labels)
     losses, p, loss = (_memory.empty(shape, device=z.device) for shape in (labels.shape, tuple(z.shape), (1,)))
     _run(softmax_xent_forward, (z, labels, losses, p), tuple(z.shape))
@@ -22,7 +22,7 @@ def forward(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def backward(p: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of z."""
+    """Return the gradient dz (N,K)."""
     _memory.require(p, labels)
     dz = _memory.empty(tuple(p.shape), device=p.device)
     _run(softmax_xent_backward, (p, labels, dz), tuple(p.shape))
@@ -43,28 +43,28 @@ def softmax_xent_forward(z, labels, losses, p, N, K: tl.constexpr, BLOCK_N: tl.c
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     at = n[:, None] * K + k[None, :]
-    some = (n < N)[:, None] & (k < K)[None, :]
-    scores = tl.load(z + at, mask=some, other=float("-inf"))
-    # 2. Shift and sum. A NaN need not win the maximum: it reaches the sum, and so every p of its row.
+    valid = (n < N)[:, None] & (k < K)[None, :]
+    scores = tl.load(z + at, mask=valid, other=float("-inf"))
+    # 2. Shift and sum. The maximum may ignore a NaN, but the sum does not, so that every p of its row is NaN.
     largest = tl.max(scores, axis=1)
     e = tl.where((k < K)[None, :], tl.exp(scores - largest[:, None]), 0.0)
     total = tl.sum(e, axis=1)
-    tl.store(p + at, e / total[:, None], mask=some)
+    tl.store(p + at, e / total[:, None], mask=valid)
     # 3. The loss of each row.
     label = tl.load(labels + n, mask=n < N, other=0)
-    truth = tl.load(z + n * K + label, mask=n < N, other=0.0)
-    tl.store(losses + n, tl.log(total) - (truth - largest), mask=n < N)
+    correct = tl.load(z + n * K + label, mask=n < N, other=0.0)
+    tl.store(losses + n, tl.log(total) - (correct - largest), mask=n < N)
 
 
 @triton.jit
 def mean(losses, loss, N, BLOCK_N: tl.constexpr):
     """loss = the mean of the losses, added in one order by one program."""
-    # 1. BLOCK_N losses at a time, each added to its place (BLOCK_N,).
+    # 1. BLOCK_N partial sums: every BLOCK_N-th loss goes to the same one.
     sums = tl.zeros((BLOCK_N,), tl.float32)
     for step in range((N - 1) // BLOCK_N + 1):
         n = step * BLOCK_N + tl.arange(0, BLOCK_N)
         sums += tl.load(losses + n, mask=n < N, other=0.0)
-    # 2. The places together.
+    # 2. Add the partial sums.
     tl.store(loss, tl.sum(sums, axis=0) / N)
 
 
@@ -75,10 +75,10 @@ def softmax_xent_backward(p, labels, dz, N, K: tl.constexpr, BLOCK_N: tl.constex
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     at = n[:, None] * K + k[None, :]
-    some = (n < N)[:, None] & (k < K)[None, :]
-    # 2. Take 1 from the truth (BLOCK_N, BLOCK_K).
+    valid = (n < N)[:, None] & (k < K)[None, :]
+    # 2. 1 for the correct class of each row, otherwise 0 (BLOCK_N, BLOCK_K).
     label = tl.load(labels + n, mask=n < N, other=0)
-    truth = (k[None, :] == label[:, None]).to(tl.float32)
-    # 3. The mean's N. A plain division is off by two units on a GPU; the chapter's is rounded.
+    correct = (k[None, :] == label[:, None]).to(tl.float32)
+    # 3. Divide by N, rounded correctly as in the chapter. A plain division on a GPU may err by two units.
     count = tl.zeros((BLOCK_N, BLOCK_K), tl.float32) + N
-    tl.store(dz + at, tl.div_rn(tl.load(p + at, mask=some, other=0.0) - truth, count), mask=some)
+    tl.store(dz + at, tl.div_rn(tl.load(p + at, mask=valid, other=0.0) - correct, count), mask=valid)

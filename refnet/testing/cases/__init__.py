@@ -9,7 +9,7 @@ CASES: tuple[Case, ...] = tuple(case for op in OPS for case in import_module(f"r
 
 
 def case_of(op: str, function: str) -> Case:
-    """Find the case of a function."""
+    """Return the case of a function."""
     return next(case for case in CASES if (case.op, case.function) == (op, function))
 
 

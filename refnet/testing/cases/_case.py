@@ -1,4 +1,4 @@
-"""A case: all that the suite knows of one function of one op."""
+"""The class Case: everything the conformance suite knows about one function of one op."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ Allowed: TypeAlias = Callable[[Given, Options, tuple[Any, ...], str], tuple[Any,
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Case:
-    """What is drawn for a function, how close its results must be, and what must not pass for it.
+    """One function's test: how to draw its arguments, the accuracy required, and wrong versions that it must reject.
 
     Parameters
     ----------
@@ -30,27 +30,27 @@ class Case:
     make
         ``make(sizes, options, values)``: the positional arguments by name, arrays in float32.
     results
-        Names of what is returned, then of the arguments that are changed (those are listed in `changes` too).
+        Names of the returned arrays, then of the arguments that are changed (also listed in `changes`).
     exact
-        "always": bit-equal whatever the values. "integers": equal where sums are exact. "never": see `allowed`.
+        "always": the same bits for all values. "integers": equal if all sums are exact. "never": within `allowed`.
     allowed
-        ``allowed(given, options, expected, precision)``: the errors allowed in each result, from float64 arguments and
-        float64 results. None where results are always exact.
+        ``allowed(given, options, expected, precision)``: the largest allowed error of each result, computed from the
+        arguments and the results in float64. None if results are always exact.
     roomy
-        Sizes and options of a call with enough elements for the comparison with NumPy's float32 (T2).
+        Sizes and options of a call with enough elements to compare its errors with those of NumPy in float32.
     zeros
-        Share of zeros above which a drawn case would not count.
+        Largest share of zeros in a result; a drawn case with more would test too little.
     special
-        Whether NaN and infinities are drawn too.
+        Whether arguments with NaN and infinities are drawn too.
     mutants
-        Wrong implementations, by what is wrong with them, which the agreement tests must reject.
+        Wrong implementations that the agreement tests must reject; the key says what is wrong.
     listed
-        How many arrays there are in each of its arguments, where those are lists; `make` gives them one by one.
+        Number of arrays in each argument if arguments are lists, otherwise 0; `make` returns the arrays one by one.
     differentiable
-        For a backward function, ``differentiable(sizes, options, rng)``: the op at inputs where finite differences can
-        measure its gradients.
+        For a backward function, ``differentiable(sizes, options, rng)``: the op, with inputs at which finite
+        differences can measure its gradients.
     refusals
-        Arguments, with shapes in place of arrays, that the shape rule must refuse, by what the message says.
+        Arguments, with shapes in place of arrays, that the shape rule must refuse; the key is part of the message.
     """
 
     op: str
@@ -74,7 +74,7 @@ class Case:
 
     @property
     def chapter(self) -> ModuleType:
-        """The op's definition."""
+        """The module of the op in :mod:`refnet.ops`, which defines it."""
         return chapter(self.op)
 
     @property
@@ -84,12 +84,12 @@ class Case:
 
     @property
     def arrays(self) -> list[str]:
-        """Names of the arguments that are arrays, or lists of them: what is positional, but for counts of draws."""
+        """Names of the arguments that are arrays or lists of arrays: all positional ones except integers."""
         parameters = inspect.signature(getattr(self.chapter, self.function)).parameters.values()
         return [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY and p.annotation is not int]
 
     def calls(self, *kinds: str) -> st.SearchStrategy[Call]:
-        """Draw calls with values of the given kinds (all, if none is named)."""
+        """Return a strategy that draws calls with values of the given kinds (of all kinds if none is given)."""
 
         def call(geometry: Geometry, kind: str, layout: str, seed: int) -> Call:
             return Call(self.op, self.function, *geometry, kind=kind, layout=layout, seed=seed)
@@ -98,13 +98,13 @@ class Case:
         return st.builds(call, self.geometry, kind, layout, st.integers(0, 2**32 - 1))
 
     def arguments(self, given: Given) -> list[Any]:
-        """Give the positional arguments that what `make` gave stands for."""
+        """Return the positional arguments: the arrays that `make` returned, as lists if the function takes lists."""
         values = list(given.values())
         if not self.listed:
             return values
         return [values[first : first + self.listed] for first in range(0, len(values), self.listed)]
 
     def outcome(self, function: Callable[..., Any], given: Given, options: Options) -> tuple[Any, ...]:
-        """Call a function: its results and the arguments it changes, in the order of `results`."""
+        """Call a function; return its results and the arguments that it changes, in the order of `results`."""
         results = results_of(function(*self.arguments(given), **options))
         return (*results, *(given[name] for name in self.changes))

@@ -11,7 +11,7 @@ from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
 from refnet.testing.strategies import LENGTHS, Geometry, distinct, shape
 
-SPARE = 3  # places that a crop is drawn to have, at most, in each direction
+MAX_MARGIN = 3  # images are at most this much larger than their crops, in pixels
 
 
 def _arguments(sizes: Sizes, options: Options, values: Values) -> Given:
@@ -26,8 +26,8 @@ def _arguments(sizes: Sizes, options: Options, values: Values) -> Given:
     }
 
 
-def _given_otherwise(**changes: Callable[[Any], Any]) -> Callable[..., Array]:
-    """Make an augmentation that is told something else in some of its arguments."""
+def _with_changed(**changes: Callable[[Any], Any]) -> Callable[..., Array]:
+    """Return an augmentation that changes the named arguments before it uses them."""
 
     def mutant(*arguments: Array, size: tuple[int, int]) -> Array:
         named = dict(zip(("images", "mean", "offsets", "flips", "shifts"), arguments, strict=True))
@@ -65,7 +65,7 @@ def _shifted_first(
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
     sizes = draw(distinct("NHWC", (*LENGTHS, 31)))
-    size = tuple(draw(st.integers(max(1, sizes[axis] - SPARE), sizes[axis])) for axis in "HW")
+    size = tuple(draw(st.integers(max(1, sizes[axis] - MAX_MARGIN), sizes[axis])) for axis in "HW")
     return sizes, {"size": size}
 
 
@@ -81,13 +81,13 @@ CASES = (
         results=("y",),
         exact="always",
         mutants={
-            "never mirrored": _given_otherwise(flips=np.zeros_like),
-            "every crop at the upper left": _given_otherwise(offsets=np.zeros_like),
+            "never mirrored": _with_changed(flips=np.zeros_like),
+            "every crop at the upper left": _with_changed(offsets=np.zeros_like),
             "mean not mirrored": _mean_not_mirrored,
-            "mean of the centre everywhere": _mean_of_the_centre,
-            "shift before mean": _shifted_first,
-            "shifts of the image before": _given_otherwise(shifts=lambda a: np.roll(a, 1, axis=0)),
-            "channels in reverse": _given_otherwise(images=lambda a: a[..., ::-1]),
+            "centre crop of the mean for every crop": _mean_of_the_centre,
+            "shift added before the mean is subtracted": _shifted_first,
+            "shifts of the previous image": _with_changed(shifts=lambda a: np.roll(a, 1, axis=0)),
+            "channels in reverse order": _with_changed(images=lambda a: a[..., ::-1]),
         },
         refusals={
             "images must have 4 axes": {**FITTING, "images": IMAGES[1:], **SIZE},

@@ -28,31 +28,35 @@ def _absolute(given: Given) -> list[Array]:
 
 
 def forward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    """Bound the error of y: a sum over the taps and the bias."""
+    """Return the largest allowed error of y, a sum of one product per weight of the kernel and the bias."""
     terms = given["w"][0].size + 1
     return (data_bound(expected[0], conv2d.forward(*_absolute(given), **options), terms, precision),)
 
 
 def backward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    """Sum over the filters and the taps that read a pixel, over the outputs, and over the outputs."""
+    """Return the largest allowed errors of dx, dw and db.
+
+    An element of dx is a sum over all kernels and over the weights that read that pixel. Elements of dw and db are
+    sums over the outputs of all samples.
+    """
     brackets = conv2d.backward(*_absolute(given), **options)
     K, _, R, S = given["w"].shape
-    taps = -(-R // options["stride"]) * -(-S // options["stride"])
+    readers = -(-R // options["stride"]) * -(-S // options["stride"])
     outputs = given["dy"][:, 0].size
     return tuple(
         None if y64 is None or bracket is None else data_bound(y64, bracket, terms, precision)
-        for y64, bracket, terms in zip(expected, brackets, (K * taps, outputs, outputs), strict=True)
+        for y64, bracket, terms in zip(expected, brackets, (K * readers, outputs, outputs), strict=True)
     )
 
 
-def _without_last_tap(w: Array) -> Array:
+def _without_last_weight(w: Array) -> Array:
     w = w.copy()
     w[..., -1, -1] = 0
     return w
 
 
 def _shifted(x: Array) -> Array:
-    """Move an image by a pixel; zeros come in from the right."""
+    """Return the images moved left by one pixel; the rightmost column is zero."""
     return np.pad(x[..., 1:], ((0, 0), (0, 0), (0, 0), (0, 1)))
 
 
@@ -61,9 +65,9 @@ def _border_repeats(x: Array, w: Array, b: Array, *, stride: int, pad: int, ceil
     return conv2d.forward(edges, w, b, stride=stride, pad=0, ceil=ceil)
 
 
-def _last_tap_forgotten(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
-    dx, dw, db = conv2d.backward(dy, x, _without_last_tap(w), **options)
-    return dx, _without_last_tap(dw), db
+def _last_weight_forgotten(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
+    dx, dw, db = conv2d.backward(dy, x, _without_last_weight(w), **options)
+    return dx, _without_last_weight(dw), db
 
 
 def _dx_mirrored(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
@@ -72,12 +76,12 @@ def _dx_mirrored(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ..
 
 
 def _dx_overwritten(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ...]:
-    """Keep what the last tap sent to a pixel, where the sum over taps belongs."""
+    """Return dx with only the last weight's contribution to each pixel instead of the sum over all weights."""
     dx, dw, db = conv2d.backward(dy, x, w, **options)
     for r, s in np.ndindex(w.shape[2:]):
-        alone = np.zeros_like(w)
-        alone[..., r, s] = w[..., r, s]
-        sent = conv2d.backward(dy, x, alone, **options)[0]
+        single = np.zeros_like(w)
+        single[..., r, s] = w[..., r, s]
+        sent = conv2d.backward(dy, x, single, **options)[0]
         dx = None if dx is None or sent is None else np.where(sent != 0, sent, dx)
     return dx, dw, db
 
@@ -94,7 +98,7 @@ def _db_averaged(dy: Array, x: Array, w: Array, **options: Any) -> tuple[Any, ..
 
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
-    """Draw a few images, or so many that a kernel that takes them in groups takes several."""
+    """Draw sizes and options; half of the batches are larger than the groups in which backends process images."""
     sizes, options = draw(sliding("NCK", square=False, padded=True))
     return {**sizes, "N": draw(st.sampled_from([sizes["N"], sizes["N"], 131, 257]))}, options
 
@@ -110,7 +114,7 @@ FLAT = {"stride": 1, "pad": 0}
 
 
 def differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) -> Differentiable:
-    """Return the op with inputs of 16 bits, so that sums of products are exact in float64."""
+    """Return the op with inputs of 16 significant bits, so that sums of products are exact in float64."""
     inputs = tuple(short(rng, *shape(sizes, letters)) for letters in ("NCHW", "KCRS", "K"))
     window = {name: options[name] for name in ("stride", "pad", "ceil")}
     return Differentiable(
@@ -136,10 +140,12 @@ CASES = (
         ),
         mutants={
             "window shifted by one": lambda x, w, b, **options: conv2d.forward(_shifted(x), w, b, **options),
-            "last tap dropped": lambda x, w, b, **options: conv2d.forward(x, _without_last_tap(w), b, **options),
-            "filter mirrored": lambda x, w, b, **options: conv2d.forward(x, w[..., ::-1, ::-1], b, **options),
+            "last weight of each kernel dropped": lambda x, w, b, **options: conv2d.forward(
+                x, _without_last_weight(w), b, **options
+            ),
+            "kernel mirrored": lambda x, w, b, **options: conv2d.forward(x, w[..., ::-1, ::-1], b, **options),
             "bias forgotten": lambda x, w, b, **options: conv2d.forward(x, w, 0 * b, **options),
-            "border repeats the edge": _border_repeats,
+            "edge pixels repeated in place of zeros": _border_repeats,
         },
         refusals={
             "x must have 4 axes": {"x": X[1:], "w": W, "b": B, **FLAT},
@@ -175,8 +181,8 @@ CASES = (
         differentiable=differentiable,
         mutants={
             "window shifted by one": lambda dy, x, w, **options: conv2d.backward(dy, _shifted(x), w, **options),
-            "last tap forgotten": _last_tap_forgotten,
-            "filter mirrored in dx": _dx_mirrored,
+            "last weight of each kernel forgotten": _last_weight_forgotten,
+            "kernel mirrored in dx": _dx_mirrored,
             "overwrite instead of accumulate": _dx_overwritten,
             "last sample left out of dw": _last_sample_forgotten,
             "db averaged over the batch": _db_averaged,

@@ -1,4 +1,4 @@
-"""Cases of :mod:`refnet.ops.conv2d_relu`: those of conv2d, rectified."""
+"""Cases of :mod:`refnet.ops.conv2d_relu`: those of conv2d, followed by ReLU."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,17 +17,17 @@ Function = Callable[..., Any]
 
 
 def rectified(forward: Function) -> Function:
-    """Put ReLU after a forward function."""
+    """Return a forward function that applies ReLU to the result of the given one."""
     return lambda *arrays, **options: relu.forward(forward(*arrays, **options))
 
 
 def through_relu(backward: Function) -> Function:
-    """Put ReLU's gradient before a backward function."""
+    """Return a backward function that takes the gradient through ReLU, then calls the given one."""
     return lambda dy, y, *arrays, **options: backward(relu.backward(dy, y), *arrays, **options)
 
 
 def with_output(make: Callable[[Sizes, Options, Values], Given], letters: str) -> Function:
-    """Put an output that ReLU may have made after dy."""
+    """Return a function that makes the given arguments with y, a possible output of ReLU, after dy."""
 
     def arguments(sizes: Sizes, options: Options, values: Values) -> Given:
         given = make(sizes, options, values)
@@ -38,17 +38,21 @@ def with_output(make: Callable[[Sizes, Options, Values], Given], letters: str) -
 
 
 def _forward_allowed(given: Given, options: Options, _expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    """Rectified numbers differ by no more than the numbers did."""
+    """Return the bound of the convolution: ReLU never increases the difference of two numbers."""
     return plain.forward_allowed(given, options, (conv2d.forward(*given.values(), **options),), precision)
 
 
 def _backward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    through: Array = relu.backward(given["dy"], given["y"])
-    return plain.backward_allowed({"dy": through, "x": given["x"], "w": given["w"]}, options, expected, precision)
+    dsum: Array = relu.backward(given["dy"], given["y"])
+    return plain.backward_allowed({"dy": dsum, "x": given["x"], "w": given["w"]}, options, expected, precision)
 
 
 def rectified_problem(plain: Differentiable) -> Differentiable:
-    """Put ReLU after sums of products. With inputs of quarters and biases of odd 32nds no sum comes near its kink."""
+    """Return a differentiable op with ReLU after its sums.
+
+    x and w are rounded to quarters and b to odd multiples of 1/32, so no sum is nearer than 1/32 to 0, where ReLU has
+    no derivative.
+    """
     x, w, b = plain.inputs
 
     def f(x: Array, w: Array, b: Array) -> Array:
@@ -70,7 +74,7 @@ CASES = (
         op="conv2d_relu",
         allowed=_forward_allowed,
         mutants={
-            "not rectified": conv2d.forward,
+            "ReLU forgotten": conv2d.forward,
             "bias after ReLU": lambda x, w, b, **options: (
                 relu.forward(conv2d.forward(x, w, 0 * b, **options)) + b[:, None, None]
             ),

@@ -20,7 +20,7 @@ def _argument(name: str) -> Callable[[Sizes, Options, Values], Given]:
 
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
-    """Count the seed on from the one drawn to the first whose mask keeps enough to count as a case."""
+    """Draw sizes and options. The seed is increased until the mask keeps at least 15 % of the units."""
     sizes, drop = draw(shapes(least=2)), draw(st.sampled_from([0.5, 0.0, 0.25, 0.1, 0.75]))
     (seed, purpose), counter = draw(keys()), draw(counters())
     while dropout.mask(shape(sizes, "NCHW"), drop=drop, key=(seed, purpose), counter=counter).mean() < 0.15:
@@ -28,8 +28,8 @@ def _geometry(draw: st.DrawFn) -> Geometry:
     return sizes, {"drop": drop, "key": (seed, purpose), "counter": counter}
 
 
-def _drawn_otherwise(**changes: Callable[[Any], Any]) -> Callable[..., Array]:
-    """Make a dropout that passes something else for some of its options."""
+def _with_changed(**changes: Callable[[Any], Any]) -> Callable[..., Array]:
+    """Return a dropout that changes the named options before it uses them."""
     return lambda a, **options: dropout.forward(
         a, **{name: changes.get(name, lambda value: value)(value) for name, value in options.items()}
     )
@@ -37,11 +37,11 @@ def _drawn_otherwise(**changes: Callable[[Any], Any]) -> Callable[..., Array]:
 
 MUTANTS = {
     "scaled in training": lambda a, *, drop, **rest: dropout.forward(a, drop=drop, **rest) / a.dtype.type(1 - drop),
-    "kept and dropped exchanged": lambda a, **options: a - dropout.forward(a, **options),
-    "mask of the next step": _drawn_otherwise(counter=lambda c: (c[0] + 1, *c[1:])),
-    "sample not counted from": _drawn_otherwise(counter=lambda c: (*c[:2], 0, c[3])),
-    "feature not counted from": _drawn_otherwise(counter=lambda c: (*c[:3], 0)),
-    "nine rounds": nine_rounds(dropout.forward),
+    "kept and dropped units exchanged": lambda a, **options: a - dropout.forward(a, **options),
+    "mask of the next step": _with_changed(counter=lambda c: (c[0] + 1, *c[1:])),
+    "counter's sample ignored": _with_changed(counter=lambda c: (*c[:2], 0, c[3])),
+    "counter's feature ignored": _with_changed(counter=lambda c: (*c[:3], 0)),
+    "nine rounds of Philox": nine_rounds(dropout.forward),
     "a dropped NaN stays": lambda a, **options: a * dropout.mask(a.shape, **options),
 }
 

@@ -27,13 +27,13 @@ def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given
 
 
 def forward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    """Bound the error of y: a sum over the inputs and the bias."""
+    """Return the largest allowed error of y, a sum over the inputs and the bias."""
     bracket = linear.forward(*(np.abs(array) for array in given.values()))
     return (data_bound(expected[0], bracket, given["w"].shape[1] + 1, precision),)
 
 
 def backward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    """Bound the errors of dx, dw and db: sums over the outputs, and over the samples."""
+    """Return the largest allowed errors of dx, a sum over the outputs, and of dw and db, sums over the samples."""
     brackets = linear.backward(*(np.abs(array) for array in given.values()))
     N, K = given["dy"].shape
     return tuple(
@@ -71,7 +71,7 @@ ROOMY: Geometry = ({"N": 131, "D": 131, "K": 31}, {})
 
 
 def differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
-    """Return the op with inputs of 16 bits, so that sums of products are exact in float64."""
+    """Return the op with inputs of 16 significant bits, so that sums of products are exact in float64."""
     x = short(rng, *_x_shape(sizes))
     return Differentiable(
         linear.forward,

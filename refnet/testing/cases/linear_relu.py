@@ -1,4 +1,4 @@
-"""Cases of :mod:`refnet.ops.linear_relu`: those of linear, rectified."""
+"""Cases of :mod:`refnet.ops.linear_relu`: those of linear, followed by ReLU."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,8 @@ def _forward_allowed(given: Given, options: Options, _expected: tuple[Any, ...],
 
 
 def _backward_allowed(given: Given, options: Options, expected: tuple[Any, ...], precision: str) -> tuple[Any, ...]:
-    through = relu.backward(given["dy"], given["y"])
-    return plain.backward_allowed({"dy": through, "x": given["x"], "w": given["w"]}, options, expected, precision)
+    dsum = relu.backward(given["dy"], given["y"])
+    return plain.backward_allowed({"dy": dsum, "x": given["x"], "w": given["w"]}, options, expected, precision)
 
 
 _FORWARD, _BACKWARD = plain.CASES
@@ -27,7 +27,7 @@ CASES: tuple[Case, ...] = (
         op="linear_relu",
         allowed=_forward_allowed,
         mutants={
-            "not rectified": linear.forward,
+            "ReLU forgotten": linear.forward,
             "bias after ReLU": lambda x, w, b: relu.forward(linear.forward(x, w, 0 * b)) + b,
         }
         | {name: rectified(mutant) for name, mutant in _FORWARD.mutants.items()},

@@ -29,7 +29,7 @@ def _forward_allowed(_given: Given, _options: Options, expected: tuple[Any, ...]
 
 
 def _backward_allowed(given: Given, options: Options, _expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
-    """Allow 15 eps of the sum of the absolute values of both terms (hence the negative alpha)."""
+    """Return 15 eps of the sum of both terms' absolute values; with -alpha, backward adds the second term."""
     absolute = [np.abs(array) for array in given.values()]
     return (15 * EPS * lrn.backward(*absolute, **{**options, "alpha": -options["alpha"]}),)
 
@@ -68,7 +68,7 @@ def _beta_forgotten(
 
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
-    """Draw hyper-parameters at which the op is visible, beside the paper's own."""
+    """Draw sizes and hyper-parameters: the paper's, and others with which the op has a stronger effect."""
     options = {
         "n": draw(st.sampled_from([1, 3, 5, 7, 9])),
         "k": draw(st.sampled_from([1.0, 2.0, 0.5])),
@@ -106,7 +106,7 @@ CASES = (
         mutants={
             "alpha divided by n": lambda x, *, n, k, alpha, beta: lrn.forward(x, n=n, k=k, alpha=alpha / n, beta=beta),
             "window shifted by one": _window_shifted,
-            "window over the batch": _window_over_the_batch,
+            "window along the batch": _window_over_the_batch,
             "window wraps around": _window_wraps,
             "window of n - 2": lambda x, *, n, **rest: lrn.forward(x, n=max(n - 2, 1), **rest),
         },
@@ -134,7 +134,7 @@ CASES = (
             "beta forgotten": _beta_forgotten,
             "identity": lambda dy, _x, _y, _scale, **_: dy.copy(),
             "neighbours forgotten": lambda dy, x, y, scale, *, n, **rest: lrn.backward(dy, x, y, scale, n=1, **rest),  # noqa: ARG005
-            "x where y belongs": lambda dy, x, _y, scale, **options: lrn.backward(dy, x, x, scale, **options),
+            "x in place of y": lambda dy, x, _y, scale, **options: lrn.backward(dy, x, x, scale, **options),
         },
         refusals={
             "dy must have the shape of x": {"dy": (2, 3, 7, 5), "x": X, "y": X, "scale": X, **PAPER},

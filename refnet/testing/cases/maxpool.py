@@ -18,7 +18,7 @@ def _forward_arguments(sizes: Sizes, _options: Options, values: Values) -> Given
 
 
 def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given:
-    """Take the positions from the reference's forward, so that none lies beyond the edge."""
+    """Return dy and positions; these come from the reference's forward, so that none is beyond the edge."""
     x = values(*shape(sizes, "NCHW"))
     _, which = maxpool.forward(x, **{name: options[name] for name in ("size", "stride", "ceil")})
     return {"dy": values(*which.shape), "which": which}
@@ -49,10 +49,10 @@ def _columns_first(x: Array, *, size: int, **options: Any) -> tuple[Array, Array
 
 
 def _sent(dy: Array, which: Array, size: int, options: Options) -> list[Array]:
-    """List what each position in the window sends back."""
+    """Return, for each position in the window, the dx that comes from maxima at that position alone."""
     return [
-        maxpool.backward(np.where(which == tap, dy, dy.dtype.type(0)), which, size=size, **options)
-        for tap in range(size * size)
+        maxpool.backward(np.where(which == position, dy, dy.dtype.type(0)), which, size=size, **options)
+        for position in range(size * size)
     ]
 
 
@@ -102,10 +102,10 @@ CASES = (
         exact="always",
         zeros=0.99,
         mutants={
-            "the last of equals wins": _last_of_equals,
+            "the last of equal maxima wins": _last_of_equals,
             "NaN ignored": _nan_ignored,
             "zeros beyond the edge": _zeros_beyond_the_edge,
-            "positions column by column": _columns_first,
+            "positions counted column by column": _columns_first,
         },
         refusals={
             "x must have 4 axes": {"x": X[1:], "size": 3, "stride": 2},
@@ -126,7 +126,7 @@ CASES = (
         differentiable=_differentiable,
         mutants={
             "overwrite instead of accumulate": _overwritten,
-            "positions column by column": _position_transposed,
+            "positions counted column by column": _position_transposed,
             "window shifted by one": lambda dy, which, **options: np.roll(
                 maxpool.backward(dy, which, **options), 1, axis=3
             ),

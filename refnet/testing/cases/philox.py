@@ -13,7 +13,7 @@ from refnet.testing.strategies import LONG, Geometry, counters, distinct, keys
 
 
 def nine_rounds(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that draws with one round too few."""
+    """Return the function with nine rounds of Philox instead of ten."""
 
     def mutant(*args: Any, **kwargs: Any) -> Any:
         with patch.object(philox, "ROUNDS", 9):
@@ -59,7 +59,7 @@ CASES = (
             "nine rounds": nine_rounds(philox.bits),
             "the key's words exchanged": _key_exchanged,
             "layer and sample exchanged": _samples_before_layers,
-            "starts at a whole block": _whole_blocks,
+            "always starts at the first word of a block": _whole_blocks,
         },
         refusals={
             "cannot draw -1 samples": {"samples": -1, "features": 4, "key": KEY, "counter": COUNTER},

@@ -51,8 +51,8 @@ CASES = (
         exact="always",
         differentiable=_differentiable,
         mutants={
-            "slope 1 at zero": lambda dy, y: np.where(y < 0, dy.dtype.type(0), dy),
-            "NaN of y stops the gradient": lambda dy, y: np.where(y > 0, dy, dy.dtype.type(0)),
+            "derivative 1 at zero": lambda dy, y: np.where(y < 0, dy.dtype.type(0), dy),
+            "no gradient where y is NaN": lambda dy, y: np.where(y > 0, dy, dy.dtype.type(0)),
             "multiplied by y": lambda dy, y: dy * y,
         },
         refusals={"dy must have the shape of y": {"dy": (2, 3), "y": (3, 2)}},

@@ -48,7 +48,7 @@ LISTED = 3
 
 
 def _lists(sizes: Sizes, _options: Options, values: Values) -> Given:
-    """Give parameters of three sizes, the first with all axes and the last with one."""
+    """Return w, v and g for three parameters of different shapes, the last with only one axis."""
     whole = shape(sizes, "NCHW")
     shapes = {0: whole, 1: whole[::-1], 2: whole[-1:]}
     return {f"{name}{i}": values(*shapes[i]) for name in ("w", "v", "g") for i in range(LISTED)}
@@ -84,7 +84,7 @@ def _gradient_of_the_first(w: Arrays, v: Arrays, g: Arrays, **rates: Any) -> Non
 
 @st.composite
 def _listed_geometry(draw: st.DrawFn) -> Geometry:
-    """Draw rates as for one parameter, and decays that differ."""
+    """Draw options as for one parameter, but with a different weight decay for each parameter."""
     sizes, rates = draw(_geometry())
     decay = rates.pop("weight_decay")
     return sizes, {**rates, "weight_decays": [decay, 0.25, 0.0]}
@@ -92,7 +92,7 @@ def _listed_geometry(draw: st.DrawFn) -> Geometry:
 
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
-    """Draw rates of which no two make v all zeros: a learning rate of 0 goes with some momentum."""
+    """Draw sizes and options. If the learning rate is 0 the momentum is not, so that v is not all zeros."""
     lr = draw(st.sampled_from([0.5, 0.01, 1.0, 0.0]))
     momentum = draw(st.sampled_from([0.9, 0.5, 0.0] if lr else [0.9, 0.5]))
     weight_decay = draw(st.sampled_from([0.3, 5e-4, 0.0]))
@@ -116,10 +116,10 @@ CASES = (
         roomy=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decay": 0.1}),
         mutants={
             "learning rate outside v": _rate_outside,
-            "decay forgotten": _decay_forgotten,
-            "the old v added": _old_v_added,
-            "the new w decays": _new_w_decays,
-            "climbs": _gradient_added,
+            "weight decay forgotten": _decay_forgotten,
+            "w updated with the old v": _old_v_added,
+            "weight decay applied to the new w": _new_w_decays,
+            "gradient added, not subtracted": _gradient_added,
         },
         refusals={
             "v must have the shape of w": {**SAME, "v": (3, 2), **RATES},
@@ -141,10 +141,10 @@ CASES = (
         allowed=_each_allowed,
         roomy=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decays": [0.1, 0.0, 5e-4]}),
         mutants={
-            "one decay for all": _one_decay,
-            "the last left out": _last_left_out,
-            "only half of each": _half_of_each,
-            "one gradient for all": _gradient_of_the_first,
+            "one weight decay for all parameters": _one_decay,
+            "last parameter left out": _last_left_out,
+            "only half of each parameter updated": _half_of_each,
+            "one gradient for all parameters": _gradient_of_the_first,
         },
         refusals={
             "v must be as long as w, 2, it has 1": {**LISTS, "v": [(2, 3)], "weight_decays": [0, 0]},

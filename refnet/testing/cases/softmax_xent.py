@@ -25,14 +25,17 @@ def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given
 
 
 def _forward_allowed(given: Given, _options: Options, expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
-    """Allow each logarithm what its argument is allowed relative to itself, and the mean a rounding for each term."""
+    """Return the largest allowed errors of loss and p.
+
+    The error of a logarithm is the relative error of its argument; the mean adds one rounding for each sample.
+    """
     loss, p = expected
     relative = softmax_bound(given["z"])
     return relative.max() + len(p) * U * np.abs(loss), relative * p
 
 
 def _backward_allowed(_given: Given, _options: Options, expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
-    """Allow three roundings: of p - 1, and of the division (or of 1/N and a product)."""
+    """Return the largest allowed error of dz: at most three roundings, of p - 1, of 1/N and of their product."""
     return (relative_bound(expected[0], 1.51),)
 
 
@@ -61,7 +64,7 @@ def _summed(z: Array, labels: Array) -> tuple[Array, Array]:
 
 @st.composite
 def _geometry(draw: st.DrawFn, spreads: tuple[int, ...]) -> Geometry:
-    """Draw N and at least two classes K (with one, the loss is always 0), and how far the scores lie apart."""
+    """Draw N, at least two classes K (with one class the loss is always 0), and the spread of the scores."""
     K = draw(st.sampled_from(LENGTHS[1:]))
     return {**draw(distinct("N", LENGTHS, (K,))), "K": K, "spread": draw(st.sampled_from(spreads))}, {}
 
@@ -91,7 +94,7 @@ CASES = (
         roomy=ROOMY,
         mutants={
             "maximum not subtracted": _max_not_subtracted,
-            "logarithm of the quotient": _log_of_the_quotient,
+            "logarithm of p, which may be zero": _log_of_the_quotient,
             "labels off by one": lambda z, labels: softmax_xent.forward(z, _next_label(labels, z)),
             "summed instead of averaged": _summed,
         },

@@ -23,12 +23,12 @@ def _backward_arguments(sizes: Sizes, options: Options, values: Values) -> Given
 
 
 def _forward_allowed(_given: Given, _options: Options, expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
-    """Eight eps of tanh: the best float32 libraries keep to two, vector ones to four."""
+    """Return eight eps of tanh; the best float32 libraries stay within two, vectorised ones within four."""
     return (relative_bound(expected[0], 8),)
 
 
 def _backward_allowed(_given: Given, _options: Options, expected: tuple[Any, ...], _precision: str) -> tuple[Any, ...]:
-    """Allow the four roundings of dy (1 - y) (1 + y), each of half an eps at most."""
+    """Return the largest error of dy (1 - y) (1 + y): four roundings of at most half an eps each."""
     return (relative_bound(expected[0], 2.01),)
 
 
@@ -40,7 +40,7 @@ def _by_exponential(x: Array) -> Array:
 
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
-    """Draw a shape, and how large x is in hundredths: a hundredth keeps near 0, three reaches where 1 - y is small."""
+    """Draw sizes and a scale of x in percent: at 1 all x are near 0, at 300 some reach where 1 - y is small."""
     return {**draw(shapes()), "percent": draw(st.sampled_from([1, 100, 300]))}, {}
 
 
@@ -63,9 +63,9 @@ CASES = (
         allowed=_forward_allowed,
         roomy=ROOMY,
         mutants={
-            "by exponentials, which cancel near 0": _by_exponential,
+            "computed from exponentials, which cancel near 0": _by_exponential,
             "the logistic function": lambda x: 1 / (1 + np.exp(-x)),
-            "cut off at 1": lambda x: np.clip(x, -1, 1),
+            "x clipped to -1..1": lambda x: np.clip(x, -1, 1),
         },
     ),
     Case(
@@ -79,9 +79,9 @@ CASES = (
         roomy=ROOMY,
         differentiable=_differentiable,
         mutants={
-            "square forgotten": lambda dy, y: dy * (1 - y),
-            "1 - y², which cancels near 1": lambda dy, y: dy * (1 - y * y),
-            "sign": lambda dy, y: -dy * (1 - y) * (1 + y),
+            "1 - y in place of 1 - y²": lambda dy, y: dy * (1 - y),
+            "1 - y² computed as written, which cancels near ±1": lambda dy, y: dy * (1 - y * y),
+            "sign reversed": lambda dy, y: -dy * (1 - y) * (1 + y),
         },
         refusals={"dy must have the shape of y": {"dy": (2, 3), "y": (3, 2)}},
     ),
