@@ -82,7 +82,7 @@ def test_a_pad_wider_than_the_filter(triton):
 
 
 def test_more_parameters_than_a_launch_takes(triton, monkeypatch):
-    monkeypatch.setattr(triton_sgd, "MANY", 3)
+    monkeypatch.setattr(triton_sgd, "MAX_PARAMETERS", 3)
     w, v, g = ([normal(length, 2) for length in (5, 1, 300, 2, 7, 4, 9)] for _ in range(3))
     rates = {"lr": 0.1, "momentum": 0.9, "weight_decays": [0.1, 0, 0.2, 0.3, 0, 0, 0.1]}
     there = [[triton.asarray(a) for a in arrays] for arrays in (w, v, g)]
@@ -114,7 +114,7 @@ class Stubborn:
     ("error", "said"),
     [
         (OutOfResources(300_000, 232_448, "shared memory"), "shared memory"),
-        (RuntimeError("PassManager::run failed"), "PassManager::run failed; try another --precision"),
+        (RuntimeError("PassManager::run failed"), "PassManager::run failed; try another precision"),
     ],
 )
 def test_a_kernel_that_does_not_compile(error, said):
@@ -143,7 +143,7 @@ def test_images_of_more_numbers_than_32_bits_count():
 
 
 def test_precision_is_for_gpus():
-    with pytest.raises(ConfigError, match="tf32 needs a GPU"):
+    with pytest.raises(ConfigError, match="precision='tf32' needs a GPU"):
         backends.load("triton", devices=["cpu"], precision="tf32")
 
 
