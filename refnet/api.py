@@ -119,7 +119,10 @@ class Run:
 
     @property
     def test_error(self) -> float | None:
-        """The share of test images that are classified wrongly (top-1); None for a run that is not finished."""
+        """The top-1 error on the test images, a fraction from 0 to 1, after the last step; None for an unfinished run.
+
+        `net` is the best checkpoint, which may be from an earlier step and then has another test error.
+        """
         return self.result["test_top1_error"] if self.result else None
 
     @property
@@ -500,7 +503,8 @@ def train(
         Whether to print how training goes.
     settings
         The keys of ``refnet train`` with their values: ``epochs=10``, ``lr=0.01``, ``seed=1``, ``backend="numpy"``,
-        ``run_dir="runs/first"``. Without `run_dir`, each run has a fresh folder under ``runs``.
+        ``run_dir="runs/first"``. Without `run_dir`, each run has a fresh folder under ``runs``. The variables of the
+        environment that the command reads do not count here.
 
     Raises
     ------
@@ -603,7 +607,8 @@ def _for_net(data: Data | None, config: Config) -> Dataset | None:
     if data is None:
         return None
     net = get_net(config.net, config.init, config.variant)
-    return data.dataset(image_size=net.image_size, channels=net.input_shape[0])
+    reading = Reading(config.read_threads, config.read_timeout)
+    return data.dataset(image_size=net.image_size, channels=net.input_shape[0], reading=reading)
 
 
 def _batches(pixels: Pixels) -> Iterator[Pixels]:

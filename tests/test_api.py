@@ -22,6 +22,7 @@ from refnet.errors import CheckpointError, ConfigError, DataError, ShapeError
 from refnet.evaluation import protocol
 from refnet.evaluation.neighbours import of_images
 from refnet.evaluation.trained import open_trained
+from refnet.machine import environment
 from refnet.nets import Net, registry
 from refnet.network.plan import conv, linear, maxpool, relu
 from refnet.runs import directory, generations
@@ -687,3 +688,18 @@ def test_columns_are_kept(arrays):
     assert 'alt="the network in one column"' in run.net._repr_html_()
     with pytest.raises(ShapeError):
         run.net.spec.__class__("digits", columns=3).plan()
+
+
+def test_libraries_of_other_packages_do_not_count_as_surroundings(monkeypatch):
+    """In a notebook, SciPy's OpenBLAS may be loaded between a run and its continuation."""
+    common = {"user_api": "blas", "internal_api": "openblas", "architecture": "Haswell", "num_threads": 2}
+    numpys = common | {"filepath": "/lib/numpy.libs/a.so", "version": "1"}
+    scipys = common | {"filepath": "/lib/scipy.libs/b.so", "version": "2"}
+    systems = common | {"filepath": "/usr/lib/libopenblas.so", "version": "3"}
+
+    def versions(*pools):
+        monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: list(pools))
+        return [pool["version"] for pool in environment.blas()]
+
+    assert versions(numpys) == versions(scipys, numpys) == ["1"]
+    assert versions(systems, scipys) == ["3", "2"]

@@ -12,6 +12,7 @@ from refnet.data.meta import read_meta
 from refnet.data.naming import captions
 from refnet.data.on_demand import open_source, split_of
 from refnet.data.opening import is_prepared, open_dataset, read_source
+from refnet.data.parallel import Reading
 from refnet.data.source import ArrayPictures, Pictures, Source
 from refnet.errors import DataError
 from refnet.terminal.printable import printable
@@ -68,11 +69,20 @@ class Data:
         """The shape of the images of `train`: (H,W,C)."""
         return self.train.shape
 
-    def dataset(self, *, image_size: int, channels: int, progress: Progress | None = None) -> Dataset:
+    def dataset(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        progress: Progress | None = None,
+        reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+    ) -> Dataset:
         """Return the data set with every image in the form that a net reads. Raises ``DataError``."""
         if self.source is None:
-            return open_dataset(self.given, image_size=image_size, channels=channels, progress=progress)
-        return open_source(self.source, image_size=image_size, channels=channels, progress=progress)
+            return open_dataset(
+                self.given, image_size=image_size, channels=channels, progress=progress, reading=reading
+            )
+        return open_source(self.source, image_size=image_size, channels=channels, progress=progress, reading=reading)
 
     def __repr__(self) -> str:
         counts = f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test images"

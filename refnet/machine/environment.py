@@ -56,11 +56,16 @@ def describe() -> dict[str, Any]:
 
 
 def blas() -> list[dict[str, Any]]:
-    """List the libraries of matrix products in this process, each with its kernels and threads."""
+    """List the libraries of NumPy's matrix products in this process, each with its kernels and threads.
+
+    Other packages may load libraries of their own, which refnet does not use; NumPy's is known by its folder, if NumPy
+    brought it along. Otherwise all are listed.
+    """
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool.get("user_api") == "blas"]
+    own = [pool for pool in pools if "numpy.libs" in Path(pool["filepath"]).parts]
     return [
         {key: pool.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-        for pool in threadpoolctl.threadpool_info()
-        if pool.get("user_api") == "blas"
+        for pool in own or pools
     ]
 
 

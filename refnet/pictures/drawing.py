@@ -70,8 +70,8 @@ def draw(plan: Plan) -> str:
 
 def image(plan: Plan) -> str:
     """Return the drawing as an HTML image with its own styles and colours, for a notebook."""
-    style = (files("refnet.pictures") / "page.css").read_text(encoding="utf-8")
-    own = "".join(line for line in style.splitlines(keepends=True) if line[0] != "." or line.startswith(".net"))
+    sheet = (files("refnet.pictures") / "page.css").read_text(encoding="utf-8")
+    own = "".join(line for line in sheet.splitlines(keepends=True) if line[0] != "." or line.startswith(".net"))
     svg = (
         draw(plan)
         .replace("&times;", "\N{MULTIPLICATION SIGN}")
@@ -80,7 +80,8 @@ def image(plan: Plan) -> str:
     svg = svg.replace(">", f"><style>{own}.net {{ background: var(--paper); }}</style>", 1)
     encoded = base64.b64encode(svg.encode()).decode()
     columns = f"{plan.columns} columns" if plan.columns > 1 else "one column"
-    return f'<img alt="the network in {columns}" style="max-width: 580px" src="data:image/svg+xml;base64,{encoded}">'
+    style = "width: 100%; max-width: 580px"
+    return f'<img alt="the network in {columns}" style="{style}" src="data:image/svg+xml;base64,{encoded}">'
 
 
 def _sources(node: Node, gathers: dict[str, Node]) -> list[int]:
