@@ -24,7 +24,7 @@ from refnet.network.initial import initialise
 from refnet.network.walk import images_of, labels_of
 from refnet.training.step import StepSettings, begin
 
-GOAL = 1.0  # times as fast as the best of PyTorch, in tf32
+GOAL_RATIO = 1.0  # times as fast as the best of PyTorch, in tf32
 
 
 def ours(spec, batch, backend, *, graph):
@@ -82,7 +82,7 @@ def show(timings, batch, precision, card):
             for side in ("refnet", "PyTorch")}  # fmt: skip
     (mine, my_name), (other, other_name) = best.values()
     print(f"\n{my_name}: {other / mine:.2f} times as fast as {other_name}", end="")
-    print(f" (goal: at least {GOAL})\n" if precision == "tf32" else "\n", flush=True)
+    print(f" (goal: at least {GOAL_RATIO})\n" if precision == "tf32" else "\n", flush=True)
 
 
 def main(arguments=None):

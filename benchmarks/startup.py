@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PATIENCE = 600  # seconds for a first step
+MAX_WAIT_SECONDS = 600  # seconds for a first step
 REFNET = [sys.executable, "-m", "refnet"]
 
 
@@ -29,7 +29,7 @@ def first_step(folder: Path, environment: dict[str, str]) -> float:
         )
         metrics = Path(run) / "metrics.jsonl"
         while not (metrics.exists() and metrics.stat().st_size):
-            if process.poll() is not None or time.perf_counter() - began > PATIENCE:
+            if process.poll() is not None or time.perf_counter() - began > MAX_WAIT_SECONDS:
                 process.kill()
                 sys.exit(f"no step was taken: {process.communicate()[1].decode()}")
             time.sleep(0.002)

@@ -15,7 +15,7 @@ from refnet.backend.wrapped import Tapped
 from refnet.bench import earlier, figures, machine, report, step, timing
 from refnet.bench.contender import Spec, contender, forget_peak, peak_bytes
 from refnet.bench.machine import Peak, differences
-from refnet.bench.ops import DATA, WEIGHT, BackendLayers, Row, has_halves, time_ops
+from refnet.bench.ops import DATA, WEIGHT, BackendLayers, LayerTiming, has_halves, time_ops
 from refnet.bench.step import Entry
 from refnet.bench.timing import Timing, in_rounds, timed
 from refnet.errors import BackendUnavailableError, ConfigError
@@ -260,11 +260,11 @@ class TestContenders:
         assert isinstance(net.layers[0], Layer)
 
     def test_layers_in_torch(self):
-        from refnet.bench.torch_peer import Layers
+        from refnet.bench.torch_peer import TorchLayers
 
         backend = load("numpy", columns=2)
         for visit in walk(fuse(PLAN), backend, 3):
-            works = Layers(1, "nhwc").layer(visit)
+            works = TorchLayers(1, "nhwc").layer(visit)
             if visit.node.layer.op == "gather":
                 assert not works
                 continue
@@ -370,10 +370,14 @@ ENTRIES = [
     entry("torch-eager", 2.0, 2.0, layout="nhwc", memory=4),
 ]
 ROWS = [
-    Row("conv1", "conv2d", "forward", int(1e9), int(1e6), {"numba": Timing(0.1, 0.2), "numpy": Timing(0.4, 0.5)}),
-    Row("conv1", "conv2d", "backward", int(1e9), int(1e6), {"numba": Timing(0.1, 0.2), "numpy": Timing(0.2, 0.5)}),
-    Row("conv1", "conv2d", WEIGHT, int(1e9), int(1e6), {"numba": Timing(9.0, 9.0), "numpy": Timing(9.0, 9.0)}),
-    Row("pool1", "maxpool", "forward", 0, int(1e8), {"numba": Timing(0.1, 0.2)}),
+    LayerTiming(
+        "conv1", "conv2d", "forward", int(1e9), int(1e6), {"numba": Timing(0.1, 0.2), "numpy": Timing(0.4, 0.5)}
+    ),
+    LayerTiming(
+        "conv1", "conv2d", "backward", int(1e9), int(1e6), {"numba": Timing(0.1, 0.2), "numpy": Timing(0.2, 0.5)}
+    ),
+    LayerTiming("conv1", "conv2d", WEIGHT, int(1e9), int(1e6), {"numba": Timing(9.0, 9.0), "numpy": Timing(9.0, 9.0)}),
+    LayerTiming("pool1", "maxpool", "forward", 0, int(1e8), {"numba": Timing(0.1, 0.2)}),
 ]
 
 

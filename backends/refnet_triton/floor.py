@@ -26,7 +26,7 @@ CHIP, BANDWIDTH, RATE = "H100 SXM", 3.35e12, 495e12  # bytes/s; tf32 FLOP/s, den
 
 
 @dataclass(frozen=True)
-class Row:
+class OpCost:
     """One function of one op in one layer, or everything of its kind.
 
     Attributes
@@ -70,7 +70,7 @@ class Row:
         return {**asdict(self), "computing": self.computing, "moving": self.moving, "floor": self.floor}
 
 
-def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32") -> list[Row]:
+def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32") -> list[OpCost]:
     """Count a training step of a plan: a row for each function of each layer, in the order they are called."""
     found: dict[str, list[int]] = {}
     with _launch.trace(architecture) as launches:
@@ -80,12 +80,12 @@ def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: st
         amounts = (flops(called), must(called), sum(map(asked, mine)), len(mine))
         total = found.setdefault(name_of(called), [0] * len(amounts))
         found[name_of(called)] = [a + b for a, b in zip(total, amounts, strict=True)]
-    rows = [Row(what, *amounts) for what, amounts in found.items()]
+    rows = [OpCost(what, *amounts) for what, amounts in found.items()]
     joined = sum(sum(map(asked, mine)) for mine in backend.launched)
     meeting = [launch for launch in launches if launch.kernel.__name__ == "add"]
     assert joined + sum(map(asked, meeting)) == sum(map(asked, launches)), "a launch belongs to no op"
     added = sum(map(asked, meeting))
-    return [*rows, Row("gradients that meet", 0, added, added, len(meeting))]
+    return [*rows, OpCost("gradients that meet", 0, added, added, len(meeting))]
 
 
 class _Listening(Tapped):
@@ -209,7 +209,7 @@ _ASKED: Mapping[str, Callable[[Launch], Any]] = {
 }
 
 
-def show_measured(rows: list[Row], batch: int, card: str) -> None:
+def show_measured(rows: list[OpCost], batch: int, card: str) -> None:
     """Print what each row took beside what it cannot take less than, the one that loses most first."""
     print(f"batch {batch}, two columns on one {card}; floors are of an {CHIP}\n")
     print("| op, direction, filters or output | measured, us | floor, us | % of floor | TFLOP/s | GB/s | lost, us |")
@@ -224,9 +224,9 @@ def show_measured(rows: list[Row], batch: int, card: str) -> None:
     print(f"\nAll ops in turn: {took * 1e3:.2f} ms; floor {floor * 1e3:.2f} ms, {100 * floor / took:.0f} % of that.")
 
 
-def show(rows: list[Row], batch: int) -> None:
+def show(rows: list[OpCost], batch: int) -> None:
     """Print the table, ready for a Markdown document."""
-    total = Row("sum", *(sum(getattr(row, name) for row in rows) for name in ("flops", "must", "asked", "launches")))
+    total = OpCost("sum", *(sum(getattr(row, name) for row in rows) for name in ("flops", "must", "asked", "launches")))
     print(f"batch {batch}, two columns on one {CHIP}: {RATE / 1e12:g} TFLOP/s in tf32, {BANDWIDTH / 1e12:g} TB/s\n")
     print("| op, direction, filters or output | GFLOP | must move, MB | computing, us | moving, us | bound by | "
           "kernels ask for, MB | launches |")  # fmt: skip

@@ -31,7 +31,7 @@ from refnet.nets import NetSpec, get
 # PyTorch's contenders: whether the network is compiled, and the memory layouts that there are to choose from.
 PEERS = {"torch-eager": False, "torch-compiled": True}
 LAYOUTS = ("nchw", "nhwc")
-LEAST = 0.2  # seconds that a round takes at least
+MIN_ROUND_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def peak_bytes() -> int:
 
 def _answers(built: Contender) -> Mapping[str, Callable[[], dict[str, Any]]]:
     return {
-        "train": lambda: {"seconds": timed(built.train, LEAST)},
-        "forward": lambda: {"seconds": timed(built.forward, LEAST)},
+        "train": lambda: {"seconds": timed(built.train, MIN_ROUND_SECONDS)},
+        "forward": lambda: {"seconds": timed(built.forward, MIN_ROUND_SECONDS)},
         "forget": forget_peak,
         "peak": lambda: {"bytes": peak_bytes()},
     }

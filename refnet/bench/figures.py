@@ -7,7 +7,7 @@ from typing import Any
 import refnet
 from refnet.bench.contender import PEERS
 from refnet.bench.machine import Peak
-from refnet.bench.ops import Row
+from refnet.bench.ops import LayerTiming
 from refnet.bench.step import Entry
 from refnet.network.plan import IMAGE, Plan
 
@@ -35,7 +35,7 @@ class Figures:
     fingerprint: Mapping[str, Any]
     peak: Peak
     layers_at: tuple[int, int]
-    rows: Sequence[Row]
+    rows: Sequence[LayerTiming]
     entries: Sequence[Entry]
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Figures:
         passes = {"forward": (1, 1), "training": (2, 3)}[what]  # the gradient of the pixels is not computed
         return 2 * batch * sum(node.macs() * passes[node.inputs != (IMAGE,)] for node in self.plan.nodes)
 
-    def _row(self, row: Row) -> dict[str, Any]:
+    def _row(self, row: LayerTiming) -> dict[str, Any]:
         batch, threads = self.layers_at
         return {
             "layer": row.layer,
@@ -117,7 +117,7 @@ def fastest(entries: Sequence[Entry], what: str) -> Entry:
     return max(entries, key=lambda entry: entry.images_per_second(what))
 
 
-def times_baseline(row: Row) -> dict[str, float]:
+def times_baseline(row: LayerTiming) -> dict[str, float]:
     """Tell how many times faster than the baseline each contender is."""
     slow = row.timings.get(BASELINE)
     return {} if slow is None else {name: slow.minimum / timing.minimum for name, timing in row.timings.items()}

@@ -25,7 +25,7 @@ Amounts = Mapping[str, tuple[int, int]]  # operations and bytes by direction
 DATA, WEIGHT = "data gradient", "weight gradient"
 
 
-class Layers(Protocol):
+class LayerContender(Protocol):
     """A contender, layer by layer: each method returns what to time by direction."""
 
     name: str
@@ -41,7 +41,7 @@ class Layers(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerTiming:
     """One direction of one layer.
 
     Attributes
@@ -110,18 +110,18 @@ class BackendLayers:
 
 
 def time_ops(
-    plan: Plan, batch: int, backend: Backend, contenders: Sequence[Layers], rounds: int, show: Show
-) -> list[Row]:
+    plan: Plan, batch: int, backend: Backend, contenders: Sequence[LayerContender], rounds: int, show: Show
+) -> list[LayerTiming]:
     """Time every layer of column 0, the loss and the update; `backend` computes the activations.
 
     Of contenders with one name (PyTorch in two memory layouts) the faster one counts in each row.
     """
     mine = [node for node in plan.nodes if node.column == 0]
-    rows: list[Row] = []
+    rows: list[LayerTiming] = []
 
     def add(layer: str, op: str, counted: Amounts, works: Sequence[Mapping[str, Work]]) -> None:
         timings = _timings(counted, [contender.name for contender in contenders], works, rounds)
-        rows.extend(Row(layer, op, name, *amount, timings[name]) for name, amount in counted.items())
+        rows.extend(LayerTiming(layer, op, name, *amount, timings[name]) for name, amount in counted.items())
 
     with show.task("layers", len(mine) + 2) as advance:
         done = 0

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from refnet.bench.contender import PEERS
 from refnet.bench.figures import BASELINE, PASSES, Figures, by_contender, fastest, times_baseline
-from refnet.bench.ops import DATA, WEIGHT, Row
+from refnet.bench.ops import DATA, WEIGHT, LayerTiming
 from refnet.bench.step import Entry
 
 
@@ -61,7 +61,7 @@ def _layers(figures: Figures) -> Table:
     return table
 
 
-def _is_part(row: Row) -> bool:
+def _is_part(row: LayerTiming) -> bool:
     """Tell whether another row holds this one's time too."""
     return row.direction in {DATA, WEIGHT}
 
@@ -71,7 +71,7 @@ def _headings(name: str, names: Sequence[str]) -> list[str]:
     return [f"{name} ms", "GFLOP/s", "GB/s", "%", *compared_with]
 
 
-def _cells(figures: Figures, row: Row, name: str, names: Sequence[str]) -> list[str]:
+def _cells(figures: Figures, row: LayerTiming, name: str, names: Sequence[str]) -> list[str]:
     cells = [""] * len(_headings(name, names))
     if name not in row.timings:
         return cells
@@ -85,7 +85,7 @@ def _cells(figures: Figures, row: Row, name: str, names: Sequence[str]) -> list[
     return cells
 
 
-def _sums(rows: Sequence[Row], name: str, names: Sequence[str]) -> list[str]:
+def _sums(rows: Sequence[LayerTiming], name: str, names: Sequence[str]) -> list[str]:
     """Sum the rows that are no part of others; the ratio is of those that both contenders have."""
     mine = [row for row in rows if name in row.timings and not _is_part(row)]
     cells = [""] * len(_headings(name, names))

@@ -10,10 +10,11 @@ from typing import TypeVar
 K = TypeVar("K")
 Work = Callable[[], object]
 
-LEAST = 0.05  # seconds that a round takes at least, by repeating short work; the first call only wakes threads up
+# A round repeats short work until it has taken this long; the first call only wakes threads up.
+MIN_ROUND_SECONDS = 0.05
 # Seconds between contenders: threads of OpenBLAS go on looking for work after a product, and take the processor from
 # whoever is timed next (half as long again was seen).
-REST = 0.1
+PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Timing:
         return asdict(self)
 
 
-def timed(work: Work, least: float = LEAST) -> float:
+def timed(work: Work, least: float = MIN_ROUND_SECONDS) -> float:
     """Call once, and if that was short as often as `least` seconds take; return the seconds of a call."""
     began = time.perf_counter()
     work()
@@ -60,6 +61,6 @@ def in_rounds(works: Mapping[K, Work], rounds: int) -> dict[K, Timing]:
     for _ in range(rounds):
         for key, work in works.items():
             if len(works) > 1:
-                time.sleep(REST)
+                time.sleep(PAUSE_SECONDS)
             seconds[key].append(timed(work))
     return {key: Timing.of(times) for key, times in seconds.items()}

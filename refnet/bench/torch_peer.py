@@ -144,8 +144,8 @@ class WholeNet:
         return scores
 
 
-class Layers:
-    """Single layers; see :class:`refnet.bench.ops.Layers`."""
+class TorchLayers:
+    """Single layers; see :class:`refnet.bench.ops.LayerContender`."""
 
     name = "torch-eager"
 

@@ -14,7 +14,7 @@ from refnet.backend.interface import Backend
 from refnet.backend.loading import load
 from refnet.bench import earlier, figures, machine, report, step
 from refnet.bench.contender import LAYOUTS, PEERS
-from refnet.bench.ops import BackendLayers, Layers, Row, time_ops
+from refnet.bench.ops import BackendLayers, LayerContender, LayerTiming, time_ops
 from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.machine import environment
 from refnet.nets import NetSpec, get
@@ -87,14 +87,14 @@ def _contenders(arguments: argparse.Namespace, columns: int, threads: Sequence[i
 
 def _time_ops(
     plan: Plan, at: tuple[int, int], contenders: Sequence[str], rounds: int, show: progress.Show
-) -> list[Row]:
+) -> list[LayerTiming]:
     batch, threads = at
     with _backends(contenders, plan.columns, threads) as backends:
-        layers: list[Layers] = [BackendLayers(backend) for backend in backends]
+        layers: list[LayerContender] = [BackendLayers(backend) for backend in backends]
         if "torch-eager" in contenders:
             from refnet.bench import torch_peer  # noqa: PLC0415 - PyTorch is there, but nobody else needs it
 
-            layers += [torch_peer.Layers(threads, layout) for layout in LAYOUTS]
+            layers += [torch_peer.TorchLayers(threads, layout) for layout in LAYOUTS]
         walker = backends[0] if backends else load("auto", columns=plan.columns, threads=threads)
         return time_ops(plan, batch, walker, layers, rounds, show)
 

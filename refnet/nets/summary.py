@@ -15,7 +15,7 @@ FLOAT = 4  # bytes of a float32
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerSummary:
     """One layer's work in one column, for one image unless it says batch.
 
     Attributes
@@ -46,12 +46,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A network in figures; see :class:`Row` for the units."""
+    """A network in figures; see :class:`LayerSummary` for the units."""
 
     net: str
     columns: int
     batch: int
-    rows: tuple[Row, ...]
+    rows: tuple[LayerSummary, ...]
     crossings: tuple[Crossing, ...]
 
     def total(self, figure: str, op: str | None = None) -> int:
@@ -84,14 +84,14 @@ def summarise(net: Net, columns: int, batch: int) -> Summary:
     return Summary(net.name, columns, batch, rows, tuple(crossings(plan, batch)))
 
 
-def _row(node: Node, gathers: dict[str, Node], batch: int) -> Row:
+def _row(node: Node, gathers: dict[str, Node], batch: int) -> LayerSummary:
     reads = tuple(
         name for source in node.inputs for name in (gathers[source].inputs if source in gathers else (source,))
     )
     residuals = getattr(chapter(node.layer.op), "RESIDUALS", {})  # each has the shape of the output
     made = (FLOAT + sum(np.dtype(dtype).itemsize for dtype in residuals.values())) * prod(node.shape)
     gathered = sum(FLOAT * prod(gathers[name].shape) for name in node.inputs if name in gathers)
-    return Row(
+    return LayerSummary(
         layer=node.layer.name,
         op=node.layer.op,
         column=node.column,
@@ -104,7 +104,7 @@ def _row(node: Node, gathers: dict[str, Node], batch: int) -> Row:
     )
 
 
-def reads_in_words(row: Row) -> str:
+def reads_in_words(row: LayerSummary) -> str:
     """Say whether a layer reads the image, its own column, or all of them."""
     if row.reads == (IMAGE,):
         return IMAGE

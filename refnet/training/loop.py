@@ -20,7 +20,7 @@ from refnet.training.memory import batch_that_fits
 from refnet.training.schedule import after_epoch
 from refnet.training.session import Session, open_session
 
-SKIPS = 10  # steps in a row that may be left out
+MAX_SKIPPED_STEPS = 10  # in a row
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
         with session.at_step(step):
             loss = training.take(images, batch.labels, lr, step)
     except NumericError as error:
-        if config.non_finite == "stop" or state.skipped + 1 == SKIPS:
+        if config.non_finite == "stop" or state.skipped + 1 == MAX_SKIPPED_STEPS:
             raise
         session.state = replace(state, skipped=state.skipped + 1)
         session.run.metrics.log("skip", **figures, reason=str(error))

@@ -19,7 +19,8 @@ from refnet.network.walk import labels_of
 from refnet.terminal.progress import Show
 from refnet.training.step import restore
 
-MANY, FEW = 8, 1  # images: few of them may be computed in another way than many
+# Kernels may differ between many images, as in training, and one.
+TRAINING_IMAGES, TEST_IMAGES = 8, 1
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
             # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
             training = restore(plan, backend, zeros, zeros)
             advance(2 * done, remark=f"{spec.name}, training")
-            training.take(*_images(plan, MANY, backend), lr=0.01, step=1)
+            training.take(*_images(plan, TRAINING_IMAGES, backend), lr=0.01, step=1)
             advance(2 * done + 1, remark=f"{spec.name}, testing")
-            images, labels = _images(plan, FEW, backend)
+            images, labels = _images(plan, TEST_IMAGES, backend)
             tape = passes.forward(plan, training.params, images, backend, record=False)
             backend.softmax_xent.forward(tape.output, backend.asarray(labels))
             backend.synchronize()
