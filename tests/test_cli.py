@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ import refnet
 from refnet.backend import loading as registry
 from refnet.cli.commands import COMMANDS
 from refnet.cli.main import main
-from refnet.cli.main import main as entry
 from refnet.cli.parser import EXIT_CODES, sentence
+from refnet.config import configure
 from refnet.errors import DataError, RefnetError
+from refnet.nets import NETS
 from refnet.runs.metrics import Metrics
 
 ERRORS = {2: "usage", 3: "data", 4: "checkpoint", 5: "numeric", 6: "backend"}
@@ -91,6 +93,37 @@ def test_every_command_has_help(refnet_, command):
     assert out.startswith(f"usage: refnet {command} ")
     assert sentence(COMMANDS[command].purpose) in " ".join(out.split())
     assert EXIT_CODES in out
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"data {name}" for name in COMMANDS["data"].commands)])
+def test_help_fits_a_terminal_of_80_columns(refnet_, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = refnet_(*command.split(), "--help")
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+    assert not re.search(r"\w-\n", out)  # no flag or name is broken
+
+
+def test_help_shows_what_each_net_takes_by_default(refnet_, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = refnet_("train", "--help")
+    helps = " ".join(out.split())
+    for name in NETS:
+        assert f"{configure(name).epochs} for " in helps
+    assert (
+        "passes over the training images, at least 1 (default: 26 for digits; 90 for paper, half; 20 for cifar" in helps
+    )
+    assert "momentum, at least 0 and below 1 (default: 0.9)" in helps
+    assert "(default: fixed for digits, cifar, fashion; plateau for paper, half)" in helps
+    for name in configure("digits").__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in helps
+
+
+def test_help_of_a_command_does_not_import_what_it_runs():
+    code = (
+        "import sys; from refnet.cli.main import main; main(['eval', '--help']); "
+        "sys.exit(bool({'numpy', 'rich', 'numba', 'refnet.cli.eval'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True)
 
 
 def test_help_lists_commands_and_exit_codes(refnet_):
@@ -184,9 +217,9 @@ def test_every_unknown_argument_is_reported(fails):
     [
         ([], ["the following arguments are required: COMMAND", "see refnet --help"]),
         (["--json"], ["COMMAND", "see refnet --help"]),
-        (["trian"], ["trian is not a command; did you mean train?"]),
-        (["hlep"], ["hlep is not a command; refnet --help lists them"]),
-        (["data", "fetsch"], ["'fetsch'", "prepare", "fetch", "see refnet data --help"]),
+        (["trian"], ["trian is not a command of refnet; did you mean train?"]),
+        (["hlep"], ["hlep is not a command of refnet; refnet --help lists them"]),
+        (["data", "fetsch"], ["fetsch is not a command of refnet data; did you mean fetch?"]),
         (["train", "--lr"], ["--lr", "expected one argument", "see refnet train --help"]),
         (["train", "--json=1"], ["--json", "'1'", "see refnet train --help"]),
         (["summary", "--columns", "two"], ["--columns two is not allowed; it must be a whole number from 1 to 2"]),
@@ -283,6 +316,66 @@ def test_a_mistake_in_the_environment(fails, monkeypatch):
     assert "REFNET_LRR is not a setting; did you mean REFNET_LR?" in err
 
 
+# For each command with a key of a training run: how it is called, and a variable with a value that is not allowed.
+WITH_VARIABLES = [
+    (name, setting.name)
+    for name, command in COMMANDS.items()
+    for setting in command.settings
+    if setting.variable and not setting.by_net | (name == "train")
+] + [
+    ("eval", "threads"),
+    ("predict", "backend"),
+    ("similar", "read_threads"),
+    ("tune", "precision"),
+    ("plot", "backend"),
+]
+REQUIRED = {
+    "eval": ["--checkpoint", "none"],
+    "predict": ["--checkpoint", "none", "image.png"],
+    "features": ["--checkpoint", "none"],
+    "similar": ["--checkpoint", "none", "image.png"],
+    "plot": ["kernels", "none"],
+}
+
+
+@pytest.mark.parametrize(("command", "name"), WITH_VARIABLES)
+def test_a_variable_is_read_by_every_command_that_has_the_flag(fails, monkeypatch, command, name):
+    monkeypatch.setenv(f"REFNET_{name.upper()}", "")
+    code, err = fails(command, *REQUIRED.get(command, []))
+    assert code == 2
+    assert err.startswith(f"refnet: REFNET_{name.upper()}='' is not allowed; it must be ")
+
+
+def test_a_flag_goes_before_the_variable_in_every_command(refnet_, monkeypatch):
+    monkeypatch.setenv("REFNET_BATCH", "7")
+    assert strict_json(refnet_("summary", "digits", "--json")[1])["batch"] == 7
+    assert strict_json(refnet_("summary", "digits", "--json", "--batch", "9")[1])["batch"] == 9
+
+
+@pytest.mark.parametrize("command", [["runs"], ["backends"], ["doctor"], ["summary"], ["reproduce", "--list"]], ids=str)
+def test_a_variable_that_is_no_setting_is_refused_by_every_command(fails, monkeypatch, command):
+    monkeypatch.setenv("REFNET_EPOCS", "3")
+    assert fails(*command) == (2, "refnet: REFNET_EPOCS is not a setting; did you mean REFNET_EPOCHS?\n")
+
+
+def test_a_variable_of_other_commands_is_nobodys_business(refnet_, monkeypatch):
+    monkeypatch.setenv("REFNET_LR", "not a number")
+    assert refnet_("runs")[0] == 0
+
+
+def test_columns_are_those_of_the_net_in_every_command(refnet_):
+    assert strict_json(refnet_("summary", "half", "--json")[1])["columns"] == 1
+    assert strict_json(refnet_("summary", "digits", "--json")[1])["columns"] == 2
+    assert strict_json(refnet_("summary", "digits", "--json", "--columns", "1")[1])["columns"] == 1
+
+
+def test_all_mistakes_of_any_command_are_told_at_once(fails, monkeypatch):
+    monkeypatch.setenv("REFNET_THREADS", "0")
+    code, err = fails("predict", "--checkpoint", "x", "--crops", "nine", "--devises", "cpu", "a.png", lines=3)
+    assert code == 2
+    assert [line.split()[1] for line in err.splitlines()] == ["--devises", "REFNET_THREADS=0", "--crops"]
+
+
 def test_all_mistakes_are_told_at_once(fails, monkeypatch):
     monkeypatch.setenv("REFNET_SEED", "x")
     Path("config.toml").write_text("bacth = 3")
@@ -371,7 +464,7 @@ def test_an_interrupt_keeps_the_metrics(refnet_, monkeypatch):
 
 
 def test_an_interrupt_while_starting(refnet_, monkeypatch):
-    monkeypatch.setattr(entry, "import_module", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("refnet.cli.main.import_module", raising(KeyboardInterrupt()))
     try:
         assert refnet_("train") == (130, "", "refnet: interrupted\n")
     except KeyboardInterrupt:  # it would end pytest

@@ -71,9 +71,14 @@ def parse(argv: list[str]) -> tuple[str, Command, argparse.Namespace, list[str]]
     SystemExit
         Help or the version was asked for, and has been printed.
     """
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        hint = did_you_mean(argv[0], COMMANDS, "refnet --help lists them")
-        raise ConfigError(f"{printable(argv[0])} is not a command{hint}")
+    commands, prog = COMMANDS, "refnet"
+    for word in argv:
+        if word.startswith("-") or not commands:
+            break
+        if word not in commands:
+            hint = did_you_mean(word, commands, f"{prog} --help lists them")
+            raise ConfigError(f"{printable(word)} is not a command of {prog}{hint}")
+        commands, prog = commands[word].commands, f"{prog} {word}"
     namespace, unknown = build(argv).parse_known_args(argv)
     command, prog = COMMANDS[namespace.command], f"refnet {namespace.command}"
     if command.commands:
