@@ -145,7 +145,7 @@ class TestTable:
         assert "total 60,965,224 parameters 724.4 MMAC/image" in text
         assert "convolutional 2,334,080 parameters 665.8 MMAC/image (3.8% of the parameters, 91.9% of the" in text
         assert "fully connected 58,631,144 parameters 58.6 MMAC/image (96.2% of the parameters, 8.1% of the" in text
-        assert "30.02 MB travel forward" in text
+        assert "the columns exchange 30.02 MB of activations forward" in text
         assert re.findall(r"\w+@\d -> \w+@\d [\d.]+ MB", text) == [
             "pool2@1 -> conv3@0 11.08 MB",
             "pool2@0 -> conv3@1 11.08 MB",
@@ -161,7 +161,7 @@ class TestTable:
         assert code == 0
         assert "paper: 1 column, batch 128" in out
         assert "62,378,344" in out
-        assert "travel" not in out
+        assert "exchange" not in out
         assert cells(out)["conv3"][:3] == ["own", "256x13x13", "384x13x13"]
 
     def test_half(self, capsys):

@@ -75,8 +75,8 @@ def _totals(summary: Summary) -> list[str]:
         forward = _megabytes(sum(crossing.nbytes for crossing in summary.crossings))
         lines += [
             "",
-            f"Between the columns {forward} travel forward in a step of {summary.batch} images, and as many",
-            "travel back as gradients; weights never do:",
+            f"In a step of {summary.batch} images the columns exchange {forward} of activations forward, and",
+            "as many bytes of gradients backward. Weights are never exchanged:",
         ]
         lines += [
             f"  {crossing.of:10} -> {f'{crossing.into}@{crossing.target}':10} {_megabytes(crossing.nbytes):>10}"
