@@ -18,30 +18,28 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from refnet import files
-from refnet.backend.interface import Array
 from refnet.config import Config, configure
 from refnet.data import arrays
-from refnet.data.crops import centre
 from refnet.data.dataset import Dataset, Pixels, Shape, Split
 from refnet.data.handle import Data, open_data, refuse_parts
 from refnet.data.on_demand import split_of
 from refnet.data.parallel import Reading
-from refnet.errors import CheckpointError, ConfigError, DataError
+from refnet.errors import CheckpointError, ConfigError
 from refnet.evaluation import protocol
+from refnet.evaluation.inputs import is_single, pixels_of
 from refnet.evaluation.neighbours import of_images
+from refnet.evaluation.prediction import Prediction, prediction
 from refnet.evaluation.protocol import PROTOCOLS, Tally
+from refnet.evaluation.responses import outputs_of
 from refnet.evaluation.trained import Floats, Trained, check_data, open_trained
 from refnet.evaluation.trained import open_data as open_trained_data
 from refnet.machine import environment
 from refnet.nets import Net, NetSpec, register
 from refnet.nets import get as get_net
 from refnet.nets.summary import summarise
-from refnet.network import passes
-from refnet.network.plan import Node
 from refnet.pictures import drawing
 from refnet.pictures import summary as summary_text
 from refnet.pictures.write import report
@@ -191,31 +189,6 @@ class Run:
         return _table(self._figures())
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
-    """What a network predicts for one image.
-
-    Attributes
-    ----------
-    class_name, label, probability
-        The most probable class, its number and its probability.
-    top5
-        The five most probable classes with their probabilities, the most probable first.
-    probabilities
-        The probability of every output: float64 (K,).
-    """
-
-    class_name: str
-    label: int
-    probability: float
-    top5: tuple[tuple[str, float], ...]
-    probabilities: Figures
-
-    def __repr__(self) -> str:
-        others = ", ".join(f"{name} {p:.1%}" for name, p in self.top5[1:])
-        return f"<{self.class_name} {self.probability:.1%}; then {others}>"
-
-
 class Network:
     """A trained network."""
 
@@ -271,12 +244,12 @@ class Network:
         """
         if crops not in PROTOCOLS:
             raise ConfigError(f"crops={crops!r} is not allowed; it must be one of {', '.join(map(repr, PROTOCOLS))}")
-        pixels = self._pixels(images)
+        pixels = pixels_of(self._trained, images)
         predictions: list[Prediction] = []
         with self._limited():
             for batch in _batches(pixels):
-                looked = protocol.classify(self._trained, batch, {crops: PROTOCOLS[crops]})[crops]
-                predictions += map(self._prediction, looked)
+                probabilities = protocol.classify(self._trained, batch, {crops: PROTOCOLS[crops]})[crops]
+                predictions += [prediction(self._trained, p) for p in probabilities]
         return predictions
 
     def features(self, images: Any, *, layer: str | None = None) -> Floats:
@@ -291,7 +264,7 @@ class Network:
 
         Raises ``DataError`` as `predict` does, and ``ConfigError`` for a layer that is not there.
         """
-        pixels = self._pixels(images)
+        pixels = pixels_of(self._trained, images)
         if layer is None:
             with self._limited():
                 return np.concatenate([of_images(self._trained, batch) for batch in _batches(pixels)])
@@ -304,8 +277,8 @@ class Network:
         The shape is (C,H,W) for one image, (N,C,H,W) for several; (F,) and (N,F) for a fully connected layer. The
         channels of column 0 come first. Raises as `features` does.
         """
-        outputs = self._outputs(self._pixels(images), layer)
-        return outputs[0] if self._is_single(images) else outputs
+        outputs = self._outputs(pixels_of(self._trained, images), layer)
+        return outputs[0] if is_single(images) else outputs
 
     def evaluate(
         self,
@@ -387,30 +360,12 @@ class Network:
         }
         return {name: printable(text) for name, text in facts.items()}
 
-    def _prediction(self, p: Figures) -> Prediction:
-        order = np.argsort(-p, kind="stable")[:5].tolist()
-        top5 = tuple((self._trained.called(k), float(p[k])) for k in order)
-        return Prediction(top5[0][0], order[0], top5[0][1], top5, p)
-
     def _outputs(self, pixels: Pixels, layer: str) -> Floats:
         """Return what a layer makes of images (N,H,W,C), its columns joined: (N,C,H,W) or (N,F)."""
         if layer not in self.layers:
             raise ConfigError(f"layer={layer!r} is no layer of this network; it has {', '.join(self.layers)}")
-        trained = self._trained
-        backend, parts = trained.backend, []
         with self._limited():
-            for batch in _batches(pixels):
-                columns: list[Floats] = []
-
-                def watch(node: Node, y: Array, columns: list[Floats] = columns) -> None:
-                    if node.layer.name == layer and node.layer.op != "gather":
-                        columns.append(np.array(backend.to_numpy(y)))
-
-                draws = centre(len(batch), trained.image_shape, trained.net.crop)
-                reads = passes.crop(trained.plan, backend.asarray(batch), trained.mean, draws, backend)
-                passes.forward(trained.plan, trained.params, reads, backend, record=False, watch=watch)
-                parts.append(np.concatenate(columns, axis=1))
-        return np.concatenate(parts)
+            return np.concatenate([outputs_of(self._trained, batch, layer) for batch in _batches(pixels)])
 
     def _labelled(self, data: Data | AnyPath | Arrays | None, split: str) -> Split:
         """Return labelled images in the form that the network takes."""
@@ -422,32 +377,6 @@ class Network:
             dataset = self.opened(data if isinstance(data, Data) else open_data(data))
         images: Split = getattr(dataset, split)
         return images
-
-    def _pixels(self, images: Any) -> Pixels:
-        """Return images as the network takes them: uint8 (N,H,W,C)."""
-        if isinstance(images, str | PathLike | Image.Image):
-            return self._fitted(images)[None]
-        if isinstance(images, list | tuple):
-            if not images:
-                raise DataError("images is an empty list; give at least one image")
-            return np.concatenate([self._pixels(image) for image in images])
-        pixels = np.asarray(images)
-        arrays.check_bytes(pixels, "images")
-        stacked = arrays.stacked(pixels[None] if self._is_single(pixels) else pixels, "images")
-        if stacked.shape[1:] == self.image_shape:
-            return stacked
-        return np.stack([self._fitted(Image.fromarray(a[..., 0] if a.shape[2] == 1 else a)) for a in stacked])
-
-    def _fitted(self, image: AnyPath | Image.Image) -> Pixels:
-        return self._trained.fit(image) if isinstance(image, Image.Image) else self._trained.read(fspath(image))
-
-    @staticmethod
-    def _is_single(images: Any) -> bool:
-        """Tell one image from several; three axes are one image where the last has 1 or 3 channels."""
-        if isinstance(images, list | tuple):
-            return False
-        shape: tuple[int, ...] = () if isinstance(images, str | PathLike | Image.Image) else np.shape(images)
-        return len(shape) < 3 or (len(shape) == 3 and shape[-1] in (1, 3))
 
     @contextmanager
     def _limited(self) -> Iterator[None]:

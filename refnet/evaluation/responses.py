@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from refnet.backend.interface import Array
 from refnet.data.crops import centre
-from refnet.data.dataset import Indices, Labels, Split
+from refnet.data.dataset import Indices, Labels, Pixels, Split
 from refnet.data.loader import batches
 from refnet.data.parallel import Reading
 from refnet.evaluation.protocol import Tally
@@ -91,6 +91,20 @@ def activations(trained: Trained, split: Split, index: int) -> dict[str, Floats]
     crops = passes.crop(trained.plan, image, trained.mean, _centre(trained, 1), backend)
     passes.forward(trained.plan, trained.params, crops, backend, record=False, watch=watch)
     return maps
+
+
+def outputs_of(trained: Trained, images: Pixels, layer: str) -> Floats:
+    """Return a layer's outputs for the centre crop of each image (N,H,W,C), its columns joined: (N,C,H,W) or (N,F)."""
+    backend = trained.backend
+    columns: list[Floats] = []
+
+    def watch(node: Node, y: Array) -> None:
+        if node.layer.name == layer and node.layer.op != "gather":
+            columns.append(np.array(backend.to_numpy(y)))
+
+    crops = passes.crop(trained.plan, backend.asarray(images), trained.mean, _centre(trained, len(images)), backend)
+    passes.forward(trained.plan, trained.params, crops, backend, record=False, watch=watch)
+    return np.concatenate(columns, axis=1)
 
 
 def evenly_spaced(split: Split, count: int = MAX_IMAGES) -> Indices:

@@ -1,0 +1,42 @@
+"""What a network predicts for one image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refnet.evaluation.protocol import Probabilities
+from refnet.evaluation.trained import Trained
+
+PLACES = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """What a network predicts for one image.
+
+    Attributes
+    ----------
+    class_name, label, probability
+        The most probable class, its number and its probability.
+    top5
+        The five most probable classes with their probabilities, the most probable first.
+    probabilities
+        The probability of every output: float64 (K,).
+    """
+
+    class_name: str
+    label: int
+    probability: float
+    top5: tuple[tuple[str, float], ...]
+    probabilities: Probabilities
+
+    def __repr__(self) -> str:
+        others = ", ".join(f"{name} {p:.1%}" for name, p in self.top5[1:])
+        return f"<{self.class_name} {self.probability:.1%}; then {others}>"
+
+
+def prediction(trained: Trained, p: Probabilities) -> Prediction:
+    """Return the prediction that the probabilities of a network's outputs (K,) are."""
+    labels = np.argsort(-p, kind="stable")[:PLACES].tolist()
+    top5 = tuple((trained.called(label), float(p[label])) for label in labels)
+    return Prediction(top5[0][0], labels[0], top5[0][1], top5, p)
