@@ -189,7 +189,7 @@ def test_a_wrong_op_is_told_in_words(compared, mutated, monkeypatch):
 def test_draws_are_the_same_every_time_and_of_every_kind():
     case = case_of("conv2d", "forward")
     first = compare._calls(case, 5)
-    assert len(first) == 2 * len(case.kinds) + 2  # the roomy ones too
+    assert len(first) == 2 * len(case.kinds) + 2  # the large ones too
     assert {call.kind for call in first} == set(case.kinds)
     assert first == compare._calls(case, 5)
 

@@ -131,7 +131,7 @@ def test_every_function_has_its_case():
 @each_case
 def test_a_case_is_complete(case):
     assert len(case.mutants) >= 3
-    assert (case.allowed is None) == (case.roomy is None) == (case.exact == "always")
+    assert (case.allowed is None) == (case.large is None) == (case.exact == "always")
     assert set(case.changes) <= set(case.results)
     assert bool(case.changes) == case.function.endswith("_")
 
@@ -152,7 +152,7 @@ def test_what_is_no_mutant_passes(case, data):
     agreement.agree(Mutated(case, getattr(case.chapter, case.function)), case, data.draw(case.calls()))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.roomy], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.large], ids=str)
 def test_a_little_worse_than_numpy_is_too_much(case):
     """Sixteen eps, which many a bound from the data would let pass."""
 

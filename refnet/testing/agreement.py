@@ -1,4 +1,4 @@
-"""Run one call on a backend and hold it to its chapter."""
+"""Run one call on a backend and compare it with its chapter."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +20,7 @@ ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class Problem:
-    """The arguments of a call (float32), and what the reference makes of them in float64."""
+    """The arguments of a call (float32), and the reference's results in float64."""
 
     case: Case
     call: Call
@@ -28,7 +28,7 @@ class Problem:
     expected: tuple[Any, ...]
 
     def where(self, backend: Any, result: str = "") -> str:
-        """Say what was computed, and how to compute it again."""
+        """Return what was computed, and the line of Python that computes it again."""
         label = f"{result} of {self.case}" if result else str(self.case)
         return (
             f"{label} on backend {backend.name}; again: "
@@ -37,7 +37,7 @@ class Problem:
 
 
 def pose(case: Case, call: Call) -> Problem:
-    """Make the arguments of a call: the first of its seed's whose results are not mostly zeros."""
+    """Return a call with its arguments: the first drawn from its seed whose results are not mostly zeros."""
     for attempt in range(ATTEMPTS):
         with quiet(call):
             given = case.make(call.sizes, call.options, Values(call.kind, (call.seed, attempt)))
@@ -49,25 +49,25 @@ def pose(case: Case, call: Call) -> Problem:
 
 
 def counts(case: Case, result: Any) -> bool:
-    """Say whether a result has few enough zeros to show anything (positions and words always do)."""
+    """Return whether a result has few enough zeros for a meaningful test (integers always do)."""
     return result is None or result.dtype.kind != "f" or bounds.zero_share(result) <= case.zeros
 
 
 def reference(case: Case, call: Call, given: Given, dtype: Any) -> tuple[Any, ...]:
-    """Compute with the chapter in the given precision, on copies."""
+    """Return the chapter's results in the given precision, computed from copies of the arguments."""
     function = getattr(case.chapter, case.function)
     return case.outcome(function, {name: converted(value, dtype) for name, value in given.items()}, call.options)
 
 
 def converted(value: Any, dtype: Any) -> Any:
-    """Copy an argument; floats change to the dtype."""
+    """Return a copy of an argument; floating-point numbers are converted to the dtype."""
     return value.astype(dtype if value.dtype.kind == "f" else value.dtype) if is_array(value) else value
 
 
 def run(backend: Any, problem: Problem, cross: Callable[[Array], Any] | None = None) -> tuple[Any, ...]:
-    """Compute on a backend with poisoned memory: results on the host, after all that holds for any op was checked.
+    """Compute on a backend with poisoned memory, check what holds for every op, and return the results on the host.
 
-    `cross` brings a host array into the backend, instead of its ``asarray``.
+    `cross` copies a host array to the backend, instead of its ``asarray``.
     """
     case, call, where = problem.case, problem.call, problem.where(backend)
     there = {
@@ -86,7 +86,7 @@ def run(backend: Any, problem: Problem, cross: Callable[[Array], Any] | None = N
 
 
 def agree(backend: Any, case: Case, call: Call) -> None:
-    """Fail unless a backend's results are the chapter's, exactly or within the bounds, whichever apply."""
+    """Fail unless a backend's results equal the chapter's, exactly or within the bounds of the case."""
     problem = pose(case, call)
     hold(backend, problem, run(backend, problem))
 
@@ -137,9 +137,9 @@ def repeat(backend: Any, problem: Problem) -> None:
 
 
 def compete(backend: Any, case: Case, kind: str, seed: int) -> None:
-    """T2: fail where the largest error exceeds what NumPy's own in float32 allows, on the case's roomy call."""
-    assert case.roomy, f"{case} has no roomy call"
-    problem = pose(case, Call(case.op, case.function, *case.roomy, kind, seed=seed))
+    """T2: fail where the largest error exceeds what NumPy's own in float32 allows, on the case's large call."""
+    assert case.large, f"{case} has no large call"
+    problem = pose(case, Call(case.op, case.function, *case.large, kind, seed=seed))
     numpys = reference(case, problem.call, problem.given, np.float32)
     results = run(backend, problem)
     for name, y, y32, y64 in zip(case.results, results, numpys, problem.expected, strict=True):
@@ -147,19 +147,19 @@ def compete(backend: Any, case: Case, kind: str, seed: int) -> None:
 
 
 def reproduce(name: str, call: Call) -> None:
-    """Repeat the comparison of one printed call."""
+    """Repeat the comparison of a call that a failure has printed."""
     from refnet.backend.loading import load  # noqa: PLC0415 - so that the line to copy needs one import
 
     agree(load(name), case_of(call.op, call.function), call)
 
 
 def quiet(call: Call) -> AbstractContextManager[Any]:
-    """Let NaN and infinities be made of NaN and infinities; otherwise NumPy warns, and a warning is an error."""
+    """Silence NumPy's warnings for calls with NaN and infinities; in other calls a warning is an error."""
     return np.errstate(all="ignore") if call.kind == "special" else nullcontext()
 
 
 def is_array(value: Any) -> bool:
-    """Tell arrays from options and counts."""
+    """Return whether an argument is an array, not an option or a count."""
     return isinstance(value, np.ndarray)
 
 
@@ -170,7 +170,7 @@ def _same_bits(first: Sequence[Any], second: Sequence[Any], where: str) -> None:
 
 
 def _allocated_by_empty(backend: Any, guards: Guards, case: Case, where: str) -> None:
-    """Fail where a backend has a module for its memory and did not use it: then poison proves nothing."""
+    """Fail if a backend has a module for its memory and did not use it, since poison would then prove nothing."""
     allocator = allocator_of(backend)
     if allocator and len(case.results) > len(case.changes):
         assert guards.count, f"nothing was allocated through {allocator.__name__}.empty: {where}"
@@ -185,7 +185,7 @@ def _arguments_kept(backend: Any, problem: Problem, there: Given) -> None:
 
 
 def _fresh(backend: Any, problem: Problem, there: Given, results: Sequence[Any]) -> None:
-    """No result may be a view of an argument (seen where ``to_numpy`` hands out the memory itself)."""
+    """Fail if a result is a view of an argument (detected if ``to_numpy`` returns the memory itself)."""
     names = problem.case.results[: len(problem.case.results) - len(problem.case.changes)]
     for name, result in zip(names, results, strict=False):
         for argument, value in there.items():

@@ -21,19 +21,19 @@ SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0)
 
 @dataclass(frozen=True)
 class Call:
-    """What is called, and all that its arguments are made from.
+    """The function that is called, and everything its arguments are drawn from.
 
     Parameters
     ----------
     sizes
         Lengths by letter (N, C, H, W, ...), in the meaning of :mod:`refnet.ops`.
     options
-        The keyword arguments, as they are passed.
+        The keyword arguments.
     kind
         One of ``KINDS``: integers held as floats, zero-mean normals, post-ReLU-like, or normals among NaN,
         infinities and signed zeros.
     layout
-        One of ``LAYOUTS``: how the host arrays lie in memory before they cross into the backend.
+        One of ``LAYOUTS``: the memory layout of the host arrays before they are copied to the backend.
     """
 
     op: str
@@ -46,7 +46,7 @@ class Call:
 
 
 class Values:
-    """Makes the arrays of a call, float32, one after the other from one seed.
+    """Draws the arrays of a call, float32, one after the other from one seed.
 
     Integers stay within ±4, so that a product is at most 16 and a sum of a million products below 2^24.
     """
@@ -56,7 +56,7 @@ class Values:
         self._rng = np.random.default_rng(seed)
 
     def __call__(self, *shape: int, special: bool = True) -> Array:
-        """Draw an array; ``special=False`` keeps NaN and infinity out of it whatever the kind."""
+        """Draw an array; with ``special=False``, without NaN and infinity for every kind."""
         if self.kind == "integers":
             return self._rng.integers(-4, 5, shape).astype(np.float32)
         normal = self._rng.standard_normal(shape)
@@ -77,7 +77,7 @@ class Values:
 
 
 def laid_out(a: Array, layout: str) -> Array:
-    """Give the same numbers another layout: a view with permuted axes, or every other element of a NaN-filled row."""
+    """Return the same numbers in another layout: a view with permuted axes, or of every other element of a row."""
     if layout == "permuted" and a.ndim > 1:
         return np.ascontiguousarray(a.T).T
     if layout == "sliced" and a.ndim:
@@ -89,5 +89,5 @@ def laid_out(a: Array, layout: str) -> Array:
 
 
 def filler(dtype: np.dtype[Any]) -> Any:
-    """Return what no result may contain: NaN, and for integers the largest."""
+    """Return the value that no result may contain: NaN, and for integers the largest."""
     return np.nan if dtype.kind == "f" else np.iinfo(dtype).max

@@ -125,7 +125,7 @@ def _kinds(case: "Case", precision: str, dtype: str) -> tuple[str, ...]:
         absent |= {"integers", "one_signed", "views", "inside"}
     if not case.special:
         absent.add("special")
-    if not case.roomy or precision != "ieee" or dtype != "float32":
+    if not case.large or precision != "ieee" or dtype != "float32":
         absent.add("accuracy")
     return tuple(kind for kind in KINDS if kind not in absent)
 

@@ -164,9 +164,9 @@ def rows_of(
 def _drawn_rows(subject: Subject, kinds: Sequence[str], examples: int, seed: int | None) -> Iterator[Row]:
     dealt, left_out = _deal(subject, [kind for kind in kinds if kind != "accuracy"], examples, seed)
     if "accuracy" in kinds:
-        roomy = [_roomy(subject, values, s) for values in ("normal", "one_signed") for s in range(ACCURACY_SEEDS)]
-        dealt["accuracy"] = [call for call in roomy if subject.fits(call, set(call.sizes))]
-        left_out["accuracy"] = len(roomy) - len(dealt["accuracy"])
+        large = [_large(subject, values, s) for values in ("normal", "one_signed") for s in range(ACCURACY_SEEDS)]
+        dealt["accuracy"] = [call for call in large if subject.fits(call, set(call.sizes))]
+        left_out["accuracy"] = len(large) - len(dealt["accuracy"])
     if kinds and not any(dealt.values()):
         raise ConfigError(
             f"only: none of the {sum(left_out.values())} calls drawn for {subject.name} fits; allow more of them"
@@ -210,16 +210,16 @@ def _deal(
         if all(len(calls) == examples for calls in dealt.values()):
             break
     for kind in ("normal", "one_signed"):
-        if kind in dealt and subject.case.roomy:
-            call = _roomy(subject, kind, 0)
+        if kind in dealt and subject.case.large:
+            call = _large(subject, kind, 0)
             if subject.fits(call, set(call.sizes)):
                 dealt[kind].append(call)
     return dealt, left_out
 
 
-def _roomy(subject: Subject, values: str, seed: int) -> Call:
-    assert subject.case.roomy
-    return Call(subject.case.op, subject.case.function, *subject.case.roomy, kind=values, seed=seed)
+def _large(subject: Subject, values: str, seed: int) -> Call:
+    assert subject.case.large
+    return Call(subject.case.op, subject.case.function, *subject.case.large, kind=values, seed=seed)
 
 
 def _row(subject: Subject, kind: str, calls: Sequence[Call], left_out: int) -> Row:

@@ -124,11 +124,11 @@ def _row(part: str, name: str, function: str, problems: Sequence[Problem], backe
 
 
 def _calls(case: Case, examples: int) -> list[Call]:
-    """Draw calls in equal parts with each kind of values, NaN and infinity among them, and add the roomy ones."""
+    """Draw calls in equal parts with each kind of values, NaN and infinity among them, and add the large ones."""
     each = -(-examples // len(case.kinds))
     calls = [call for kind in case.kinds for call in drawn(case.calls(kind), each)]
-    if case.roomy:
-        calls += [Call(case.op, case.function, *case.roomy, kind=kind) for kind in ("normal", "one_signed")]
+    if case.large:
+        calls += [Call(case.op, case.function, *case.large, kind=kind) for kind in ("normal", "one_signed")]
     return calls
 
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from refnet.testing.call import Array
 
-STEP = 2.0**-20  # 1e-6, but for being exact in binary
-FEW = 40  # elements of which each one is a direction
+STEP = 2.0**-20  # about 1e-6, and exact in binary
+MAX_COORDINATES = 40  # elements of an input up to which each one is a direction
 CURVED, LINEAR = 1e-6, 1e-8  # relative to |dy| |J v|
 ROUNDING = 4 * float(np.finfo(np.float64).eps) / STEP  # of a difference, relative to |y|
 
 
 @dataclass(frozen=True)
 class Differentiable:
-    """A function of arrays, and how its gradients follow from a chapter's ``backward``.
+    """A function of arrays, and how a chapter's ``backward`` computes its gradients.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Differentiable:
 
 
 def check(problem: Differentiable, backward: Callable[..., Any], rng: np.random.Generator) -> None:
-    """Fail unless `backward` gives the gradients that differences measure."""
+    """Fail unless `backward` returns the gradients that finite differences measure."""
     y = problem.f(*problem.inputs)
     dy = np.asarray(rng.integers(1, 9, y.shape) * rng.choice([-1.0, 1.0], y.shape))
     gradients = problem.pull(backward, dy, *problem.inputs)
@@ -46,15 +46,17 @@ def check(problem: Differentiable, backward: Callable[..., Any], rng: np.random.
         assert gradient.shape == x.shape, f"the gradient of input {i} has shape {gradient.shape}, not {x.shape}"
         for name, v in _directions(x, rng):
             jv = _difference(problem, i, v)
-            measured, told = float((dy * jv).sum()), float((gradient * v).sum())
+            measured, computed = float((dy * jv).sum()), float((gradient * v).sum())
             allowed = np.linalg.norm(dy) * (problem.tolerance * np.linalg.norm(jv) + ROUNDING * np.linalg.norm(y))
-            message = f"input {i} along {name}: backward says {told!r}, differences say {measured!r} ± {allowed:.1e}"
-            assert abs(measured - told) <= allowed, message
+            message = (
+                f"input {i} along {name}: backward says {computed!r}, differences say {measured!r} ± {allowed:.1e}"
+            )
+            assert abs(measured - computed) <= allowed, message
 
 
 def _directions(x: Array, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     yield "a random direction", rng.integers(16, 65, x.shape) / 64 * rng.choice([-1, 1], x.shape)
-    for i in range(x.size if x.size <= FEW else 0):
+    for i in range(x.size if x.size <= MAX_COORDINATES else 0):
         yield f"its element {i}", np.eye(1, x.size, i).reshape(x.shape)
 
 

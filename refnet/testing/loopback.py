@@ -1,7 +1,7 @@
 """The loopback backend: the reference behind an array type that refuses to be treated as a NumPy array.
 
-It computes nothing of its own. A program that runs on it has shown that it touches arrays through the backend only,
-and that it never mixes the columns: an array remembers where it lives, and ops refuse to combine two places.
+A program that runs on it has shown that it uses arrays only through the backend, and that it never mixes the columns:
+an array knows its column, and ops reject arrays of different columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Poisoned memory and guard bands: what a kernel fails to write, or writes beside its arrays, is seen.
+"""Poisoned memory and guard bands, which detect what a kernel does not write, or writes outside its arrays.
 
 A backend with the power ``Memory`` allocates through the ``empty`` of its module ``memory``. While an op runs, that
 function returns arrays full of NaN (integers: the largest) inside larger ones. For a backend without such a module,
@@ -20,11 +20,11 @@ from refnet.backend.wrapped import unwrapped
 from refnet.testing.bounds import bit_equal
 from refnet.testing.call import Array, filler
 
-BAND = 64  # elements on either side; a multiple of what any allocator aligns to, so that `empty` stays aligned
+BAND = 64  # elements on either side; a multiple of every allocator's alignment, so that `empty` stays aligned
 
 
 def allocator_of(backend: object) -> ModuleType | None:
-    """Return the module that allocates for a backend; None where it names none."""
+    """Return the module that allocates for a backend; None if the backend names none."""
     inner = unwrapped(backend)
     return inner.memory if isinstance(inner, Memory) else None
 
@@ -34,11 +34,11 @@ class Guards:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self._guarded: list[tuple[Any, int, int]] = []  # a larger array, and where in it its inner one lies
+        self._guarded: list[tuple[Any, int, int]] = []  # a larger array, and where its inner array starts and stops
 
     @property
     def count(self) -> int:
-        """How many arrays are guarded."""
+        """Number of guarded arrays."""
         return len(self._guarded)
 
     def empty(self, allocate: Callable[..., Any], shape: Any, *args: Any, **kwargs: Any) -> Any:
@@ -51,7 +51,7 @@ class Guards:
     def around(self, a: Array) -> Any:
         """Copy a host array into the middle of a larger array of the backend, aligned to its element alone.
 
-        Where the backend's arrays cannot be sliced (the loopback's refuse everything), the copy stands alone.
+        If the backend's arrays cannot be sliced, as those of the backend for tests, the copy has no guards.
         """
         host = np.full(a.size + 2 * BAND, filler(a.dtype), a.dtype)
         host[BAND - 1 : BAND - 1 + a.size] = a.ravel()
@@ -61,7 +61,7 @@ class Guards:
             return self._backend.asarray(a)
 
     def check(self, where: str) -> None:
-        """Fail unless every band is as it was laid."""
+        """Fail unless every band is unchanged."""
         for whole, start, stop in self._guarded:
             host = self._backend.to_numpy(whole)
             for band in (host[:start], host[stop:]):
@@ -76,7 +76,7 @@ class Guards:
 
 @contextmanager
 def poisoned(backend: Any) -> Iterator[Guards]:
-    """Poison what the backend allocates; yields the guards of what it did allocate."""
+    """Poison the arrays that the backend allocates; yield their guards."""
     guards = Guards(backend)
     with ExitStack() as patches:
         if module := allocator_of(backend):
@@ -95,5 +95,5 @@ def _poisoned(allocate: Callable[..., Array], *args: Any, **kwargs: Any) -> Arra
 
 
 def _host_dtype(a: Any) -> np.dtype[Any]:
-    """Translate the dtype of any backend's array; torch's is written ``torch.float32``."""
+    """Return the NumPy dtype of any backend's array; torch writes ``torch.float32``."""
     return np.dtype(str(a.dtype).rpartition(".")[2])

@@ -1,8 +1,7 @@
-"""The pytest plugin of the conformance suite: its options, and the fixtures that give backends.
+"""The pytest plugin of the conformance suite: its options, and the fixtures that return backends.
 
-``--backend`` and ``--precision`` mean what they mean in ``refnet train``: a registered name, and an option that only
-some backends have. A backend that
-cannot be loaded ends the run with a usage error; it is never skipped.
+``--backend`` and ``--precision`` have the same meaning as in ``refnet train``: a registered name, and an option that
+only some backends have. A backend that cannot be loaded ends the run with a usage error; it is never skipped.
 """
 
 import os
@@ -29,14 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check this backend, as in refnet train; repeatable (default: the setting refnet_backends)",
     )
     parser.addini("refnet_backends", "backends to check without --backend (default: all that can run here)", "args")
-    group.addoption(
-        "--precision", metavar="NAME", help="how it rounds the factors of products (default: its own choice)"
-    )
+    group.addoption("--precision", metavar="NAME", help="precision of matrix products (default: the backend's own)")
     group.addoption("--max-examples", type=int, metavar="N", help="draw N cases in each test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose Hypothesis's profile, and load every backend asked for, or end here."""
+    """Choose Hypothesis's profile and load every backend to check; end the run if one cannot be loaded."""
     if not config.getoption("hypothesis_profile", None):
         settings.load_profile("ci" if "CI" in os.environ else "dev")
     if most := config.getoption("max_examples"):
@@ -51,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that asks for a backend once on each."""
+    """Run every test that needs a backend once on each backend."""
     for fixture in ("backend", "two_columns"):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, names(metafunc.config), indirect=True, scope="session")
@@ -65,11 +62,11 @@ def names(config: pytest.Config) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest) -> Any:
-    """Give a backend, with one column."""
+    """Return a backend with one column."""
     return load(request.param, precision=request.config.getoption("precision"))
 
 
 @pytest.fixture(scope="session")
 def two_columns(request: pytest.FixtureRequest) -> Any:
-    """Give the same backend with two columns."""
+    """Return the same backend with two columns."""
     return load(request.param, columns=2, precision=request.config.getoption("precision"))

@@ -83,7 +83,7 @@ def sliding(draw: st.DrawFn, letters: str, *, square: bool, padded: bool) -> Geo
 
 @st.composite
 def shapes(draw: st.DrawFn, least: int = 1) -> dict[str, int]:
-    """Draw `least` to four axes: N, C, H, W from the left, one of them possibly long."""
+    """Draw `least` to four axes: N, C, H, W from the left; one of them may be long."""
     letters = "NCHW"[: draw(st.integers(least, 4))]
     sizes: dict[str, int] = draw(distinct(letters, LENGTHS[:7]))
     longest = draw(st.sampled_from(letters))
@@ -101,7 +101,7 @@ def dense(draw: st.DrawFn) -> Geometry:
 
 
 def shape(sizes: Mapping[str, int], letters: str) -> tuple[int, ...]:
-    """Look up the lengths of those letters that the sizes hold."""
+    """Return the lengths of those letters that are among the sizes."""
     return tuple(sizes[letter] for letter in letters if letter in sizes)
 
 

@@ -36,7 +36,7 @@ class Case:
     allowed
         ``allowed(given, options, expected, precision)``: the largest allowed error of each result, computed from the
         arguments and the results in float64. None if results are always exact.
-    roomy
+    large
         Sizes and options of a call with enough elements to compare its errors with those of NumPy in float32.
     zeros
         Largest share of zeros in a result; a drawn case with more would test too little.
@@ -61,7 +61,7 @@ class Case:
     exact: Literal["always", "integers", "never"]
     mutants: Mapping[str, Callable[..., Any]]
     allowed: Allowed | None = None
-    roomy: Geometry | None = None
+    large: Geometry | None = None
     zeros: float = 0.90
     special: bool = True
     changes: tuple[str, ...] = ()

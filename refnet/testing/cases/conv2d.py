@@ -134,7 +134,7 @@ CASES = (
         results=("y",),
         exact="integers",
         allowed=forward_allowed,
-        roomy=(
+        large=(
             {"N": 3, "C": 7, "K": 11, "H": 12, "W": 10, "R": 5, "S": 3},
             {"stride": 1, "pad": 1, "ceil": False},
         ),
@@ -174,7 +174,7 @@ CASES = (
         results=("dx", "dw", "db"),
         exact="integers",
         allowed=backward_allowed,
-        roomy=(
+        large=(
             {"N": 3, "C": 11, "K": 131, "H": 8, "W": 6, "P": 6, "Q": 6, "R": 5, "S": 3},
             {"stride": 1, "pad": 1, "ceil": False, "need_dx": True},
         ),

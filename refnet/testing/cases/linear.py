@@ -67,7 +67,7 @@ def _last_output_forgotten(dy: Array, x: Array, w: Array) -> tuple[Array, ...]:
     return linear.backward(_without_last(dy), x, w)[0], dw, db
 
 
-ROOMY: Geometry = ({"N": 131, "D": 131, "K": 31}, {})
+LARGE: Geometry = ({"N": 131, "D": 131, "K": 31}, {})
 
 
 def differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
@@ -90,7 +90,7 @@ CASES = (
         results=("y",),
         exact="integers",
         allowed=forward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         mutants={
             "last input dropped": lambda x, w, b: linear.forward(x, _without_last(w), b),
             "bias forgotten": lambda x, w, b: linear.forward(x, w, 0 * b),
@@ -111,7 +111,7 @@ CASES = (
         results=("dx", "dw", "db"),
         exact="integers",
         allowed=backward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         differentiable=differentiable,
         mutants={
             "last output left out of dx": _last_output_forgotten,

@@ -79,7 +79,7 @@ def _geometry(draw: st.DrawFn) -> Geometry:
 
 
 PAPER = {"n": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75}
-ROOMY = ({"N": 3, "C": 13, "H": 5, "W": 7}, {"n": 5, "k": 2.0, "alpha": 1.0, "beta": 0.75})
+LARGE = ({"N": 3, "C": 13, "H": 5, "W": 7}, {"n": 5, "k": 2.0, "alpha": 1.0, "beta": 0.75})
 X = (2, 3, 5, 7)
 
 
@@ -102,7 +102,7 @@ CASES = (
         results=("y", "scale"),
         exact="never",
         allowed=_forward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         mutants={
             "alpha divided by n": lambda x, *, n, k, alpha, beta: lrn.forward(x, n=n, k=k, alpha=alpha / n, beta=beta),
             "window shifted by one": _window_shifted,
@@ -127,7 +127,7 @@ CASES = (
         results=("dx",),
         exact="never",
         allowed=_backward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         differentiable=_differentiable,
         mutants={
             "the 2 in 2 alpha beta forgotten": _two_forgotten,

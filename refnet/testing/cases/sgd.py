@@ -113,7 +113,7 @@ CASES = (
         changes=("w", "v"),
         exact="never",
         allowed=_allowed,
-        roomy=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decay": 0.1}),
+        large=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decay": 0.1}),
         mutants={
             "learning rate outside v": _rate_outside,
             "weight decay forgotten": _decay_forgotten,
@@ -139,7 +139,7 @@ CASES = (
         listed=LISTED,
         exact="never",
         allowed=_each_allowed,
-        roomy=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decays": [0.1, 0.0, 5e-4]}),
+        large=({"N": 7, "C": 131}, {"lr": 0.3, "momentum": 0.9, "weight_decays": [0.1, 0.0, 5e-4]}),
         mutants={
             "one weight decay for all parameters": _one_decay,
             "last parameter left out": _last_left_out,

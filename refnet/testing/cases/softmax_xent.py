@@ -69,7 +69,7 @@ def _geometry(draw: st.DrawFn, spreads: tuple[int, ...]) -> Geometry:
     return {**draw(distinct("N", LENGTHS, (K,))), "K": K, "spread": draw(st.sampled_from(spreads))}, {}
 
 
-ROOMY: Geometry = ({"N": 31, "K": 19, "spread": 3}, {})
+LARGE: Geometry = ({"N": 31, "K": 19, "spread": 3}, {})
 
 
 def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
@@ -91,7 +91,7 @@ CASES = (
         results=("loss", "p"),
         exact="never",
         allowed=_forward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         mutants={
             "maximum not subtracted": _max_not_subtracted,
             "logarithm of p, which may be zero": _log_of_the_quotient,
@@ -112,7 +112,7 @@ CASES = (
         results=("dz",),
         exact="never",
         allowed=_backward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         differentiable=_differentiable,
         mutants={
             "not divided by N": lambda p, labels: softmax_xent.backward(p, labels) * p.dtype.type(len(labels)),

@@ -44,7 +44,7 @@ def _geometry(draw: st.DrawFn) -> Geometry:
     return {**draw(shapes()), "percent": draw(st.sampled_from([1, 100, 300]))}, {}
 
 
-ROOMY: Geometry = ({"N": 7, "C": 131, "percent": 100}, {})
+LARGE: Geometry = ({"N": 7, "C": 131, "percent": 100}, {})
 
 
 def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
@@ -61,7 +61,7 @@ CASES = (
         results=("y",),
         exact="never",
         allowed=_forward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         mutants={
             "computed from exponentials, which cancel near 0": _by_exponential,
             "the logistic function": lambda x: 1 / (1 + np.exp(-x)),
@@ -76,7 +76,7 @@ CASES = (
         results=("dx",),
         exact="never",
         allowed=_backward_allowed,
-        roomy=ROOMY,
+        large=LARGE,
         differentiable=_differentiable,
         mutants={
             "1 - y in place of 1 - y²": lambda dy, y: dy * (1 - y),
