@@ -200,7 +200,7 @@ def test_mean_is_over_the_training_images(tmp_path, monkeypatch):
     expected = first.train.images(np.arange(36)).astype(np.float64).mean(axis=0).astype(np.float32)
     assert first.mean.dtype == np.float32
     assert np.array_equal(first.mean, expected)
-    monkeypatch.setattr(statistics, "CHUNK", 7)
+    monkeypatch.setattr(statistics, "BATCH", 7)
     again = open_dataset(str(root), image_size=32, channels=3, reading=Reading(threads=1))
     assert np.array_equal(again.mean, expected)
     for name, figures in vars(first.colours).items():
@@ -209,7 +209,7 @@ def test_mean_is_over_the_training_images(tmp_path, monkeypatch):
 
 def test_progress(tmp_path, monkeypatch):
     """Ten headers, then six, two and two images."""
-    monkeypatch.setattr(statistics, "CHUNK", 4)
+    monkeypatch.setattr(statistics, "BATCH", 4)
     told = []
     open_(make(tmp_path, {"a": 5, "b": 5}), progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 20) for done in (*range(1, 11), 14, 16, 18, 20)]

@@ -18,7 +18,7 @@ from refnet.cli.main import main
 from refnet.data import decode
 from refnet.data.crops import Augmentation
 from refnet.data.dataset import ArraySplit, Split
-from refnet.data.loader import AHEAD, Loader, batches
+from refnet.data.loader import BATCHES_AHEAD, Loader, batches
 from refnet.data.opening import open_dataset
 from refnet.data.order import epoch_order
 from refnet.data.parallel import Reading, in_order
@@ -163,7 +163,7 @@ def test_a_kept_and_a_decoded_split_are_read_by_many_threads_at_once(monkeypatch
 
 @pytest.mark.parametrize(("size", "threads"), [(10, 2), (4, 1), (4, 3)])
 def test_reading_ahead_is_bounded(size, threads):
-    """No more is begun than AHEAD batches beside the one that is out, in pieces of a grain."""
+    """No more is begun than BATCHES_AHEAD batches beside the one that is out, in pieces of a grain."""
     split = Watched()
     coming = batches(split, np.arange(N), size, reading=reading(threads))
     taken = 0
@@ -171,7 +171,7 @@ def test_reading_ahead_is_bounded(size, threads):
         taken += 1
         time.sleep(0.02)
         pieces = -(-size // split.grain)
-        assert len(split.asked) <= (taken + AHEAD) * pieces * split.grain
+        assert len(split.asked) <= (taken + BATCHES_AHEAD) * pieces * split.grain
     assert taken == -(-N // size)
 
 
@@ -195,7 +195,7 @@ def test_memory_is_bounded_by_the_queue():
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < (AHEAD + 3) * 10 * 200 * 200 * 3
+    assert peak < (BATCHES_AHEAD + 3) * 10 * 200 * 200 * 3
 
 
 # What goes wrong

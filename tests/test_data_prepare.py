@@ -72,7 +72,7 @@ def test_mean_and_colours_by_another_way(source, tmp_path):
     pixels = everything(made.train).astype(np.float64)
     assert np.array_equal(made.mean, pixels.mean(axis=0).astype(np.float32))
     np.testing.assert_allclose(made.colours.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
-    covariance = np.cov(pixels[:, :: statistics.ROWS].reshape(-1, 3).T, bias=True)
+    covariance = np.cov(pixels[:, :: statistics.COLOUR_ROW_STRIDE].reshape(-1, 3).T, bias=True)
     axes, deviations = made.colours.vectors, made.colours.deviations
     assert (np.diff(deviations) > 0).all()
     np.testing.assert_allclose(axes @ np.diag(deviations**2) @ axes.T, covariance, rtol=1e-9)

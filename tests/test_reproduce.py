@@ -15,7 +15,7 @@ from refnet.cli.main import main
 from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
 from refnet.reproduce.claims import CHANCE, CLAIMS, epochs_to
-from refnet.reproduce.experiment import USUAL, Settings, config_of, net_for
+from refnet.reproduce.experiment import EPOCHS, Settings, config_of, net_for
 from refnet.reproduce.verdict import MAX_PAIRS, T, compare, explain
 from refnet.terminal import signals
 
@@ -49,7 +49,7 @@ SMALL = ("--images", 96, "--epochs", 2, "--seeds", 2, "--backend", "numpy")
 
 
 def both(claim, net, seed=3):
-    settings = Settings(net, None, None, USUAL[net], 5, "auto", 1, Path("runs"))
+    settings = Settings(net, None, None, EPOCHS[net], 5, "auto", 1, Path("runs"))
     return [config_of(claim, arm, settings, seed) for arm in claim.arms]
 
 
@@ -64,7 +64,7 @@ def test_every_claim_has_its_factor():
     assert set(FACTORS) == set(CLAIMS)
 
 
-@pytest.mark.parametrize("net", USUAL)
+@pytest.mark.parametrize("net", EPOCHS)
 @pytest.mark.parametrize("name", CLAIMS)
 def test_arms_differ_in_one_thing(name, net):
     keys, ops = FACTORS[name]
@@ -90,7 +90,7 @@ def test_the_layers_differ_as_the_claim_says():
     assert widths == [("conv1", 2), ("conv2", 2), ("conv3", 2)]
 
 
-@pytest.mark.parametrize("net", USUAL)
+@pytest.mark.parametrize("net", EPOCHS)
 @pytest.mark.parametrize("name", ["relu-vs-tanh", "lrn", "overlapping-pooling", "dropout", "augmentation"])
 def test_arms_begin_with_the_same_weights(name, net):
     one, other = (

@@ -17,7 +17,7 @@ from refnet.backend.loading import load
 from refnet.pictures.plot import check_output
 from refnet.reproduce import claims
 from refnet.reproduce.claims import CLAIMS, Claim, Outcome
-from refnet.reproduce.experiment import IMAGES, SCORED, USUAL, Settings, net_for, perform
+from refnet.reproduce.experiment import EPOCHS, IMAGES, SCORED_IMAGES, Settings, net_for, perform
 from refnet.reproduce.picture import draw
 from refnet.reproduce.verdict import Comparison, compare, explain
 from refnet.terminal import progress
@@ -74,7 +74,7 @@ def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
         net=net,
         data=arguments.data,
         images=IMAGES[net] if arguments.images is None else arguments.images,
-        epochs=arguments.epochs or claim.epochs.get(net, USUAL[net]),
+        epochs=arguments.epochs or claim.epochs.get(net, EPOCHS[net]),
         seeds=arguments.seeds,
         backend=arguments.backend,
         threads=arguments.threads or nets.get(net).recipe.get("threads"),
@@ -143,7 +143,7 @@ def _as_dict(
         "net": settings.net,
         "data": settings.data,
         "images": settings.images,
-        "scored_images": SCORED,
+        "scored_images": SCORED_IMAGES,
         "epochs": settings.epochs,
         "seeds": settings.seeds,
         "arms": [

@@ -1,6 +1,6 @@
-"""What a data set is to the trainer: three splits of labelled uint8 images, and what is known of the training images.
+"""The data set that the trainer uses: three splits of labelled uint8 images, and statistics of the training images.
 
-Nothing behind a `Dataset` knows where the images came from. Images are (H,W,C), as files hold them; the chapter
+A `Dataset` hides where the images came from. Images are (H,W,C), as files hold them; the chapter
 :mod:`refnet.ops.augment` turns them into what a net reads.
 """
 
@@ -132,7 +132,7 @@ class PartialSplit(Split):
 
 
 def few(split: Split, count: int) -> Split:
-    """Choose so many images of a split, the same ones every time, fewer among more; all if it has no more."""
+    """Choose `count` images of a split, the same ones each time; a smaller choice is part of a larger one."""
     if count >= len(split):
         return split
     order = permutation(len(split), key=(0, Purpose.SPLIT), counter=(1, 0, 0, 0))
@@ -160,13 +160,13 @@ class Colours:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything the trainer asks of data."""
+    """Everything the trainer needs of data."""
 
     name: str
-    where: str  # a path, or "embedded"
-    layout: str  # what was recognised there, in words for the user
+    where: str  # a path, or where the reader of a data set with a name says that it is
+    layout: str  # the form that was recognised, for messages
     classes: tuple[str, ...]  # a label is an index into these; WNIDs in ImageNet
-    words: tuple[str, ...]  # what a person calls each class; the classes themselves where nothing else is known
+    words: tuple[str, ...]  # a readable name of each class, or the class itself
     image_shape: Shape  # larger than the crop that the net reads, or equal
     train: Split
     validation: Split
@@ -185,9 +185,9 @@ class Dataset:
         return naming.captions(self.classes, self.words)
 
     def few(self, images: int) -> "Dataset":
-        """Keep so many training images, and the same share of those that validate.
+        """Keep `images` training images and the same fraction of the validation images.
 
-        All test images stay, and what is known of all training images: their mean and their colours.
+        All test images stay, and so do the mean and the colours of all training images.
         """
         share = max(1, round(len(self.validation) * images / len(self.train)))
         validation = few(self.validation, share)
@@ -196,7 +196,7 @@ class Dataset:
 
 
 def describe(dataset: Dataset) -> str:
-    """Say in one line what was recognised: where, layout, classes, counts and shape."""
+    """Describe a data set in one line: where, layout, classes, counts and shape."""
     height, width, channels = dataset.image_shape
     return (
         f"{printable(dataset.name)} ({printable(dataset.where)}): {dataset.layout}; {len(dataset.classes)} classes; "

@@ -1,4 +1,4 @@
-"""A data set in 64 letters, so that a run which is continued can tell whether its data are still the same."""
+"""The fingerprint of a data set, by which a resumed run can tell whether its data have changed."""
 
 import hashlib
 

@@ -1,10 +1,9 @@
-"""The loader: images in batches, read in threads ahead of whoever asks for them.
+"""The loader: images in batches, read ahead in threads.
 
-Threads read and decode; they run no compiled loops of their own that are parallel, and nothing forks. How far they
-read ahead is bounded (`AHEAD` batches), and with it the memory. An epoch is a permutation of the training images, a
-pure function of seed and epoch (:mod:`refnet.data.order`), and what is drawn for an image is one of seed, epoch and
-image (:mod:`refnet.data.crops`): so a run that resumes asks for the rest of an epoch and gets the batches that it
-would have had.
+Threads read and decode; they run no compiled loops of their own that are parallel, and nothing forks. They read at
+most `BATCHES_AHEAD` batches ahead, which bounds the memory. An epoch is a permutation of the training images, a pure
+function of seed and epoch (:mod:`refnet.data.order`), and what is drawn for an image is one of seed, epoch and image
+(:mod:`refnet.data.crops`): so a resumed run asks for the rest of an epoch and gets the batches it would have had.
 """
 
 from collections import deque
@@ -21,7 +20,7 @@ from refnet.data.parallel import Reading, in_order
 from refnet.errors import ConfigError
 from refnet.ops.augment import Draws
 
-AHEAD = 2  # batches that threads are at while another one is used
+BATCHES_AHEAD = 2  # that threads read while another batch is used
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +69,8 @@ class _Piece(NamedTuple):
 def batches(split: Split, order: Indices, size: int, *, reading: Reading) -> Iterator[Batch]:
     """Read the images of a split in the order given, `size` at a time; the last batch may be short.
 
-    At most `AHEAD` batches are read ahead. Raises ``DataError`` for a file that cannot be read, or not in time, when
-    its batch is asked for.
+    At most `BATCHES_AHEAD` batches are read ahead. Raises ``DataError``, when its batch is asked for, for a file that
+    cannot be read, or not in time.
     """
     waiting: deque[tuple[Indices, Pixels]] = deque()  # batches of which pieces have been handed out
 
@@ -89,7 +88,7 @@ def batches(split: Split, order: Indices, size: int, *, reading: Reading) -> Ite
         return len(piece.indices)
 
     done = 0
-    ahead = AHEAD * -(-size // split.grain)
+    ahead = BATCHES_AHEAD * -(-size // split.grain)
     for count in in_order(fill, pieces(), reading=reading, ahead=ahead, where=lambda p: split.where(int(p.indices[0]))):
         done += count
         if done == len(waiting[0][0]):

@@ -1,4 +1,4 @@
-"""What people call classes whose own names say little, such as ImageNet's WNIDs: n01440764 is "tench, Tinca tinca".
+"""Readable names of classes, such as ImageNet's WNIDs: n01440764 is "tench, Tinca tinca".
 
 ILSVRC2012's devkit has the words. A tree of images may have them in a file beside its folders, one class in a line: its
 name, a blank or tab, the words. Such files go by the names of `FILES`. Where there are no words for a class, its name
@@ -11,26 +11,26 @@ from pathlib import Path
 from refnet.data.archive import read_bytes
 
 FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")  # Caffe's, Kaggle's, ImageNet's own
-LARGEST = 1 << 26  # bytes; ImageNet's own, of 82,000 classes, has 3 million
+MAX_BYTES = 1 << 26  # ImageNet's own file, of 82,000 classes, has 3 million
 
 
 def read_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
     """Find the words for classes in a file in a folder. Raises ``DataError`` if it is there and cannot be read."""
-    found: dict[str, str] = {}
+    by_class: dict[str, str] = {}
     path = next((root / name for name in FILES if (root / name).exists()), None)
     if path:
-        lines = read_bytes(path, LARGEST).decode(errors="replace").splitlines()
+        lines = read_bytes(path, MAX_BYTES).decode(errors="replace").splitlines()
         pairs = (line.split(maxsplit=1) for line in lines)
-        found = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
-    return tuple(found.get(name, name) for name in classes)
+        by_class = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+    return tuple(by_class.get(name, name) for name in classes)
 
 
 def captions(classes: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Give what to write under a picture of each class: the first of its words, "tench", or its own name."""
+    """Return a caption for each class: the first of its words, "tench", or its own name."""
     return tuple(word if word == name else word.partition(",")[0] for name, word in zip(classes, words, strict=True))
 
 
 def names(classes: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Name each class so that no two are called alike (ImageNet has two cranes): "n01440764 tench"."""
+    """Return a unique name for each class (ImageNet has two cranes): "n01440764 tench"."""
     short = captions(classes, words)
     return tuple(name if name == word else f"{name} {word}" for name, word in zip(classes, short, strict=True))

@@ -1,7 +1,7 @@
-"""Work on many things at once, in threads, with results in order and nothing that can hang for ever.
+"""A thread pool with ordered results, in which no read can block for ever.
 
-The threads belong to one call. They are daemons: where a read never returns (a stalled network disk), its thread is
-left behind, and neither the result that everybody waits for nor the end of the process waits with it. Nothing forks,
+The threads belong to one call. They are daemons: if a read never returns (a stalled network disk), its thread is
+abandoned, and neither the results nor the end of the process wait for it. Nothing forks,
 so no lock or thread pool of another library is copied half held.
 """
 
@@ -18,8 +18,8 @@ from refnet.machine.environment import cpus
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PART = 0.1  # seconds
-FAREWELL = 1.0  # seconds that a thread is given to end what it is at
+WAIT_SECONDS = 0.1  # a long wait is made of such parts
+JOIN_SECONDS = 1.0  # that a thread has to finish its job at the end
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Reading:
     threads
         How many read and decode at once; None for one on each processor that this process may run on.
     timeout
-        Seconds after which a read that everybody waits for is given up.
+        Seconds after which a blocking read is given up.
     """
 
     threads: int | None = None
@@ -39,12 +39,12 @@ class Reading:
 
     @property
     def workers(self) -> int:
-        """How many threads that is here."""
+        """The number of threads on this machine."""
         return self.threads or len(cpus())
 
 
 class _Job(Generic[Item, Result]):
-    """One thing to do, and what came of it."""
+    """An item to work on, and its result."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
@@ -61,8 +61,8 @@ class _Job(Generic[Item, Result]):
 
     def is_done_within(self, seconds: float) -> bool:
         """Wait so long, counted in small parts: while the process is stopped (Ctrl-Z), at most one of them passes."""
-        while seconds > 0 and not self.done.wait(min(seconds, PART)):
-            seconds -= PART
+        while seconds > 0 and not self.done.wait(min(seconds, WAIT_SECONDS)):
+            seconds -= WAIT_SECONDS
         return self.done.is_set()
 
     def result(self) -> Result:
@@ -94,12 +94,12 @@ class _Threads(Generic[Item, Result]):
         return job
 
     def dismiss(self) -> None:
-        """Drop what has not been begun, and wait a little for what has."""
+        """Drop jobs that have not started, and wait briefly for those that have."""
         self._dismissed = True
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join(FAREWELL)
+            thread.join(JOIN_SECONDS)
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -115,13 +115,13 @@ def in_order(
     ahead: int,
     where: Callable[[Item], str],
 ) -> Iterator[Result]:
-    """Do the work for each item in threads; give the results in the items' order.
+    """Do the work for each item in threads; yield the results in the order of the items.
 
     Parameters
     ----------
     ahead
-        Items begun, at most, whose results have not been asked for: what bounds the memory. It is taken to be no
-        less than the number of threads.
+        The largest number of items started whose results have not been asked for, which bounds the memory; at least
+        the number of threads.
     where
         Names an item in the message for a user.
 

@@ -1,4 +1,4 @@
-"""What a reader finds: labelled pictures of any size, before anybody has said what a net reads.
+"""A source: labelled pictures of any size, before it is known what a net takes.
 
 Each reader in :mod:`refnet.data.readers` returns a `Source`; it is opened to train on (:mod:`refnet.data.on_demand`) or
 prepared (:mod:`refnet.data.prepare`).
@@ -31,10 +31,10 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def where(self, index: int) -> str:
-        """Name a picture as a user finds it."""
+        """Return the place of a picture, for messages."""
 
     def fault(self, index: int) -> str | None:
-        """Look at a picture's header, without decoding: what is wrong with it, or None."""
+        """Check a picture's header, without decoding: what is wrong with it, or None."""
 
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """Decode a picture and cut out its centre: uint8 (size,size,channels). Raises ``DataError``."""
@@ -84,7 +84,7 @@ class FilePictures:
 
 @dataclass(frozen=True, eq=False)
 class ArrayPictures:
-    """Pictures of one size that a file holds undecoded: labels int64 (n,), pixels uint8 (n,H,W,C) with C 1 or 3."""
+    """Pictures of one size in memory or from one file: labels int64 (n,), pixels uint8 (n,H,W,C) with C 1 or 3."""
 
     labels: Labels
     pixels: Pixels
@@ -132,11 +132,11 @@ class Source:
     Attributes
     ----------
     layout
-        What was recognised, in words for the user.
+        The form that was recognised, for messages.
     classes, words
         As in :class:`refnet.data.dataset.Dataset`.
     test
-        The same object as `validation` where one set of pictures has to serve as both.
+        The same object as `validation` where one set of pictures serves as both.
     form
         None where images can be had in any size, as almost everywhere.
     """

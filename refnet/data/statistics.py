@@ -1,4 +1,4 @@
-"""What is known of the training images as a whole: their mean, and how their colours vary.
+"""Statistics of the training images: their mean, and the principal axes of their colours.
 
 Source
 ------
@@ -25,8 +25,8 @@ from refnet.data.dataset import Colours, Mean, Pixels, Shape, Split
 from refnet.data.loader import batches
 from refnet.data.parallel import Reading
 
-ROWS = 8  # one row in so many is looked at for the colours
-CHUNK = 256  # images in memory at once
+COLOUR_ROW_STRIDE = 8  # every so many rows are used for the colours
+BATCH = 256  # images in memory at once
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Sums:
     pixels
         Their sum: int64 (H,W,C).
     products
-        The sum of the products of two channels, over the pixels of every `ROWS`-th row: int64 (C,C).
+        The sum of the products of two channels, over the pixels of every `COLOUR_ROW_STRIDE`-th row: int64 (C,C).
     """
 
     images: int
@@ -49,7 +49,7 @@ class Sums:
 
     @classmethod
     def none(cls, shape: Shape) -> Self:
-        """Begin with no images of that shape."""
+        """Return the sums over no images of that shape."""
         return cls(0, np.zeros(shape, np.int64), np.zeros((shape[2], shape[2]), np.int64))
 
     @classmethod
@@ -57,26 +57,26 @@ class Sums:
         """Sum images: uint8 (N,H,W,C), at most 2^24 of them."""
         # Products of bytes, and 2^53 / 255^2 of them, are exact in float64, for which there is a fast product: of
         # whole planes, since a matrix product of three columns is slow.
-        planes = pixels[:, ::ROWS].reshape(-1, pixels.shape[3]).T.astype(np.float64, order="C")
+        planes = pixels[:, ::COLOUR_ROW_STRIDE].reshape(-1, pixels.shape[3]).T.astype(np.float64, order="C")
         products = np.array([[a @ b for b in planes] for a in planes])
         small = np.uint16 if len(pixels) * 255 < 1 << 16 else np.uint32
         return cls(len(pixels), pixels.sum(axis=0, dtype=small).astype(np.int64), products.astype(np.int64))
 
     def add(self, other: Self) -> None:
-        """Take in the sums over other images."""
+        """Add the sums over other images."""
         self.images += other.images
         self.pixels += other.pixels
         self.products += other.products
 
     def mean(self) -> Mean:
-        """Give the mean image: float32 (H,W,C)."""
+        """Return the mean image: float32 (H,W,C)."""
         return (self.pixels / self.images).astype(np.float32)
 
     def principal(self) -> Colours:
-        """Give the mean colour and the principal axes of the colours."""
+        """Return the mean colour and the principal axes of the colours."""
         height, width, channels = self.pixels.shape
-        some = self.pixels[::ROWS]
-        n, total = self.images * some.shape[0] * width, some.sum(axis=(0, 1)).tolist()
+        rows = self.pixels[::COLOUR_ROW_STRIDE]
+        n, total = self.images * rows.shape[0] * width, rows.sum(axis=(0, 1)).tolist()
         # In Python's integers, since the difference of two large numbers is taken before anything is rounded.
         covariance = np.array(
             [
@@ -91,9 +91,9 @@ class Sums:
 
 
 def statistics(split: Split, reading: Reading, report: Callable[[int], None] = lambda _: None) -> Sums:
-    """Sum all images of a split. `report` is told how many are done."""
+    """Sum all images of a split. `report` is called with the number done."""
     sums = Sums.none(split.shape)
-    for batch in batches(split, np.arange(len(split)), CHUNK, reading=reading):
+    for batch in batches(split, np.arange(len(split)), BATCH, reading=reading):
         sums.add(Sums.of(batch.images))
         report(sums.images)
     return sums

@@ -1,4 +1,4 @@
-"""The paper's test protocol: one crop or ten, one network or several, errors and what is taken for what.
+"""The paper's test protocol: one crop or ten, one network or several, errors and confusions.
 
 Source
 ------
@@ -12,8 +12,8 @@ A protocol is a number of the first views in :func:`refnet.data.crops.ten`, of w
 one is the centre crop, all ten are the paper's. So each image is read once and each view computed once for both. Where
 a mirror image shows something else (a digit), a net is not trained on mirror images, and the ten are the five upright.
 
-Weights of an ensemble are those under which the true classes of other images are most likely: they maximise the mean
-over images of ``log(sum over m of w_m p_m[truth])``. This has no local maxima, where the error rate, which the authors
+Weights of an ensemble maximise the likelihood of the correct classes of other images: the mean over images of
+``log(sum over m of w_m p_m[correct])``. This has no local maxima, where the error rate, which the authors
 searched, is a staircase; and it needs of each network one number for an image.
 """
 
@@ -33,9 +33,9 @@ from refnet.evaluation.trained import Trained
 Probabilities = npt.NDArray[np.float64]
 
 PROTOCOLS = {"centre": 1, "ten": 10}
-UPRIGHT = 5  # views that are not mirrored, which come first
-TURNS = 1000  # of the search for weights, at most
-STEADY = 1e-7  # a turn that changes no weight by more is the last
+UNMIRRORED = 5  # views that are not mirrored, which come first
+MAX_ITERATIONS = 1000  # of the search for weights
+TOLERANCE = 1e-7  # the search ends when no weight changes by more
 
 
 class Tally(Errors):
@@ -71,7 +71,7 @@ class Tally(Errors):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What each network made of the images, and all together; by the protocols' names."""
+    """The counts of each network and of the ensemble, by the names of the protocols."""
 
     members: Sequence[Mapping[str, Tally]]
     together: Mapping[str, Tally]
@@ -92,9 +92,9 @@ def evaluate(
     Parameters
     ----------
     weights
-        How much each network counts, by protocol; all the same where none are given.
+        The weight of each network, by protocol; equal weights by default.
     advance
-        Told how many images are done.
+        Called with the number of images done.
 
     Raises
     ------
@@ -108,10 +108,10 @@ def evaluate(
     together = {name: Tally(classes, outputs) for name in protocols}
     equal = [1 / len(members)] * len(members)
     for labels, by_protocol in _passing(members, split, protocols, batch, reading, advance):
-        for name, found in by_protocol.items():
-            for tallies, p in zip(each, found, strict=True):
+        for name, of_members in by_protocol.items():
+            for tallies, p in zip(each, of_members, strict=True):
                 tallies[name].add(p, labels)
-            together[name].add(blend(found, weights[name] if weights else equal), labels)
+            together[name].add(blend(of_members, weights[name] if weights else equal), labels)
     return Evaluation(each, together)
 
 
@@ -124,35 +124,35 @@ def search(
     reading: Reading,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, list[float]]:
-    """Find how much each network should count, by the images of a split; by protocol. Raises as `evaluate` does."""
-    truths: dict[str, list[Probabilities]] = {name: [] for name in protocols}
+    """Return the best ensemble weights for the images of a split, by protocol. Raises as `evaluate` does."""
+    correct: dict[str, list[Probabilities]] = {name: [] for name in protocols}
     for labels, by_protocol in _passing(members, split, protocols, batch, reading, advance):
-        for name, found in by_protocol.items():
-            truths[name].append(np.stack([p[np.arange(len(labels)), labels] for p in found]))
-    return {name: likeliest(np.concatenate(parts, axis=1)).tolist() for name, parts in truths.items()}
+        for name, of_members in by_protocol.items():
+            correct[name].append(np.stack([p[np.arange(len(labels)), labels] for p in of_members]))
+    return {name: likeliest(np.concatenate(parts, axis=1)).tolist() for name, parts in correct.items()}
 
 
-def likeliest(truths: Probabilities) -> Probabilities:
-    """Find the weights (M,), which sum to 1, that maximise the mean over n of log(sum over m of w_m truths[m,n]).
+def likeliest(correct: Probabilities) -> Probabilities:
+    """Return the weights (M,), which sum to 1, that maximise the mean over n of log(sum over m of w_m correct[m,n]).
 
-    Each turn gives every network the share of the images' probability that was due to it, which never makes the mean
-    smaller (expectation maximisation). `truths` (M,N) is what each network gave to the true class of each image.
+    Expectation maximisation: each iteration gives every network its share of the images' probability, which never
+    lowers the mean. `correct` (M,N) is the probability of each image's correct class by each network.
     """
-    weights = np.full(len(truths), 1 / len(truths))
-    for _ in range(TURNS):
-        due = weights[:, None] * truths
+    weights = np.full(len(correct), 1 / len(correct))
+    for _ in range(MAX_ITERATIONS):
+        due = weights[:, None] * correct
         total = due.sum(axis=0)
-        known = total > 0  # an image that no network gives any chance tells nothing of them
+        known = total > 0  # an image to which every network gives 0 says nothing about them
         if not known.any():
             break
         before, weights = weights, (due[:, known] / total[known]).mean(axis=1)
-        if np.abs(weights - before).max() <= STEADY:
+        if np.abs(weights - before).max() <= TOLERANCE:
             break
     return weights
 
 
 def blend(parts: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
-    """Give the weighted mean of several networks' probabilities, each (N,K). The weights sum to 1."""
+    """Return the weighted mean of several networks' probabilities, each (N,K). The weights sum to 1."""
     total = np.zeros_like(parts[0])
     for weight, p in zip(weights, parts, strict=True):
         total += weight * p
@@ -162,9 +162,9 @@ def blend(parts: Sequence[Probabilities], weights: Sequence[float]) -> Probabili
 def classify(trained: Trained, images: Pixels, protocols: Mapping[str, int] = PROTOCOLS) -> dict[str, Probabilities]:
     """Classify images (N,H,W,C): for each protocol the mean (N,K) over its views."""
     views = ten(len(images), trained.image_shape, trained.net.crop)
-    counts = {name: min(count, len(views) if trained.net.flip else UPRIGHT) for name, count in protocols.items()}
-    found = np.cumsum(np.stack(trained.classify(images, views[: max(counts.values())])), axis=0, dtype=np.float64)
-    return {name: found[count - 1] / count for name, count in counts.items()}
+    counts = {name: min(count, len(views) if trained.net.flip else UNMIRRORED) for name, count in protocols.items()}
+    sums = np.cumsum(np.stack(trained.classify(images, views[: max(counts.values())])), axis=0, dtype=np.float64)
+    return {name: sums[count - 1] / count for name, count in counts.items()}
 
 
 def _passing(
@@ -175,10 +175,10 @@ def _passing(
     reading: Reading,
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Labels, dict[str, list[Probabilities]]]]:
-    """Go through a split once: labels, and by protocol what each network says."""
+    """Read a split once; yield labels and, by protocol, the probabilities of each network."""
     done = 0
-    for some in batches(split, np.arange(len(split)), batch, reading=reading):
-        looked = [classify(trained, some.images, protocols) for trained in members]
-        yield some.labels, {name: [each[name] for each in looked] for name in protocols}
-        done += len(some.labels)
+    for read in batches(split, np.arange(len(split)), batch, reading=reading):
+        results = [classify(trained, read.images, protocols) for trained in members]
+        yield read.labels, {name: [result[name] for result in results] for name in protocols}
+        done += len(read.labels)
         advance(done)

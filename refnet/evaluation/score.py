@@ -1,4 +1,4 @@
-"""How often a network is wrong: top-1 and top-5 error and loss over a set of images."""
+"""The score of a network: loss, top-1 and top-5 error over a set of images."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite

@@ -1,6 +1,6 @@
-"""A trained network, read from a checkpoint and ready to be asked: what is on an image, and what its last layer sees.
+"""A trained network, read from a checkpoint: its predictions and the activations of its last hidden layer.
 
-Pixels are prepared as in training, less the mean image that the checkpoint carries.
+Images are prepared as in training: the mean image in the checkpoint is subtracted.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,14 +37,14 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network with its parameters in their places.
+    """A network with its parameters on the devices of a backend.
 
     Attributes
     ----------
     where
-        What the user called it: a checkpoint or the folder of a run.
+        The path that the user gave: of a checkpoint or a run folder.
     plan
-        The network as it is written; what computes has its ReLUs joined to the layers before them.
+        The network as it is defined. Computing uses a copy with ReLUs fused into the layers before them.
     mean
         The mean image (H,W,C), in column 0.
     """
@@ -59,27 +59,27 @@ class Trained:
 
     @property
     def image_shape(self) -> Shape:
-        """(H,W,C) of the images that it takes."""
+        """The shape (H,W,C) of its input images, before the crop."""
         return self.facts.data.image_shape
 
     @property
     def data(self) -> str | None:
-        """The data that it was trained on, as a user names them."""
+        """The data that it was trained on: a path or the name of a data set."""
         named: str | None = self.facts.config.get("data") or self.net.data
         return named
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What people call each class; its own name where that is not known."""
+        """A readable name for each class, or the class itself where none is known."""
         return self.facts.words or self.facts.classes
 
     def called(self, output: int) -> str:
-        """Name an output: its class, or that it has none (a net may have more outputs than there were classes)."""
+        """Return the class of an output, or a note that it has none: a net may have more outputs than classes."""
         named = names(self.facts.classes, self.words)
         return printable(named[output]) if output < len(named) else f"(no class: output {output})"
 
     def classify(self, images: Pixels, views: Sequence[Draws]) -> list[Floats]:
-        """Give the probability of each output for each image (N,H,W,C), one array (N,K) for each view.
+        """Return the probability of each output for each image (N,H,W,C), one array (N,K) for each view.
 
         Raises ``NumericError`` if one is NaN.
         """
@@ -87,7 +87,7 @@ class Trained:
         return [self._probabilities(self._run(there, draws)) for draws in views]
 
     def features(self, images: Pixels, draws: Draws) -> Floats:
-        """Give what the last layer reads, float32 (N,F): the last hidden layer, all columns side by side.
+        """Return the last hidden layer, all columns side by side: float32 (N,F).
 
         Raises ``NumericError`` if a number is not finite.
         """
@@ -114,12 +114,12 @@ class Trained:
         return output, hidden
 
     def _run(self, images: Array, draws: Draws, watch: Callable[[Node, Array], None] | None = None) -> Array:
-        """Give the outputs for images that lie in column 0."""
+        """Return the outputs for images on the device of column 0."""
         reads = passes.crop(self.plan, images, self.mean, draws, self.backend)
         return passes.forward(self._fused, self.params, reads, self.backend, record=False, watch=watch).output
 
     def _probabilities(self, output: Array) -> Floats:
-        nothing = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # the op wants labels, for a loss
+        nothing = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # the op needs labels, for its loss
         _, p = self.backend.softmax_xent.forward(output, nothing)
         found = self.backend.to_numpy(p)
         if not np.isfinite(found).all():
@@ -151,7 +151,7 @@ class Trained:
 def open_trained(
     where: Path, backend: str = "auto", *, devices: Sequence[str] = (), threads: int | None = None
 ) -> Trained:
-    """Read a checkpoint, or of a run's the best by validation, and lay it where a backend computes.
+    """Read a checkpoint, or the best one of a run by validation, and place it on a backend.
 
     Raises ``CheckpointError``, and ``BackendUnavailableError`` or ``ConfigError`` as `refnet.backend.load`.
     """
@@ -166,11 +166,11 @@ def open_trained(
 
 
 def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
-    """Open the images that a user names, or those that the network was trained on, in the form that it takes.
+    """Open the images that a user names, or those that the network was trained on, in the size that it takes.
 
-    Where they say nothing of what people call the classes, the checkpoint may.
+    Readable class names come from the data or, failing that, from the checkpoint.
 
-    Raises ``ConfigError`` where nobody says which, ``DataError`` for what cannot be read, and ``CheckpointError`` as
+    Raises ``ConfigError`` if neither names the data, ``DataError`` for what cannot be read, and ``CheckpointError`` as
     `check_data` does.
     """
     what = what or trained.data
@@ -188,7 +188,7 @@ def open_data(trained: Trained, show: Show, *, what: str | None = None, reading:
 
 
 def check_members(members: Sequence[Trained]) -> None:
-    """Raise ``CheckpointError`` unless all take the same images and tell the same classes apart, in one order."""
+    """Raise ``CheckpointError`` unless all networks take images of one shape and have the same classes in one order."""
     first = members[0]
     for other in members[1:]:
         both = f"{other.where} does not fit {first.where}"
@@ -206,7 +206,7 @@ def check_members(members: Sequence[Trained]) -> None:
 
 
 def check_data(trained: Trained, dataset: Dataset) -> None:
-    """Raise ``CheckpointError`` unless the labels of the data mean what the network's outputs mean."""
+    """Raise ``CheckpointError`` unless images and classes of the data are those of the network."""
     both = f"{trained.where} does not fit {dataset.where}"
     if trained.image_shape != dataset.image_shape:
         raise CheckpointError(
@@ -218,7 +218,7 @@ def check_data(trained: Trained, dataset: Dataset) -> None:
 
 
 def _difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
-    """Say in what two lists of classes first differ; None where they are equal."""
+    """Return the first difference between two lists of classes; None if they are equal."""
     if len(ours) != len(theirs):
         return f"it has {len(ours)} classes, not {len(theirs)}"
     for label, (a, b) in enumerate(zip(ours, theirs, strict=True)):

@@ -1,1 +1,1 @@
-"""The paper's claims as experiments: two variants, several seeds and a verdict."""
+"""The paper's claims as experiments, with the rule that decides each: ``refnet reproduce``."""

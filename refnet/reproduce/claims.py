@@ -82,7 +82,7 @@ class Claim:
     watched
         Whether a picture shows validation or training errors as solid lines.
     epochs
-        Epochs by net, if they differ from :data:`refnet.reproduce.experiment.USUAL`.
+        Epochs by net, if they differ from :data:`refnet.reproduce.experiment.EPOCHS`.
     """
 
     name: str

@@ -21,11 +21,11 @@ from refnet.terminal.printable import printable
 from refnet.terminal.progress import Advance, Show
 from refnet.training.loop import train
 
-USUAL: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}  # epochs
+EPOCHS: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}  # epochs
 IMAGES: Mapping[str, int | None] = {"digits": None, "fashion": 5000, "cifar": 5000}  # training images
-DROPS = (0.75, 0.9)  # the learning rate falls after these fractions of the epochs
+DROP_FRACTIONS = (0.75, 0.9)  # the learning rate falls after these fractions of the epochs
 BATCH = 32  # small, so that few images give enough steps
-SCORED = 1000  # training images whose error is measured after each epoch
+SCORED_IMAGES = 1000  # training images whose error is measured after each epoch
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def config_of(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float |
         "images": settings.images,
         "epochs": settings.epochs,
         "schedule": "fixed",
-        "drop_epochs": tuple(sorted({max(1, round(part * settings.epochs)) for part in DROPS})),
+        "drop_epochs": tuple(sorted({max(1, round(part * settings.epochs)) for part in DROP_FRACTIONS})),
         "batch": BATCH,
-        "score_train": SCORED,
+        "score_train": SCORED_IMAGES,
         "backend": settings.backend,
         "seed": seed,
     }

@@ -10,8 +10,8 @@ from refnet.pictures.plot import COLOURS, figure_to
 from refnet.reproduce.claims import Claim, Measure, Outcome
 from refnet.reproduce.verdict import compare
 
-SIDES = COLOURS[1], COLOURS[0]  # without the paper's idea, with it
-PAIR = "#b9bfc4"
+ARM_COLOURS = COLOURS[1], COLOURS[0]  # without the paper's idea, with it
+PAIR_COLOUR = "#b9bfc4"
 
 
 def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
@@ -28,7 +28,7 @@ def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
 def _curves(axis: Any, claim: Claim, arms: Sequence[Sequence[Outcome]]) -> None:
     """Draw the means of both errors over the seeds and, in thin lines, the watched error of each seed."""
     names = ("training", "validation") if claim.watched == "training" else ("validation", "training")
-    for arm, colour, runs in zip(claim.arms, SIDES, arms, strict=True):
+    for arm, colour, runs in zip(claim.arms, ARM_COLOURS, arms, strict=True):
         epochs = np.arange(1, len(runs[0].train_errors) + 1)
         errors = {
             "validation": 100 * np.array([run.validation_errors for run in runs]),
@@ -49,8 +49,8 @@ def _pairs(axis: Any, claim: Claim, measure: Measure, arms: Sequence[Sequence[Ou
     """Draw one point per run and a line between the two runs of each seed; the bars are the means."""
     values = [[measure.of(run) for run in runs] for runs in arms]
     for pair in zip(*values, strict=True):
-        axis.plot([0, 1], pair, color=PAIR, linewidth=0.9, zorder=1)
-    for place, (colour, column) in enumerate(zip(SIDES, values, strict=True)):
+        axis.plot([0, 1], pair, color=PAIR_COLOUR, linewidth=0.9, zorder=1)
+    for place, (colour, column) in enumerate(zip(ARM_COLOURS, values, strict=True)):
         axis.scatter([place] * len(column), column, color=colour, s=22, zorder=2, linewidths=0)
         axis.hlines(np.mean(column), place - 0.22, place + 0.22, color=colour, linewidth=2.4, zorder=3)
     axis.set_xlim(-0.5, 1.5)
