@@ -118,10 +118,11 @@ def test_help_shows_what_each_net_takes_by_default(refnet_, monkeypatch):
         assert f"--{name.replace('_', '-')}" in helps
 
 
-def test_help_of_a_command_does_not_import_what_it_runs():
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["eval", "--help"], ["data", "prepare", "--help"]])
+def test_help_does_not_import_what_a_command_runs(argv):
     code = (
-        "import sys; from refnet.cli.main import main; main(['eval', '--help']); "
-        "sys.exit(bool({'numpy', 'rich', 'numba', 'refnet.cli.eval'} & set(sys.modules)))"
+        f"import sys; from refnet.cli.main import main; main({argv}); "
+        "sys.exit(bool({'numpy', 'rich', 'numba', 'refnet.cli.eval', 'refnet.cli.train'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True)
 

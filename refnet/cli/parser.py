@@ -8,6 +8,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import groupby
 from typing import Any, NoReturn
 
@@ -192,12 +193,17 @@ def help_of(setting: Setting, command: Command) -> str:
 def _default(setting: Setting, command: Command) -> str:
     if not setting.by_net or "net" not in command.by_name or command.by_name["net"].allowed.many:
         return _written(setting, setting.default)
-    recipes = registered().recipes
-    values = {net: _written(setting, recipes[net].get(setting.name, setting.default)) for net in recipes}
+    values = {net: _written(setting, recipe.get(setting.name, setting.default)) for net, recipe in _recipes().items()}
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     of = {value: [net for net in values if values[net] == value] for value in values.values()}
     return "; ".join(f"{value} for {', '.join(nets)}" for value, nets in of.items())
+
+
+@cache
+def _recipes() -> dict[str, Mapping[str, object]]:
+    """Return the recipe of each net; to look for the packages that bring some takes longer than all else in help."""
+    return dict(registered().recipes)
 
 
 def _written(setting: Setting, value: object) -> str:

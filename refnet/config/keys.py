@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from refnet.config.settings import Allowed, Setting, number, one_of, switch, text, texts, whole
-from refnet.machine import packages
 
 if TYPE_CHECKING:
     from refnet.nets.spec import NetSpec
@@ -38,6 +37,11 @@ def registered() -> Nets:
 def _variants() -> Iterable[str]:
     variants: Iterable[str] = import_module("refnet.nets.variants").VARIANTS
     return variants
+
+
+def _schedules() -> Iterable[str]:
+    points: Iterable[str] = import_module("refnet.machine.packages").points(SCHEDULE_GROUP, SCHEDULES)
+    return points
 
 
 def _key(
@@ -162,7 +166,7 @@ class Config:
     schedule: str = field(
         metadata=_key(
             "plateau",
-            one_of(lambda: packages.points(SCHEDULE_GROUP, SCHEDULES)),
+            one_of(_schedules),
             "when the learning rate drops: plateau (the validation error stops improving) or fixed (at --drop-epochs)",
             group=SCHEDULE,
         )

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from refnet import ops
 from refnet.errors import ArgumentError, ShapeError
-from refnet.ops._rules import Shape
 
 Reads = Literal["own", "all"]
+Shape: TypeAlias = tuple[int, ...]
 
 IMAGE = "image"
 

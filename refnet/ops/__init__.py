@@ -35,5 +35,8 @@ def chapter(op: str) -> ModuleType:
     return import_module(f"{__name__}.{op}")
 
 
-for _op in OPS:
-    chapter(_op)  # imported here so that each chapter is an attribute of this package
+def __getattr__(name: str) -> ModuleType:
+    """Import a chapter when it is first used, so that a network's layers and recipe are listed without NumPy."""
+    if name in OPS:
+        return chapter(name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")
