@@ -116,5 +116,5 @@ def test_a_tuned_table_that_is_none(tables, content):
 
 def test_there_is_nothing_to_tune_in_the_interpreter():
     triton = backends.load("triton", columns=2)
-    with pytest.raises(BackendUnavailableError, match="nothing to tune in the interpreter"):
+    with pytest.raises(BackendUnavailableError, match="the interpreter cannot be tuned"):
         triton.tune(lambda: None, print)

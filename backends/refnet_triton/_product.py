@@ -1,12 +1,12 @@
-"""Products of matrices that convolutions and fully connected layers are made of. No window is ever copied.
+"""The matrix products of convolutions and fully connected layers. The matrix of windows is never built.
 
-Laid out pixel by pixel, with the channels of a pixel side by side, a row of a window is one run of neighbouring
-numbers: S pixels of all channels. A window is R such runs, ROW apart. So windows are the rows of a matrix,
-(N*P*Q, R*RUN), that is read where the image lies, and three kernels are all there is:
+An image is laid out pixel by pixel, with the channels of a pixel adjacent in memory. One row of a window is then a run
+of RUN adjacent numbers: S pixels with all their channels. A window is R such runs, ROW apart. So the windows are the
+rows of a matrix (N*P*Q, R*RUN) that is read directly from the image, and three kernels suffice:
 
-    multiply    windows (M, D) times filters (D, K)            y, and dx from the windows of dy
+    multiply    windows (M, D) times kernels (D, K)            y, and dx from the windows of dy
     correlate   gradients (K, M) times windows (M, D)          dw
-    add_parts   sums that were made in parts, in fixed order   dw, db, and y where M is small
+    add_parts   sums computed in parts, in a fixed order       dw, db, and y if M is small
 
 A fully connected layer is the convolution of an image of one pixel.
 """
@@ -21,34 +21,34 @@ from refnet.errors import ShapeError
 from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 
-# Why loads of these kernels may be narrow (audit.py).
+# Kernels whose narrow loads are allowed, with the reason's name in audit.py.
 EXCUSES = {"lay": "maps"}
 
 Tensor = torch.Tensor
 
-FEW = 128  # parts; more than that are rows of a matrix, of which the columns are summed
-QUAD = 4  # channels are filled up to a multiple of it: 16 bytes, what one instruction loads
+MAX_PARTS = 128  # from this many parts on, blocks for summing the columns of a tall matrix are faster
+QUAD = 4  # the number of channels is padded to a multiple of it: 16 bytes, which one instruction loads
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of a laid out array stand, in numbers.
+    """The positions of the windows in a laid-out array. Distances are in numbers, not bytes.
 
     Attributes
     ----------
     P, Q
-        Windows of an image.
+        Rows and columns of windows in an image.
     R, RUN
-        Rows of a window, and the length of each.
+        Number of rows in a window, and the length of each in numbers.
     IMAGE, ROW
-        From one image to the next, and from one row of a window to the next.
+        Distances from one image to the next, and from one row of a window to the next.
     DOWN, RIGHT
-        From a window to the one below, and to the one on its right.
+        Distances from a window to the one below, and to the one on its right.
 
     Raises
     ------
     ShapeError
-        An image has more numbers than 32 bits count: inside of one, places are 32 bits.
+        An image has 2^31 numbers or more; positions inside an image are 32-bit.
     """
 
     P: int
@@ -63,28 +63,28 @@ class Windows:
     def __post_init__(self) -> None:
         if self.IMAGE >= 2**31:
             raise ShapeError(
-                f"backend triton takes images of fewer than 2^31 numbers with their border, not {self.IMAGE}"
+                f"backend triton needs images of fewer than 2^31 numbers with their border, not {self.IMAGE}"
             )
 
 
 def one_pixel(features: int) -> Windows:
-    """Describe rows of numbers as images of one pixel with one window each."""
+    """Return the windows of rows of numbers, seen as images of one pixel with one window each."""
     return Windows(P=1, Q=1, R=1, RUN=features, IMAGE=features, ROW=features, DOWN=features, RIGHT=features)
 
 
 @dataclass(frozen=True)
 class Laid:
-    """An array laid out pixel by pixel: (N, HEIGHT, WIDTH, DEPTH), with zeros where its source has nothing."""
+    """An array laid out pixel by pixel, (N, HEIGHT, WIDTH, DEPTH), with zeros where its source has no pixel."""
 
     a: Tensor
 
     def start(self, row: int, column: int) -> Tensor:
-        """View it from one pixel of the first image on."""
+        """Return a flat view that starts at one pixel of the first image."""
         _, _, width, depth = self.a.shape
         return self.a.view(-1)[(row * width + column) * depth :]
 
     def windows(self, P: int, Q: int, R: int, S: int, stride: int = 1) -> Windows:
-        """Describe P x Q windows of R x S pixels, the first at the first pixel."""
+        """Return P x Q windows of R x S pixels, `stride` pixels apart, the first at the first pixel."""
         _, height, width, depth = self.a.shape
         row = width * depth
         return Windows(P, Q, R, S * depth, height * row, row, stride * row, stride * depth)
@@ -92,13 +92,13 @@ class Laid:
 
 @triton.jit
 def wide(number, SIZE):
-    """Give a number the 64 bits of SIZE, where that is 2^31 or more: what it makes may count so far."""
+    """Return the number, with 64 bits if SIZE has 64 (is 2^31 or more), as positions up to SIZE then need."""
     return number + 0 * SIZE
 
 
 @triton.jit
 def begin(part, STEPS, PARTS: tl.constexpr):
-    """Say with which of STEPS a part begins, if PARTS of them differ by one at the most. No product is above STEPS."""
+    """Return the first of STEPS in a part. PARTS differ in length by at most 1, and no product exceeds STEPS."""
     return STEPS // PARTS * part + tl.minimum(STEPS % PARTS, part)
 
 
@@ -115,18 +115,18 @@ def lay(
     RELU: tl.constexpr, SUMS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Write some pixels, with some of their channels, of the laid out array."""
+    """Write one block of pixels and channels of the laid-out array."""
     # 1. The pixels (BLOCK_M,) of the target and its channels (BLOCK_C,).
     m = wide(tl.program_id(0), M) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     n, i, j = m // (HEIGHT * WIDTH), m // WIDTH % HEIGHT - TOP, m % WIDTH - LEFT
-    # 2. The source has a number for every STEP-th pixel inside its borders.
+    # 2. Every STEP-th pixel inside the borders comes from the source.
     inside = (m < M) & (i >= 0) & (j >= 0) & (i < H * STEP) & (j < W * STEP) & (i % STEP == 0) & (j % STEP == 0)
     at = START + n.to(tl.int64) * BY_N + (i // STEP) * BY_H + (j // STEP) * BY_W
     at = at[:, None] + (c.to(tl.int64) * BY_C)[None, :]
     valid = inside[:, None] & (c < C)[None, :]
     numbers = tl.load(source + at, mask=valid, other=0.0)  # (BLOCK_M, BLOCK_C)
-    # 3. Back through ReLU on the way, see refnet.ops.relu.
+    # 3. The gradient of ReLU, see refnet.ops.relu.
     if RELU:
         numbers = tl.where(tl.load(y + at, mask=valid, other=0.0) <= 0, 0.0, numbers)
     tl.store(
@@ -134,7 +134,7 @@ def lay(
         numbers,
         mask=(m < M)[:, None] & (c < DEPTH)[None, :],
     )
-    # 4. The sum of these pixels, of which add_parts makes the bias's gradient: of 16 at a time, then of those sums.
+    # 4. The sums of these pixels, 16 at a time and then of those sums; add_parts adds them to the bias's gradient.
     if SUMS:
         total = tl.sum(tl.sum(tl.reshape(numbers, (BLOCK_M // 16, 16, BLOCK_C)), axis=1), axis=0)
         tl.store(sums + tl.program_id(0).to(tl.int64) * C + c, total, mask=c < C)
@@ -143,9 +143,9 @@ def lay(
 def lay_out(
     source: Tensor, height: int, width: int, *, top: int = 0, left: int = 0, step: int = 1, turned: bool = False
 ) -> Laid:
-    """Lay out x (N,C,H,W) with its first pixel at (top, left) and the next ones `step` apart.
+    """Return x (N,C,H,W) laid out, with its first pixel at (top, left) and the next ones `step` apart.
 
-    Filters that are `turned` about change the places of their first two axes, and both others run backwards.
+    If `turned`, x are kernels: their first two axes are exchanged, and their last two reversed.
     """
     return _lay_out(source, None, height, width, top, left, step, turned=turned, sums=False)[0]
 
@@ -153,7 +153,7 @@ def lay_out(
 def lay_out_gradient(
     dy: Tensor, y: Tensor | None, height: int, width: int, *, top: int = 0, left: int = 0, step: int = 1
 ) -> tuple[Laid, Tensor]:
-    """Lay out dy (N,K,P,Q), taken back through ReLU where its output y is given; and db (K,), the sum of its maps."""
+    """Return dy laid out, after ReLU's gradient if its output y is given and db (K,), the sums of its maps."""
     laid, sums = _lay_out(dy, y, height, width, top, left, step, turned=False, sums=True)
     return laid, sum_rows(sums)
 
@@ -192,7 +192,7 @@ def _lay_out(
     return Laid(target), parts
 
 
-# Windows times filters -----------------------------------------------------------------------------------------------
+# Windows times kernels -----------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -203,18 +203,18 @@ def multiply(
     PARTS: tl.constexpr, BIAS: tl.constexpr, RELU: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """y[n,k,p,q] = b[k] + the sum over d of window (n,p,q)[d] * w[k,d]; or one of PARTS of this sum."""
-    # 1. The windows (BLOCK_M,) and filters (BLOCK_K,) of this program. Neighbours share windows, which stay in cache.
+    """y[n,k,p,q] = b[k] + the sum over d of window (n,p,q)[d] * w[k,d], or one of PARTS of this sum."""
+    # 1. The windows (BLOCK_M,) and kernels (BLOCK_K,) of this program. Neighbours share windows, which stay in cache.
     ABREAST: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
     m = wide(tl.program_id(0) // ABREAST, M) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.program_id(0) % ABREAST * BLOCK_K + tl.arange(0, BLOCK_K)
     part = tl.program_id(1)
-    # 2. Where they begin. Those that do not exist read the last one's numbers, and are not stored.
+    # 2. Where they begin. Indices beyond the last window or kernel read the last one, and are not stored.
     window = tl.minimum(m, M - 1)
     corner = (window // (P * Q)).to(tl.int64) * IMAGE + window // Q % P * DOWN + window % Q * RIGHT
     column = k if K % BLOCK_K == 0 else tl.minimum(k, K - 1)
     filters = column.to(tl.int64) * (R * RUN)
-    # 3. Multiply run after run, BLOCK_D numbers at a time. Only a last block that a run does not fill needs a mask.
+    # 3. Multiply row after row, BLOCK_D numbers at a time. Only a last block of a row that is not full needs a mask.
     BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     sums = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
     for step in range(begin(part, R * BLOCKS, PARTS), begin(part + 1, R * BLOCKS, PARTS)):
@@ -228,14 +228,14 @@ def multiply(
             left = tl.load(xs, mask=(d < RUN)[None, :], other=0.0)
             right = tl.load(ws, mask=(d < RUN)[:, None], other=0.0)
         sums = tl.dot(left, right, sums, input_precision=PRECISION)
-    # 4. What follows a sum that is whole.
+    # 4. Bias and ReLU, if the sum is complete.
     if BIAS:
         sums += tl.load(b + column)[None, :]
     if RELU:
         sums = tl.where(sums <= 0, 0.0, sums)
     at = part.to(tl.int64) * M * K + (m // (P * Q)).to(tl.int64) * (K * P * Q) + m % (P * Q)
     place = y + at[:, None] + (k.to(tl.int64) * (P * Q))[None, :]
-    if K % BLOCK_K == 0:  # a mask for each filter takes registers, of which a large tile has none to spare
+    if K % BLOCK_K == 0:  # a mask over kernels needs registers, and a large tile has none to spare
         tl.store(place, sums, mask=(m < M)[:, None])
     else:
         tl.store(place, sums, mask=(m < M)[:, None] & (k < K)[None, :])
@@ -244,7 +244,7 @@ def multiply(
 def times_filters(
     x: Tensor, windows: Windows, w: Tensor, b: Tensor | None, y: Tensor, *, relu: bool = False, precision: str
 ) -> None:
-    """Fill y (N,K,P,Q) with sums of windows times filters w (K, R*RUN)."""
+    """Write y (N,K,P,Q): windows times kernels w (K, R*RUN), plus b if given, and after ReLU if `relu`."""
     K = y.shape[1]
     M = y.numel() // K
     tab = table(x)
@@ -252,7 +252,7 @@ def times_filters(
     blocks = config.fit(M=M, K=K, D=windows.RUN)
     tiles = cdiv(M, blocks["BLOCK_M"]) * cdiv(K, blocks["BLOCK_K"])
     parts = 1
-    if windows.P * windows.Q == 1:  # few windows and long sums: the layers after the last convolution
+    if windows.P * windows.Q == 1:  # few windows and long sums: fully connected layers
         parts = max(1, min(tab.programs // max(1, tiles), windows.R * cdiv(windows.RUN, blocks["BLOCK_D"])))
     whole = parts == 1
     out = y if whole else _memory.empty((parts, *y.shape), device=y.device)
@@ -277,12 +277,12 @@ def numbers(
     P: tl.constexpr, Q: tl.constexpr, IMAGE: tl.constexpr, DOWN: tl.constexpr, RIGHT: tl.constexpr,
     EVEN: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Load what the places (1, ...) of the first window are in the step's BLOCK_M windows; 0 beyond the last."""
+    """Return the numbers at `place` in BLOCK_M windows; `place` points into the first window. 0 after the last."""
     m = step * BLOCK_M + tl.arange(0, BLOCK_M)
     at = (m // (P * Q)).to(tl.int64) * IMAGE + m // Q % P * DOWN + m % Q * RIGHT
     if EVEN:
         return tl.load(place + at[:, None])
-    else:  # noqa: RET505 - Triton compiles one of the two
+    else:  # noqa: RET505 - Triton compiles only one branch
         return tl.load(place + at[:, None], mask=(m < M)[:, None] & valid[None, :], other=0.0)
 
 
@@ -296,7 +296,7 @@ def correlate(
     BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """dw[part,k,d] = the sum, over one part of the windows m, of dy[m,k] * window m[d]."""
-    # 1. The filters (BLOCK_K,) of this program, and the numbers (BLOCK_D,) of each in one run.
+    # 1. The kernels (BLOCK_K,) of this program, and the numbers (BLOCK_D,) of one row of each.
     BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     k = tl.program_id(0) // (R * BLOCKS) * BLOCK_K + tl.arange(0, BLOCK_K)
     r = tl.program_id(0) % (R * BLOCKS) // BLOCKS
@@ -304,9 +304,9 @@ def correlate(
     part = tl.program_id(1)
     gradients, windows = dy + k[None, :], x + (r * ROW + d)[None, :]
     # 2. Sum over this part's windows, BLOCK_M at a time: left (BLOCK_M, BLOCK_K) and right (BLOCK_M, BLOCK_D). The next
-    #    ones are on their way into registers while these are multiplied. To copy them past the registers, as the
-    #    compiler would by itself (num_stages), takes an instruction for every number: in tf32, tensor cores want the
-    #    summed axis contiguous, and such a copy cannot turn a block but number by number.
+    #    blocks are loaded into registers while these are multiplied. The compiler's own pipeline (num_stages) copies
+    #    them directly to shared memory, which here takes one instruction for every number: in tf32, tensor cores need
+    #    the summed axis contiguous, and such a copy can transpose a block only number by number.
     sums = tl.zeros((BLOCK_K, BLOCK_D), tl.float32)
     steps = (M - 1) // BLOCK_M + 1
     first, last = begin(part, steps, PARTS), begin(part + 1, steps, PARTS)
@@ -318,7 +318,7 @@ def correlate(
         sums = tl.dot(tl.trans(left), right, sums, input_precision=PRECISION)
         left, right = next_left, next_right
     sums = tl.dot(tl.trans(left), right, sums, input_precision=PRECISION)
-    # 3. The sums of this part.
+    # 3. Store the sums of this part.
     at = (part * K + k).to(tl.int64) * (R * RUN)
     tl.store(dw + at[:, None] + (r * RUN + d)[None, :], sums, mask=(k < K)[:, None] & (d < RUN)[None, :])
 
@@ -326,7 +326,7 @@ def correlate(
 def times_windows(
     dy: Tensor, gradients: Windows, x: Tensor, windows: Windows, dw: Tensor, N: int, *, precision: str
 ) -> None:
-    """Fill dw (K,C,R,S), or (K,D), with sums over N images of gradients (windows of one pixel) times windows."""
+    """Write dw (K,C,R,S) or (K,D): gradients (windows of one pixel) times windows, summed over N images."""
     K, C, R, S = (*dw.shape, 1, 1)[:4]
     tab = table(x)
     config = tab.configs[f"correlate/{precision}"]
@@ -335,8 +335,8 @@ def times_windows(
     tiles = cdiv(K, blocks["BLOCK_K"]) * windows.R * cdiv(windows.RUN, blocks["BLOCK_D"])
     steps = cdiv(M, blocks["BLOCK_M"])
     parts = max(1, min(tab.programs // max(1, tiles), steps))
-    one_pixel_each = R == S == 1 and windows.RUN == C  # then dw is laid out as it is summed
-    out = dw if parts == 1 and one_pixel_each else _memory.empty((parts, K, windows.R * windows.RUN), device=dw.device)
+    same_layout = R == S == 1 and windows.RUN == C  # the sums have the layout of dw
+    out = dw if parts == 1 and same_layout else _memory.empty((parts, K, windows.R * windows.RUN), device=dw.device)
     launch(
         correlate,
         (tiles, parts),
@@ -360,8 +360,8 @@ def add_parts(
     C: tl.constexpr, DEPTH: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
     BIAS: tl.constexpr, RELU: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """y[k,c,r,s] = the sum over parts of parts[part,k,r,s,c], and what follows a sum (b[c], ReLU)."""
-    # 1. Numbers (BLOCK_I,) of each part, added BLOCK_P parts at a time.
+    """y[k,c,r,s] = the sum over parts of parts[part,k,r,s,c], plus b[c] if BIAS, and after ReLU if RELU."""
+    # 1. The numbers (BLOCK_I,) of each part, added BLOCK_P parts at a time.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     sums = tl.zeros((BLOCK_P, BLOCK_I), tl.float32)
     for step in range((COUNT - 1) // BLOCK_P + 1):
@@ -369,7 +369,7 @@ def add_parts(
         valid = (part < COUNT)[:, None] & (i < SIZE)[None, :]
         sums += tl.load(parts + part.to(tl.int64)[:, None] * SIZE + i[None, :], mask=valid, other=0.0)
     total = tl.sum(sums, axis=0)
-    # 2. Their places: the parts have channels last, and up to DEPTH of them.
+    # 2. Their indices: the parts have channels last, padded to DEPTH.
     c = (i % DEPTH).to(tl.int32)
     s, r, k = i // DEPTH % S, i // (DEPTH * S) % R, i // (DEPTH * S * R)
     valid = (i < SIZE) & (c < C)
@@ -381,7 +381,7 @@ def add_parts(
 
 
 def sum_rows(a: Tensor) -> Tensor:
-    """Add up the rows of a (rows, K): (K,)."""
+    """Return the sum of the rows of a (rows, K): (K,)."""
     total = _memory.empty((a.shape[1],), device=a.device)
     _add(a, total, a.shape[1])
     return total
@@ -393,7 +393,7 @@ def _add(
 ) -> None:  # fmt: skip
     depth = depth or C
     size = y.numel() // C * depth
-    config = table(y).configs["add_parts" if parts.shape[0] < FEW else "add_rows"]
+    config = table(y).configs["add_parts" if parts.shape[0] < MAX_PARTS else "add_rows"]
     blocks = config.fit(I=size, P=parts.shape[0])
     launch(
         add_parts,

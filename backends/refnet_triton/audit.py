@@ -1,20 +1,20 @@
-"""Compile the kernels for chips that need not be here, and judge what came out: ``python -m refnet_triton.audit``.
+"""Compile the kernels for several chips and check the machine code: ``python -m refnet_triton.audit``.
 
-Every kernel that a training step of the paper's network launches, in every precision, is compiled as a GPU would be
-given it. Of the machine code are read, and held to what a fast kernel must have:
+Every kernel that a training step of the paper's network launches is compiled in every precision, as it would be for a
+GPU. None of the chips need be present. A fast kernel must meet these requirements:
 
-1. no register spilled to memory;
-2. shared memory within what the chip grants one program;
-3. products by tensor cores in tf32 and tf32x3, and by none that round in ieee;
-4. loads of 16 bytes wherever neighbouring numbers lie so that one instruction can take four of them: all copies into
-   shared memory, and more than half of the bytes of other loads. ``EXCUSES`` beside a kernel says why they do not
-   lie so, by a key of ``REASONS``.
+1. no register is spilled to memory;
+2. it uses no more shared memory than the chip has for one program;
+3. tensor cores compute its products in tf32 and tf32x3, and no instruction rounds factors in ieee;
+4. it loads 16 bytes at a time wherever four neighbouring numbers can be loaded by one instruction: in all copies to
+   shared memory, and in more than half of the bytes of other loads. ``EXCUSES`` beside a kernel says why this is not
+   possible, with a key of ``REASONS``.
 
-Of the kernels that arrays of more than 2^31 numbers need, one thing more (:mod:`._offsets`):
+Kernels for arrays of more than 2^31 numbers must meet one more (:mod:`._offsets`):
 
-5. no number overflows on its way to an address.
+5. no number overflows before it is used for an address.
 
-It ends with exit code 1 where one does not hold. Nothing is run: this is no measurement.
+The exit code is 1 if a requirement is not met. Nothing is run, so this measures no time.
 """
 
 import argparse
@@ -42,17 +42,17 @@ from refnet_triton._launch import Launch
 from refnet_triton._offline import compiled, different, step_launches
 from refnet_triton._tune import CANDIDATES
 
-# Bytes of shared memory that one program may have (CUDA's programming guide, table of compute capabilities; CDNA 3's
+# Bytes of shared memory available to one program (CUDA's programming guide, table of compute capabilities; CDNA 3's
 # instruction set, local data share).
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
-LANES = {"gfx942": 64}  # threads of a warp, where they are not 32
+LANES = {"gfx942": 64}  # threads of a warp, if not 32
 WIDE = 16
 REASONS = {
-    "maps": "reads maps as the network keeps them, rows of 55, 27, 13 or 6 pixels, which begin anywhere",
-    "odd": "the length is no multiple of 16 numbers, so the last of a row would not fill its load",
+    "maps": "reads feature maps in place: rows of 55, 27, 13 or 6 pixels do not start at multiples of 16 bytes",
+    "odd": "the length is not a multiple of 16 numbers, so the last load of a row would not be full",
     "short": "a program has fewer than four numbers for each thread",
-    "pixels": "reads photographs, whose neighbouring bytes are three colours of a pixel, and mirrors some of them",
-    "one": "all it reads is one number, which step it is",
+    "pixels": "reads images, in which adjacent bytes are the three colours of a pixel, and mirrors some of them",
+    "one": "reads only one number, that of the step",
 }
 _NVIDIA = re.compile(r"\b(LDGSTS|LDG|LDL|STL)((?:\.\w+)*)|\b(HMMA|HGMMA|UTC\w*MMA)\b")
 _AMD = re.compile(r"\b(?:global|buffer)_load_(dwordx4|dwordx3|dwordx2|dword|ushort|ubyte)\b|\b(v_mfma_\w+)")
@@ -62,25 +62,25 @@ _AMD_BYTES = {"dwordx4": 16, "dwordx3": 12, "dwordx2": 8, "dword": 4, "ushort": 
 
 @dataclass(frozen=True)
 class Report:
-    """What one compiled kernel is.
+    """The properties of one compiled kernel.
 
     Attributes
     ----------
     precision
-        Of a product; empty for other kernels.
+        Precision of a matrix product; empty for other kernels.
     registers
-        Of a thread, 32 bits each.
+        Registers of a thread, 32 bits each.
     spilled
-        Bytes of a thread that did not fit into registers.
+        Bytes of a thread that did not fit in registers.
     shared
         Bytes of shared memory of a program.
     tensor
-        Tensor-core instructions by name.
+        Number of tensor-core instructions by name.
     copies, loads
-        Instructions that copy from global to shared memory, or load from global memory into registers, by the bytes
-        that each brings for a thread.
+        Number of instructions that copy from global to shared memory, and that load from global memory into registers,
+        by bytes per thread.
     excuse
-        Why its loads may be narrow: a key of ``REASONS``, or nothing.
+        Why its loads may be narrow: a key of ``REASONS``, or empty.
     """
 
     architecture: str
@@ -97,22 +97,22 @@ class Report:
     excuse: str
 
     def breaches(self) -> Iterator[str]:
-        """Say what does not hold."""
+        """Yield a text for each requirement that the kernel does not meet."""
         if self.spilled:
             yield f"{self.spilled} bytes of a thread's registers are spilled to memory"
         if self.shared > SHARED[self.architecture]:
             yield f"{self.shared} bytes of shared memory, where the chip has {SHARED[self.architecture]} for a program"
-        rounding = [name for name in self.tensor if not name.endswith("_f32")]  # AMD's have a float32 kind too
+        rounding = [name for name in self.tensor if not name.endswith("_f32")]  # AMD also has a float32 kind
         if self.precision in {"tf32", "tf32x3"} and not rounding:
             yield f"no tensor-core instruction, although it multiplies in {self.precision}"
         if self.precision in {"", "ieee"} and rounding:
-            yield f"{', '.join(rounding)}, which rounds what it multiplies, where nothing may be rounded"
+            yield f"{', '.join(rounding)}, which rounds what it multiplies, although float32 is required"
         if not self.wide and not self.excuse:
-            yield f"narrow loads: {self.widths}, although neighbouring numbers lie side by side"
+            yield f"narrow loads: {self.widths}, although neighbouring numbers are adjacent in memory"
 
     @property
     def wide(self) -> bool:
-        """Whether loads take as much as one instruction can."""
+        """Whether loads meet requirement 4: all copies, and most bytes of other loads, in pieces of 16 bytes."""
         if self.copies:
             return set(self.copies) == {WIDE}
         total = sum(width * count for width, count in self.loads.items())
@@ -120,7 +120,7 @@ class Report:
 
     @property
     def widths(self) -> str:
-        """The loads that rule 4 looks at, as text: how many, of how many bytes."""
+        """The loads that requirement 4 is about, as text: number x bytes."""
         counted = self.copies or self.loads
         return ", ".join(f"{counted[width]}x{width}" for width in sorted(counted, reverse=True))
 
@@ -130,7 +130,7 @@ class Report:
 
 
 def audit(launch: Launch, architecture: str) -> Report:
-    """Compile the kernel of a launch, and read what became of it."""
+    """Compile the kernel of a launch, and return its properties."""
     kernel = compiled(launch, architecture)
     if "cubin" in kernel.asm:
         registers, spilled, found = _read_cubin(kernel.asm["cubin"])
@@ -154,19 +154,19 @@ def audit(launch: Launch, architecture: str) -> Report:
 
 
 def excuse(launch: Launch, architecture: str) -> str:
-    """Tell why a launch's loads may be narrow, or nothing."""
+    """Return why a launch's loads may be narrow: a key of ``REASONS``, or empty."""
     constants, excuses = launch.constants, getattr(sys.modules[launch.kernel.module], "EXCUSES", {})
     if launch.kernel.__name__ in excuses:
         return str(excuses[launch.kernel.__name__])
-    each = 4 if "BLOCK_B" in constants else 1  # four random words a block
-    numbers = each * prod(size for letter, size in constants.items() if letter.startswith("BLOCK_"))
+    words = 4 if "BLOCK_B" in constants else 1  # four random words per block
+    numbers = words * prod(size for letter, size in constants.items() if letter.startswith("BLOCK_"))
     if numbers < 4 * LANES.get(architecture, 32) * launch.config.warps:
         return "short"
     return "odd" if launch.arguments.get("SIZE", 0) % 16 else ""
 
 
 def launches(architecture: str, *, every: bool = False) -> list[Launch]:
-    """List one launch for each kernel to compile; with `every`, also for other batches, columns and configurations."""
+    """Return one launch for each kernel to compile; `every`: other batches, columns and configurations too."""
     table = _configs.find(architecture)
     precisions = [precision for precision in _configs.PRECISIONS if f"multiply/{precision}" in table.configs]
     shapes = [(2, 128), *([(1, 128), (2, 512)] if every else [])]
@@ -185,7 +185,7 @@ def launches(architecture: str, *, every: bool = False) -> list[Launch]:
 
 
 def _others(architecture: str) -> list[Launch]:
-    """List launches of what the paper's network has no use for: each op's file has them in a function ``audited``."""
+    """Return launches of kernels that the paper's network does not use, from the function ``audited`` of each op."""
     with _launch.trace(architecture) as found:
         backend: Any = TritonBackend(1, ("meta",), precision="ieee")
         x = backend.asarray(np.zeros((128, 48, 55, 55), np.float32))
@@ -202,7 +202,7 @@ def _config(launch: Launch) -> str:
 
 
 def _read_cubin(cubin: bytes) -> tuple[int, int, dict[str, Counter[Any]]]:
-    """Read registers, spilled bytes and instructions from NVIDIA's machine code, with the tool that Triton brings."""
+    """Return registers, spilled bytes and instructions of NVIDIA's machine code, read with a tool of Triton's."""
     import triton  # noqa: PLC0415
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -228,7 +228,7 @@ def _sass_bytes(flags: str) -> int:
 
 
 def _read_amdgcn(text: str) -> tuple[int, int, dict[str, Counter[Any]]]:
-    """Read the same from AMD's assembly. A scalar register that is spilled may lie in a vector register; it counts."""
+    """Return the same for AMD's assembly. Scalar registers spilled to vector registers count as spilled."""
     (registers, *spills) = _numbers(text, r"\.vgpr_count:\s*(\d+)", r"\.vgpr_spill_count:\s*(\d+)",
                                     r"\.sgpr_spill_count:\s*(\d+)")  # fmt: skip
     found: dict[str, Counter[Any]] = {"tensor": Counter(), "copies": Counter(), "loads": Counter()}
@@ -252,7 +252,7 @@ HEADINGS = ("kernel", "configuration", "compiled", "registers", "spilled", "shar
 
 
 def rows(reports: Iterable[Report]) -> Iterator[tuple[str, ...]]:
-    """Give a row for each kernel in each configuration: the most that any of its kernels takes, and its loads."""
+    """Yield a row for each kernel and configuration: the largest numbers of its compiled versions, and their loads."""
 
     def key(report: Report) -> tuple[str, ...]:
         return report.kernel, report.precision, report.config
@@ -276,7 +276,7 @@ def rows(reports: Iterable[Report]) -> Iterator[tuple[str, ...]]:
 
 
 def show(architecture: str, reports: list[Report]) -> None:
-    """Print the table of an architecture."""
+    """Print an architecture's table."""
     table = [HEADINGS, *rows(reports)]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
     print(f"{architecture}: {len(reports)} kernels; {SHARED[architecture]} bytes of shared memory for a program")
@@ -286,13 +286,13 @@ def show(architecture: str, reports: list[Report]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Audit, print the tables and what does not hold; return the exit code."""
+    """Audit the kernels, print tables and unmet requirements; return the exit code, 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m refnet_triton.audit", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("architectures", nargs="*", metavar="ARCHITECTURE", help=f"of {', '.join(SHARED)}; all if none")
     parser.add_argument(
-        "--all", action="store_true", help="one column, batch 512 and what refnet tune tries in tf32, too (long)"
+        "--all", action="store_true", help="also one column, batch 512 and the candidates of refnet tune in tf32 (slow)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, with every kernel compiled")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with all compiled kernels")
     options = parser.parse_args(arguments)
     if unknown := set(options.architectures) - set(SHARED):
         parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(SHARED)}")

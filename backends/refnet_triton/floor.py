@@ -1,10 +1,10 @@
-"""What a training step of the paper's network must cost, on paper: ``python -m refnet_triton.floor --batch 128``.
+"""The least time that a training step of the paper's network can take: ``python -m refnet_triton.floor --batch 128``.
 
-For each op of each layer, both columns together: the operations of its products, the bytes of the arrays that it is
-given and returns, each once, and the time that either takes at a chip's peak. Beside it the bytes that the kernels, as
-written, ask for: each launch's grid is walked on paper, tile by tile, as if no cache gave anything twice. What a cache
-does give lies between the two. Nothing is run: this is no measurement. But where there is a GPU, ``--measure``
-puts the time that each op takes there beside its floor.
+For each op of each layer, both columns together, it prints the operations of its products, the bytes of the arrays that
+it reads and writes, each counted once, and the time that either takes at a chip's peak. Beside them are the bytes that
+the kernels request: those of every tile of each launch, as if there were no cache. With caches the true number is
+between the two. Nothing is run, so this measures no time. On a GPU, ``--measure`` prints the measured time of each op
+beside its floor.
 """
 
 import argparse
@@ -27,20 +27,20 @@ CHIP, BANDWIDTH, RATE = "H100 SXM", 3.35e12, 495e12  # bytes/s; tf32 FLOP/s, den
 
 @dataclass(frozen=True)
 class OpCost:
-    """One function of one op in one layer, or everything of its kind.
+    """The costs of one function of one op in one layer, or of all calls of a kind.
 
     Attributes
     ----------
     flops
-        Of its products, two for each multiply-add.
+        Floating-point operations of its products, two for each multiply-add.
     must
         Bytes of its arguments and results, each once.
     asked
         Bytes that its launches read and write, without caches.
     launches
-        How many.
+        Number of launches.
     measured
-        Seconds that it took on a GPU; None where none was asked.
+        Seconds that it took on a GPU; None if not measured.
     """
 
     what: str
@@ -57,21 +57,21 @@ class OpCost:
 
     @property
     def moving(self) -> float:
-        """Seconds of moving what must be moved."""
+        """Seconds in which memory can move its arrays, at the chip's peak."""
         return self.must / BANDWIDTH
 
     @property
     def floor(self) -> float:
-        """Seconds that it cannot be faster than: arithmetic and moving at the same time."""
+        """Shortest possible time in seconds, with arithmetic and memory working at the same time."""
         return max(self.computing, self.moving)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the row ready for JSON."""
+        """Return the row ready for JSON."""
         return {**asdict(self), "computing": self.computing, "moving": self.moving, "floor": self.floor}
 
 
 def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32") -> list[OpCost]:
-    """Count a training step of a plan: a row for each function of each layer, in the order they are called."""
+    """Return the costs of a training step: a row for each function of each layer, in the order of the calls."""
     found: dict[str, list[int]] = {}
     with _launch.trace(architecture) as launches:
         backend = _Listening(TritonBackend(plan.columns, ("meta",), precision=precision), launches)
@@ -89,7 +89,7 @@ def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: st
 
 
 class _Listening(Tapped):
-    """Records, beside each call of an op, what it launched."""
+    """A backend that records, besides each call of an op, the launches of that call."""
 
     def __init__(self, inner: Any, launches: list[Launch]) -> None:
         super().__init__(inner)
@@ -97,7 +97,7 @@ class _Listening(Tapped):
         self.launched: list[list[Launch]] = []
 
     def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Call, and record the launches."""
+        """Return the result of a call, and record its launches."""
         before = len(self._launches)
         result = super().around(op, name, function, arguments)
         self.launched.append(self._launches[before:])
@@ -105,7 +105,7 @@ class _Listening(Tapped):
 
 
 def name_of(called: OpCall) -> str:
-    """Name a call by its op, direction and the shape that tells layers apart."""
+    """Return the name of a call: its op, direction and a shape that differs between layers."""
     w = called.arguments.get("w")
     if called.op == "sgd":
         return "sgd, all parameters"
@@ -116,7 +116,7 @@ def name_of(called: OpCall) -> str:
 
 
 def flops(called: OpCall) -> int:
-    """Count the operations of a call's products: one product forward; backward one for dw, and one for dx if wanted."""
+    """Count the operations of a call's products: one product forward; backward one for dw, and one for dx if any."""
     if called.op.partition("_")[0] not in {"conv2d", "linear"}:
         return 0
     arguments = called.arguments
@@ -127,7 +127,7 @@ def flops(called: OpCall) -> int:
 
 
 def must(called: OpCall) -> int:
-    """Count the bytes of a call's arrays, each once; those that it changes twice."""
+    """Return the bytes of a call's arrays, each counted once, or twice if the call changes it."""
     changed = [called.arguments[name] for name in ("w", "v")] if called.op == "sgd" else []
     return _nbytes([*called.arguments.values(), *called.results, *changed])
 
@@ -137,7 +137,7 @@ def _nbytes(values: Iterable[Any]) -> int:
 
 
 def asked(launch: Launch) -> int:
-    """Count the bytes that a launch's programs read and write, each tile in full and nothing from a cache."""
+    """Return the bytes that a launch's programs read and write, counting whole tiles and no cache."""
     return int(_ASKED.get(launch.kernel.__name__, _each_once)(launch))
 
 
@@ -146,7 +146,7 @@ def _numel(launch: Launch, name: str) -> int:
 
 
 def _each_once(launch: Launch) -> Any:
-    """What a kernel reads and writes that touches every number once: the bytes of its arrays."""
+    """Return the bytes of a kernel's arrays: what it reads and writes if it uses every number once."""
     return _nbytes(launch.arguments.values())
 
 
@@ -154,7 +154,7 @@ def _lay(launch: Launch) -> Any:
     c, arguments = launch.constants, launch.arguments
     sources = 2 if c["RELU"] else 1
     sums = _numel(launch, "sums") if c["SUMS"] else 0
-    # Pixels of the source that lie inside the target; a source that is cut off is read in part.
+    # Only pixels of the source inside the target are read; the source may be larger.
     return 4 * (sources * min(_numel(launch, "source"), _numel(launch, "target")) + arguments["target"].numel() + sums)
 
 
@@ -162,8 +162,8 @@ def _multiply(launch: Launch) -> Any:
     c, m = launch.constants, launch.arguments["M"]
     rows, columns = -(-m // c["BLOCK_M"]), -(-c["K"] // c["BLOCK_K"])
     length = c["R"] * c["RUN"]
-    windows, filters = rows * columns * c["BLOCK_M"] * length, rows * columns * c["BLOCK_K"] * length
-    return 4 * (windows + filters + c["PARTS"] * m * c["K"] + (c["K"] * rows if c["BIAS"] else 0))
+    windows, kernels = rows * columns * c["BLOCK_M"] * length, rows * columns * c["BLOCK_K"] * length
+    return 4 * (windows + kernels + c["PARTS"] * m * c["K"] + (c["K"] * rows if c["BIAS"] else 0))
 
 
 def _correlate(launch: Launch) -> Any:
@@ -192,7 +192,7 @@ def _maxpool_forward(launch: Launch) -> Any:
 def _maxpool_backward(launch: Launch) -> Any:
     c = launch.constants
     windows = (-(-c["LENGTH"] // c["STRIDE"])) ** 2
-    # Each pixel asks all windows that might hold it who won; about one of them answers with its dy.
+    # Each pixel reads the maximum's position in all windows that may contain it, and about one dy.
     return _numel(launch, "dx") * (windows + 4) + 4 * _numel(launch, "dy")
 
 
@@ -210,9 +210,9 @@ _ASKED: Mapping[str, Callable[[Launch], Any]] = {
 
 
 def show_measured(rows: list[OpCost], batch: int, card: str) -> None:
-    """Print what each row took beside what it cannot take less than, the one that loses most first."""
+    """Print the measured time of each row beside its floor, the row with the largest difference first."""
     print(f"batch {batch}, two columns on one {card}; floors are of an {CHIP}\n")
-    print("| op, direction, filters or output | measured, us | floor, us | % of floor | TFLOP/s | GB/s | lost, us |")
+    print("| op, direction, kernels or output | measured, us | floor, us | % of floor | TFLOP/s | GB/s | lost, us |")
     print("|---|---|---|---|---|---|---|")
     lost = [(row, took, took - row.floor) for row in rows if (took := row.measured)]
     for row, took, over in sorted(lost, key=lambda each: -each[2]):
@@ -225,10 +225,10 @@ def show_measured(rows: list[OpCost], batch: int, card: str) -> None:
 
 
 def show(rows: list[OpCost], batch: int) -> None:
-    """Print the table, ready for a Markdown document."""
+    """Print the table in Markdown."""
     total = OpCost("sum", *(sum(getattr(row, name) for row in rows) for name in ("flops", "must", "asked", "launches")))
     print(f"batch {batch}, two columns on one {CHIP}: {RATE / 1e12:g} TFLOP/s in tf32, {BANDWIDTH / 1e12:g} TB/s\n")
-    print("| op, direction, filters or output | GFLOP | must move, MB | computing, us | moving, us | bound by | "
+    print("| op, direction, kernels or output | GFLOP | must move, MB | computing, us | moving, us | bound by | "
           "kernels ask for, MB | launches |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
     for row in (*rows, total):
@@ -242,17 +242,21 @@ def show(rows: list[OpCost], batch: int) -> None:
 
 
 def card() -> str:
-    """Name the GPU here."""
-    import torch  # noqa: PLC0415 - only to name a GPU
+    """Return the name of this machine's GPU."""
+    import torch  # noqa: PLC0415 - needed only for the name
 
     return torch.cuda.get_device_name(0)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Count and print."""
+    """Print the floor of a step, or with ``--measure`` the measured times; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m refnet_triton.floor", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batch", type=int, default=128, help="images of a step (default: 128)")
-    parser.add_argument("--measure", action="store_true", help="time each op on the GPU here, and print that instead")
+    parser.add_argument("--batch", type=int, default=128, help="images per step (default: 128)")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="time each op on this machine's GPU and print the times beside the floors",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON array of rows")
     options = parser.parse_args(arguments)
     if options.batch < 1:
