@@ -1,16 +1,16 @@
-"""One contender's whole network in a process of its own: ``python -m refnet.bench.contender SPEC``.
+"""The whole network of one contender, in its own process: ``python -m refnet.bench.contender SPEC``.
 
-SPEC is :class:`Spec` as JSON. The process answers each line of standard input, one of the words below, with one line of
-JSON on standard output, and ends when its input does:
+SPEC is :class:`Spec` as JSON. Each line of standard input is one of the words below; the process answers each with one
+line of JSON on standard output, and ends when its input ends:
 
 ========= =========================================================================================
-train     takes training steps: ``{"seconds": of one}``
-forward   computes test passes: ``{"seconds": of one}``
-forget    counts the peak of its memory from here on: ``{}``
-peak      ``{"bytes": the most memory that it held since}``
+train     takes training steps: ``{"seconds": of one step}``
+forward   computes test passes: ``{"seconds": of one pass}``
+forget    starts a new measurement of peak memory: ``{}``
+peak      returns the peak memory since then: ``{"bytes": ...}``
 ========= =========================================================================================
 
-The first line comes unasked when the network stands: ``{}``, or ``{"error": ..., "code": ...}`` where it cannot.
+The first line of output says that the network is ready, ``{}``, or not, ``{"error": ..., "code": ...}``.
 """
 
 import json
@@ -28,7 +28,7 @@ from refnet.bench.timing import timed
 from refnet.errors import BackendUnavailableError, RefnetError, setting
 from refnet.nets import NetSpec, get
 
-# PyTorch's contenders: whether the network is compiled, and the memory layouts that there are to choose from.
+# PyTorch's contenders, with whether the network is compiled, and the possible memory layouts.
 PEERS = {"torch-eager": False, "torch-compiled": True}
 LAYOUTS = ("nchw", "nhwc")
 MIN_ROUND_SECONDS = 0.2
@@ -36,7 +36,7 @@ MIN_ROUND_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Spec:
-    """What a contender computes.
+    """The choice of a contender and of what it computes.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Spec:
         return f"{self.contender}{layout}, batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     def as_json(self) -> str:
-        """Write it for another process."""
+        """Return this choice as JSON, for another process."""
         return json.dumps(asdict(self))
 
 
@@ -69,14 +69,14 @@ class Contender(Protocol):
         """Take a training step: forward, backward, update."""
 
     def forward(self) -> Any:
-        """Compute the scores (N,K) of a test pass, on the host."""
+        """Return the scores (N,K) of a test pass, on the host."""
 
 
 class BackendNet:
     """A network on a backend of refnet."""
 
     def __init__(self, spec: Spec) -> None:
-        # Imported here, since a peer's process has no use for them and its memory is counted.
+        # Imported here, because a peer's process does not need them and its memory is measured.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         from refnet.backend.loading import load  # noqa: PLC0415
@@ -99,7 +99,7 @@ class BackendNet:
         self._backend.synchronize()
 
     def forward(self) -> Any:
-        """Compute the scores of a test pass."""
+        """Return the scores (N,K) of a test pass."""
         from refnet.network import passes  # noqa: PLC0415
 
         images = passes.place(self._plan, self._images, self._backend)
@@ -108,17 +108,17 @@ class BackendNet:
 
 
 def contender(spec: Spec) -> Contender:
-    """Build a contender.
+    """Return a contender, ready to run.
 
     Raises
     ------
     BackendUnavailableError
-        There is no such backend, or no PyTorch.
+        The backend does not exist, or PyTorch is not installed.
     """
     if spec.contender not in PEERS:
         return BackendNet(spec)
     try:
-        from refnet.bench.torch_peer import WholeNet  # noqa: PLC0415 - where PyTorch is asked for
+        from refnet.bench.torch_peer import WholeNet  # noqa: PLC0415 - only peers need PyTorch
     except (ImportError, OSError) as error:
         raise BackendUnavailableError(f"{spec.contender} needs PyTorch (pip install torch): {error}") from error
     compiled = PEERS[spec.contender]
@@ -128,14 +128,14 @@ def contender(spec: Spec) -> Contender:
 
 
 def forget_peak() -> dict[str, Any]:
-    """Count the peak from here on, where Linux lets us; elsewhere it stays that of the whole process."""
+    """Start a new measurement of peak memory, on Linux; on other systems the peak is that of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return {}
 
 
 def peak_bytes() -> int:
-    """Tell the most memory that this process held."""
+    """Return the peak memory of this process in bytes."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
@@ -154,15 +154,17 @@ def _answers(built: Contender) -> Mapping[str, Callable[[], dict[str, Any]]]:
     }
 
 
-def _serve(spec: Spec, asked: TextIO, answered: TextIO) -> None:
+def _serve(spec: Spec, questions: TextIO, answers: TextIO) -> None:
+    """Answer questions until there are no more."""
+
     def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answered, flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
     try:
-        answers = _answers(contender(spec))
+        actions = _answers(contender(spec))
         say({})
-        for line in asked:
-            say(answers[line.strip()]())
+        for line in questions:
+            say(actions[line.strip()]())
     except RefnetError as error:
         say({"error": error.message, "code": error.exit_code})
     except MemoryError as error:
@@ -170,7 +172,7 @@ def _serve(spec: Spec, asked: TextIO, answered: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it hears Ctrl-C too, and ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one also receives Ctrl-C, and ends it
     own = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that text printed by libraries is not read as an answer
     _serve(Spec(**json.loads(sys.argv[1])), sys.stdin, own)

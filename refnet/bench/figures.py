@@ -11,13 +11,13 @@ from refnet.bench.ops import LayerTiming
 from refnet.bench.step import Entry
 from refnet.network.plan import IMAGE, Plan
 
-BASELINE = "numpy"  # what the others are so many times faster than, layer by layer
+BASELINE = "numpy"  # the contender to which the others are compared, layer by layer
 PASSES = ("training", "forward")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """All that a run measured.
+    """Everything that one run measured.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Figures:
     entries: Sequence[Entry]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as keys and values, ready for JSON."""
+        """Return everything as keys and values, ready for JSON."""
         found: dict[str, Any] = {
             "refnet": refnet.__version__,
             "net": self.net,
@@ -59,8 +59,10 @@ class Figures:
         return found
 
     def flops(self, batch: int, what: str) -> int:
-        """Count the floating-point operations of a pass's products: three products a layer in training."""
-        passes = {"forward": (1, 1), "training": (2, 3)}[what]  # the gradient of the pixels is not computed
+        """Return the floating-point operations of a pass: in training, three products per layer."""
+        passes = {"forward": (1, 1), "training": (2, 3)}[
+            what
+        ]  # two for the first layer: the gradient of the pixels is not computed
         return 2 * batch * sum(node.macs() * passes[node.inputs != (IMAGE,)] for node in self.plan.nodes)
 
     def _row(self, row: LayerTiming) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class Figures:
 
 
 def by_contender(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Sort entries by the contender's name, in their order."""
+    """Return the entries of each contender by name, in their order."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(entry.spec.contender, []).append(entry)
@@ -113,20 +115,20 @@ def by_contender(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def fastest(entries: Sequence[Entry], what: str) -> Entry:
-    """Choose the entry of the highest rate."""
+    """Return the entry with the most images per second."""
     return max(entries, key=lambda entry: entry.images_per_second(what))
 
 
 def times_baseline(row: LayerTiming) -> dict[str, float]:
-    """Tell how many times faster than the baseline each contender is."""
+    """Return how many times faster than the baseline each contender is, by name."""
     slow = row.timings.get(BASELINE)
     return {} if slow is None else {name: slow.minimum / timing.minimum for name, timing in row.timings.items()}
 
 
 def times_best_torch(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
-    """Compare each contender with the best PyTorch variant: rates, and the memory of the one that trains fastest.
+    """Return ratios of each contender to the best PyTorch variant: rates, and memory of the fastest in training.
 
-    A ratio of rates above 1 is faster, a ratio of memory below 1 smaller. Empty where PyTorch took no part.
+    A ratio of rates above 1 means faster, one of memory below 1 means smaller. Empty if PyTorch was not measured.
     """
     peers = [entry for entry in entries if entry.spec.contender in PEERS]
     if not peers:

@@ -1,4 +1,4 @@
-"""What the machine could do, measured, and the fingerprint without which figures cannot be compared."""
+"""The measured peak speed of this machine, and the fingerprint that makes figures of two runs comparable."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,24 +12,24 @@ from refnet.bench.timing import timed
 from refnet.machine import environment
 from refnet.machine.environment import BLAS_CHOICES, THREAD_LIMITS
 
-SIDE = 2048  # of the square matrices: 17 GFLOP
-COPIED = 1 << 28  # bytes, more than any cache holds
+SIDE = 2048  # rows and columns of the matrices: 17 GFLOP per product
+COPIED = 1 << 28  # bytes, more than any cache can hold
 TRIES = 5
 PACKAGES = ("numba", "llvmlite", "torch")
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The most that was measured.
+    """The highest speeds that were measured.
 
     Attributes
     ----------
     flops
-        Floating-point operations a second in a float32 product of large matrices.
+        Floating-point operations per second in a float32 product of large matrices.
     bandwidth
-        Bytes a second, read and written, in a copy of a large array.
+        Bytes per second, read and written, in a copy of a large array.
     product
-        Whose product it was.
+        The library whose product was fastest.
     """
 
     flops: float
@@ -37,16 +37,16 @@ class Peak:
     product: str
 
     def seconds(self, flops: float, nbytes: float) -> float:
-        """Tell how long work takes that is limited by arithmetic or by memory alone, whichever takes longer."""
+        """Return the seconds that work takes if only arithmetic or only memory limits it, whichever is longer."""
         return max(flops / self.flops, nbytes / self.bandwidth)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give keys and values for JSON."""
+        """Return keys and values for JSON."""
         return asdict(self)
 
 
 def measure(threads: int) -> Peak:
-    """Measure the peaks, with PyTorch's product too where PyTorch is installed (it is imported)."""
+    """Measure and return the peaks. If PyTorch is installed it is imported, and its product is measured too."""
     products = {"NumPy": _numpys(threads)}
     if has_torch():
         products["PyTorch"] = _torchs(threads)
@@ -55,16 +55,16 @@ def measure(threads: int) -> Peak:
 
 
 def has_torch() -> bool:
-    """Tell whether PyTorch can be imported, by importing it."""
+    """Return whether PyTorch can be imported, by importing it."""
     try:
-        import torch  # noqa: F401, PLC0415 - it takes seconds, and most commands do without
+        import torch  # noqa: F401, PLC0415 - it takes seconds, and most commands do not need it
     except (ImportError, OSError):  # OSError: its libraries cannot be loaded
         return False
     return True
 
 
 def fingerprint(threads: Sequence[int], environ: dict[str, str]) -> dict[str, Any]:
-    """Tell all that makes figures of two runs comparable, but for refnet itself: that is what one compares."""
+    """Return everything that must be equal for figures to be comparable, except refnet's version, which is compared."""
     found = environment.describe()
     return {
         "processor": found["processor"],
@@ -85,7 +85,7 @@ def fingerprint(threads: Sequence[int], environ: dict[str, str]) -> dict[str, An
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Say in which points two fingerprints differ, with both values."""
+    """Return the differences between two fingerprints, each as text with both values."""
     return [
         f"{point} was {then.get(point)!r} and is {now.get(point)!r}"
         for point in {**then, **now}
@@ -110,7 +110,7 @@ def _torchs(threads: int) -> float:
 
 
 def _copy(threads: int) -> float:
-    """Time a copy that each thread does a part of."""
+    """Return the seconds of a copy in which each thread copies a part."""
     source = np.ones((threads, COPIED // 8 // threads))
     target = np.empty_like(source)
     with ThreadPoolExecutor(threads) as pool:

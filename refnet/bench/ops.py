@@ -1,7 +1,7 @@
-"""Each layer of a network by itself, in this process: the layers of column 0, the loss, the update.
+"""Times of each layer of a network by itself, in this process: the layers of column 0, the loss, the update.
 
-A row is one direction of one layer: forward, backward, and where a chapter's backward can leave the gradient of its
-input out (``need_dx``), its two halves: the weight gradient is timed, the data gradient is what is left of backward.
+A row is one direction of one layer: forward or backward. If an op's backward can leave out the gradient of its input
+(``need_dx``), its two halves are rows too: the weight gradient is timed, and the data gradient is the difference.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,13 +31,13 @@ class LayerContender(Protocol):
     name: str
 
     def layer(self, visit: Visit) -> dict[str, Work]:
-        """Write a layer; empty where the contender has none."""
+        """Return the work of a layer by direction; empty if the contender has no such layer."""
 
     def loss(self, z: Host, labels: Host) -> dict[str, Work]:
-        """Write the loss of scores (N,K)."""
+        """Return the work of the loss of scores (N,K)."""
 
     def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
-        """Write the update of all parameters."""
+        """Return the work of updating all parameters."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class LayerTiming:
     Attributes
     ----------
     flops
-        Floating-point operations of its products, two for each multiply-add; 0 where there are none to speak of.
+        Floating-point operations of its products, two for each multiply-add; 0 for an op without products.
     nbytes
-        Bytes of the arrays it reads and writes, each once.
+        Bytes of the arrays that it reads and writes, each counted once.
     timings
-        By contender.
+        Times by contender.
     """
 
     layer: str
@@ -70,27 +70,27 @@ class BackendLayers:
         self._backend = backend
 
     def layer(self, visit: Visit) -> dict[str, Work]:
-        """Write a layer."""
+        """Return the work of a layer by direction."""
         forward = visit.run(self._backend)
         dy = self._backend.asarray(visit.dy, visit.node.column)
         works = {"forward": self._ended(forward), "backward": self._backprop(forward, dy)}
         if has_halves(visit.node):
-            # What reads the image is asked for no gradient of it.
+            # A layer that reads the image does not compute the gradient of its input.
             blind = visit.run(self._backend, node=replace(visit.node, inputs=(IMAGE,)))
             works[WEIGHT] = self._backprop(blind, dy)
         return works
 
     def loss(self, z: Host, labels: Host) -> dict[str, Work]:
-        """Write the loss."""
-        op, scores, truth = self._backend.softmax_xent, self._backend.asarray(z), self._backend.asarray(labels)
-        _, p = op.forward(scores, truth)
+        """Return the work of the loss."""
+        op, scores, correct = self._backend.softmax_xent, self._backend.asarray(z), self._backend.asarray(labels)
+        _, p = op.forward(scores, correct)
         return {
-            "forward": self._ended(lambda: op.forward(scores, truth)),
-            "backward": self._ended(lambda: op.backward(p, truth)),
+            "forward": self._ended(lambda: op.forward(scores, correct)),
+            "backward": self._ended(lambda: op.backward(p, correct)),
         }
 
     def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
-        """Write the update."""
+        """Return the work of updating all parameters."""
         asarray, op = self._backend.asarray, self._backend.sgd
         w, v, g = ([asarray(make(a)) for a in params.values()] for make in (np.array, np.zeros_like, np.ones_like))
         decays = [RATES["weight_decay"]] * len(w)
@@ -112,9 +112,9 @@ class BackendLayers:
 def time_ops(
     plan: Plan, batch: int, backend: Backend, contenders: Sequence[LayerContender], rounds: int, show: Show
 ) -> list[LayerTiming]:
-    """Time every layer of column 0, the loss and the update; `backend` computes the activations.
+    """Return the times of every layer of column 0, the loss and the update; `backend` computes the activations.
 
-    Of contenders with one name (PyTorch in two memory layouts) the faster one counts in each row.
+    If contenders have the same name (PyTorch in two memory layouts), each row has the time of the faster one.
     """
     mine = [node for node in plan.nodes if node.column == 0]
     rows: list[LayerTiming] = []
@@ -149,7 +149,7 @@ def time_ops(
 def _timings(
     directions: Iterable[str], names: Sequence[str], works: Sequence[Mapping[str, Work]], rounds: int
 ) -> dict[str, dict[str, Timing]]:
-    """Time one direction after the other, all contenders of each in turn."""
+    """Return times by direction and contender; contenders take turns, one direction after the other."""
     found: dict[str, dict[str, Timing]] = {}
     for direction in directions:
         best = found[direction] = {}
@@ -166,10 +166,10 @@ def _timings(
 
 
 def amounts(visit: Visit, backend: Backend) -> Amounts:
-    """Count each direction's operations, and the bytes of the arrays that its ops are given and return."""
+    """Return each direction's operations, and the bytes of the arrays that its ops read and write."""
     tapped = Tapped(backend)
     _, backprop = visit.run(cast("Backend", tapped))()
-    forward = _moved(tapped) or 2 * visit.dy.nbytes  # a gather calls no op: it reads what it writes
+    forward = _moved(tapped) or 2 * visit.dy.nbytes  # a gather calls no op: it reads as many bytes as it writes
     backprop(backend.asarray(visit.dy, visit.node.column))
     backward = _moved(tapped) or 2 * visit.dy.nbytes
     once = 2 * visit.node.macs() * len(visit.dy)
@@ -177,19 +177,19 @@ def amounts(visit: Visit, backend: Backend) -> Amounts:
     found = {"forward": (once, forward), "backward": (once if reads_image else 2 * once, backward)}
     if has_halves(visit.node):
         x, w, dw = visit.inputs[0].nbytes, visit.params["w"].nbytes, sum(a.nbytes for a in visit.params.values())
-        # To the weights' gradient neither w nor dx belongs, to the data's neither x nor the gradients of w and b.
+        # The weight gradient uses neither w nor dx, and the data gradient neither x nor dw and db.
         found |= {DATA: (once, backward - x - dw), WEIGHT: (once, backward - x - w)}
     return found
 
 
 def _moved(tapped: Tapped) -> int:
-    """Sum the bytes of the arrays of all calls since the last time."""
+    """Return the bytes of the arrays of all calls since this function was last called."""
     arrays = [a for call in tapped.calls for a in arrays_in((*call.arguments.values(), *call.results))]
     tapped.calls.clear()
     return sum(map(nbytes, arrays))
 
 
 def has_halves(node: Node) -> bool:
-    """Tell whether the layer's backward can leave the gradient of its input out."""
+    """Return whether the layer's backward can leave out the gradient of its input."""
     backward = getattr(getattr(ops, node.layer.op, None), "backward", None)
     return node.inputs != (IMAGE,) and backward is not None and "need_dx" in signature(backward).parameters

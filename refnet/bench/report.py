@@ -1,4 +1,4 @@
-"""Figures as tables to read."""
+"""Tables of the figures, for the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from refnet.bench.step import Entry
 
 
 def tables(figures: Figures) -> Iterator[Table | str]:
-    """Lay everything out to be read."""
+    """Yield the lines and tables of all figures."""
     peak = figures.peak
     yield ", ".join(f"{point} {_told(value)}" for point, value in figures.fingerprint.items() if value)
     yield (
@@ -28,7 +28,7 @@ def tables(figures: Figures) -> Iterator[Table | str]:
 
 
 def compared(changes: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay a comparison out to be read."""
+    """Return the table of a comparison."""
     table = Table(title="beside the saved table (minimum of the rounds)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("what", no_wrap=True)
     for heading in ("then", "now", "times faster"):
@@ -62,7 +62,7 @@ def _layers(figures: Figures) -> Table:
 
 
 def _is_part(row: LayerTiming) -> bool:
-    """Tell whether another row holds this one's time too."""
+    """Return whether the time of this row is part of another row's."""
     return row.direction in {DATA, WEIGHT}
 
 
@@ -86,7 +86,7 @@ def _cells(figures: Figures, row: LayerTiming, name: str, names: Sequence[str]) 
 
 
 def _sums(rows: Sequence[LayerTiming], name: str, names: Sequence[str]) -> list[str]:
-    """Sum the rows that are no part of others; the ratio is of those that both contenders have."""
+    """Return sums over rows that are not part of others; the ratio is over rows that both contenders have."""
     mine = [row for row in rows if name in row.timings and not _is_part(row)]
     cells = [""] * len(_headings(name, names))
     cells[0] = _milliseconds(sum(row.timings[name].minimum for row in mine))
@@ -141,7 +141,7 @@ def _steps(figures: Figures) -> Table:
 
 
 def _scaling(entries: Sequence[Entry]) -> Iterator[str]:
-    """Say what more threads give, and whether time is linear in the batch."""
+    """Yield lines on the gain from more threads, and on whether time is proportional to the batch size."""
     for name, mine in by_contender(entries).items():
         for layout in dict.fromkeys(entry.spec.layout for entry in mine):
             group = [entry for entry in mine if entry.spec.layout == layout]
@@ -170,7 +170,7 @@ def _told(value: Any) -> str:
 
 
 def _amount(count: float) -> str:
-    """Write three digits and a unit's letter; nothing for nothing."""
+    """Return a number with three digits and a unit prefix, or an empty text for 0."""
     thousands = 0
     while count >= 999.5:
         count /= 1000

@@ -1,7 +1,7 @@
-"""A whole network, training and testing, by several contenders in turn, each in a process of its own.
+"""Times of a whole network, in training and testing, for several contenders in turn, each in its own process.
 
-A process of its own makes the peak of its memory honest; taking turns makes their ratios honest on a machine whose
-speed drifts. All processes stand at once, and all but the one whose turn it is wait.
+Separate processes make peak memory comparable, and taking turns makes ratios of times fair on a machine whose speed
+varies. All processes exist at the same time; all wait except the one whose turn it is.
 """
 
 import json
@@ -21,14 +21,14 @@ from refnet.terminal.progress import Advance, Show
 
 @dataclass(frozen=True)
 class Entry:
-    """What a contender took.
+    """The times and the memory of a contender.
 
     Attributes
     ----------
     training, forward
-        Of a training step, and of a test pass.
+        Times of a training step and of a test pass.
     peak_bytes
-        The most memory that its process held in training, when it had warmed up.
+        Peak memory of its process in training, after the warm-up.
     """
 
     spec: Spec
@@ -37,18 +37,18 @@ class Entry:
     peak_bytes: int
 
     def timing(self, what: str) -> Timing:
-        """Look up "training" or "forward"."""
+        """Return the time of "training" or "forward"."""
         return {"training": self.training, "forward": self.forward}[what]
 
     def images_per_second(self, what: str) -> float:
-        """Tell the rate of the fastest round."""
+        """Return the images per second of the fastest round."""
         return self.spec.batch / self.timing(what).minimum
 
 
 def specs(
     net: str, columns: int, contenders: Sequence[str], batches: Sequence[int], threads: Sequence[int]
 ) -> list[Spec]:
-    """List what is to be timed: each contender at each batch and number of threads, peers in each layout."""
+    """Return what to time: each contender with each batch size and number of threads, peers in each layout."""
     return [
         Spec(name, net, columns, batch, count, layout)
         for batch in batches
@@ -59,12 +59,12 @@ def specs(
 
 
 def time_steps(wanted: Sequence[Spec], rounds: int, show: Show) -> list[Entry]:
-    """Time all contenders in turn.
+    """Return the times and the memory of all contenders, timed in turn.
 
     Raises
     ------
     RefnetError
-        A contender cannot run here, or its process has died.
+        A contender cannot run on this machine, or its process has ended.
     """
     seconds: dict[str, list[list[float]]] = {"train": [[] for _ in wanted], "forward": [[] for _ in wanted]}
     with ExitStack() as stack, show.task("whole network", len(wanted) * (2 * rounds + 2)) as advance:
@@ -97,13 +97,13 @@ class _Progress:
         self._advance, self._begun = advance, -1
 
     def now(self, remark: str) -> None:
-        """Say what begins now; what began before is done."""
+        """Show what begins now; what began before is finished."""
         self._begun += 1
         self._advance(self._begun, remark=remark)
 
 
 class _Process:
-    """A contender's process, which answers questions."""
+    """The process of a contender, which answers questions."""
 
     def __init__(self, spec: Spec, errors: Any) -> None:
         self.spec, self._errors = spec, errors
@@ -114,12 +114,12 @@ class _Process:
         self._stands = False
 
     def ask(self, word: str) -> dict[str, Any]:
-        """Ask, and wait for the answer."""
+        """Send a question; wait for the answer and return it."""
         if not self._stands:
             self._answer()
             self._stands = True
         assert self._process.stdin
-        with suppress(BrokenPipeError):  # it has died; what it left says why
+        with suppress(BrokenPipeError):  # the process has ended; its error output says why
             print(word, file=self._process.stdin, flush=True)
         return self._answer()
 

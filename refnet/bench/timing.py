@@ -1,4 +1,4 @@
-"""Timing by rounds: each contender once, then all again, so that a machine whose speed drifts is fair to all."""
+"""Timing in rounds: each contender once, then all again, so that changes in the machine's speed affect all alike."""
 
 import math
 import time
@@ -19,28 +19,28 @@ PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: the minimum and the median of the rounds."""
+    """The time of one call in seconds: minimum and median of the rounds."""
 
     minimum: float
     median: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """Sum up rounds."""
+        """Return the minimum and the median of the rounds' seconds."""
         return cls(min(seconds), median(seconds))
 
     def __sub__(self, other: "Timing") -> "Timing | None":
-        """Take away what a part took; None where the part took longer, since then the difference is noise."""
+        """Return the time without that of a part, or None if the part took longer: then the difference is noise."""
         rest = Timing(self.minimum - other.minimum, self.median - other.median)
         return rest if min(rest.minimum, rest.median) > 0 else None
 
     def as_dict(self) -> dict[str, float]:
-        """Give keys and values for JSON."""
+        """Return keys and values for JSON."""
         return asdict(self)
 
 
 def timed(work: Work, least: float = MIN_ROUND_SECONDS) -> float:
-    """Call once, and if that was short as often as `least` seconds take; return the seconds of a call."""
+    """Return the seconds of one call. Short work is called once, then repeatedly for about `least` seconds."""
     began = time.perf_counter()
     work()
     once = time.perf_counter() - began
@@ -54,7 +54,7 @@ def timed(work: Work, least: float = MIN_ROUND_SECONDS) -> float:
 
 
 def in_rounds(works: Mapping[K, Work], rounds: int) -> dict[K, Timing]:
-    """Call each once to warm up, then time all of them in turn, `rounds` times."""
+    """Return the time of each work: each is called once to warm up, then all are timed in turn, `rounds` times."""
     for work in works.values():
         work()
     seconds: dict[K, list[float]] = {key: [] for key in works}

@@ -34,7 +34,7 @@ def _conv2d(x: Tensor, w: Tensor, b: Tensor, groups: int, *, stride: int, pad: i
 
 
 def _missing(x: Tensor, window: int, stride: int, pad: int) -> tuple[int, int, int, int]:
-    """Zeros after the last column and row, so that PyTorch, which rounds down, counts the windows over the edge."""
+    """Zeros after the last column and row, so that PyTorch, which rounds sizes down, includes windows over the edge."""
     right, bottom = (
         overhang(n, window, stride, pad, 1 - (window - n - 2 * pad) // stride) for n in (x.shape[3], x.shape[2])
     )
@@ -104,7 +104,7 @@ class Peer(nn.Module):
             self._layers.append((layer.op, names, groups, dict(layer.options)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the scores (N,K) of images (N,C,H,W)."""
+        """Return the scores (N,K) of images (N,C,H,W)."""
         for op, names, groups, options in self._layers:
             if op == "dropout" and not self.training:
                 x = x * (1 - options["drop"])  # the paper's way; PyTorch's own scales in training instead
@@ -114,7 +114,7 @@ class Peer(nn.Module):
 
 
 class WholeNet:
-    """A network in training and in testing; see :class:`refnet.bench.contender.Contender`."""
+    """A PyTorch network in training and in testing; see :class:`refnet.bench.contender.Contender`."""
 
     def __init__(self, net: Net, columns: int, batch: int, threads: int, *, layout: str, compiled: bool) -> None:
         torch.set_num_threads(threads)
@@ -137,7 +137,7 @@ class WholeNet:
         self._optimiser.step()
 
     def forward(self) -> npt.NDArray[np.float32]:
-        """Compute the scores (N,K) of a test pass."""
+        """Return the scores (N,K) of a test pass."""
         self._peer.eval()
         with torch.inference_mode():
             scores: npt.NDArray[np.float32] = self._run(self._x).numpy()
@@ -154,7 +154,7 @@ class TorchLayers:
         self._layout = LAYOUTS[layout]
 
     def layer(self, visit: Visit) -> dict[str, Work]:
-        """Write a layer; nothing for what is no op of its own in PyTorch."""
+        """Return the work of a layer by direction; empty for a layer that PyTorch has no op for."""
         node = visit.node
         if node.layer.op not in OPS:
             return {}
@@ -172,7 +172,7 @@ class TorchLayers:
         return works
 
     def loss(self, z: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, Work]:
-        """Write the loss."""
+        """Return the work of the loss."""
         scores, truth = torch.from_numpy(z).requires_grad_(), torch.from_numpy(labels)
         loss = functional.cross_entropy(scores, truth)
         return {
@@ -181,7 +181,7 @@ class TorchLayers:
         }
 
     def update(self, params: Mapping[str, npt.NDArray[Any]]) -> dict[str, Work]:
-        """Write the update of all parameters."""
+        """Return the work of updating all parameters."""
         tensors = [nn.Parameter(self._tensor(a)) for a in params.values()]
         for tensor in tensors:
             tensor.grad = torch.ones_like(tensor)
