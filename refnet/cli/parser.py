@@ -7,7 +7,7 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any, NoReturn
@@ -87,18 +87,18 @@ def parse(argv: list[str]) -> tuple[str, Command, argparse.Namespace, list[str]]
     return namespace.command, command, namespace, list(_unknown(unknown, command, prog))
 
 
-def build(argv: Iterable[str]) -> Parser:
+def build(argv: Sequence[str]) -> Parser:
     """Return the parser; only the command that is called has its arguments, which keeps help fast."""
     parser = Parser(
         prog="refnet", description="The AlexNet paper as software to read, trust and use.", epilog=EXIT_CODES
     )
     parser.add_argument("--version", action="version", version=f"refnet {__version__}")
-    _add_commands(parser, COMMANDS, "command", next(iter(argv), ""))
+    _add_commands(parser, COMMANDS, ["command", "action"], argv)
     return parser
 
 
-def _add_commands(parser: Parser, commands: Mapping[str, Command], dest: str, called: str | None) -> None:
-    parsers = parser.add_subparsers(dest=dest, metavar="COMMAND", required=True)
+def _add_commands(parser: Parser, commands: Mapping[str, Command], dests: Sequence[str], argv: Sequence[str]) -> None:
+    parsers = parser.add_subparsers(dest=dests[0], metavar="COMMAND", required=True)
     for name, command in commands.items():
         paragraphs = [part for part in (sentence(command.purpose), command.explanation) if part]
         description = "\n\n".join(map(_wrapped, paragraphs))
@@ -110,10 +110,10 @@ def _add_commands(parser: Parser, commands: Mapping[str, Command], dest: str, ca
             epilog=EXIT_CODES,
             usage=None if command.commands else usage(prog, command),
         )
-        if called in {name, None}:
+        if argv[:1] == [name]:
             _add_settings(added, command)
             if command.commands:
-                _add_commands(added, command.commands, "action", None)
+                _add_commands(added, command.commands, dests[1:], argv[1:])
 
 
 def _add_settings(parser: Parser, command: Command) -> None:
