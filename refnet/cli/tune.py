@@ -1,4 +1,4 @@
-"""``refnet tune``: fit a backend's kernels to the machine at hand."""
+"""``refnet tune``: choose the fastest kernel configurations for this machine."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from refnet.training.step import begin
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Time training steps with one configuration after the other, and write down the best."""
+    """Time training steps with one configuration after another, and save the fastest."""
     show = progress.on(sys.stdout)
     spec = NetSpec(arguments.net)
     net = spec.net()
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
     images = passes.place(training.plan, drawn, backend)
     labels = rng.integers(0, net.outputs, arguments.batch)
-    # At a rate of zero the parameters stay as they are, however many steps are timed.
+    # At a learning rate of zero the parameters do not change, however many steps are timed.
     path = tunable.tune(lambda: cast("None", training.take(images, labels, 0.0, 1)), show.say)
     show.say(f"written to {path}, which is read from now on; delete it to go back to the table of this version")
     return 0

@@ -3,7 +3,7 @@
 from refnet.nets.net import Net
 from refnet.network.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
 
-# Paper, section 5. The paper lowers the rate by hand when the validation error stops improving.
+# Paper, section 5. The authors lowered the learning rate by hand when the validation error stopped improving.
 RECIPE = {
     "batch": 128,
     "lr": 0.01,
@@ -19,8 +19,8 @@ RECIPE = {
 }
 
 # The standard deviation of the first weights of conv3, conv4 and conv5. The paper's text says 0.01 for every layer;
-# its code has 0.03 for these three. With 0.01 the signal that reaches fc6 is 27 times smaller and the loss stays at
-# chance for hundreds of steps, so the code's is the default.
+# the authors' code has 0.03 for these three. With 0.01 the signal that reaches fc6 is 27 times smaller, and the loss
+# stays at chance for hundreds of steps. So the code's value is the default.
 SIGMAS = {"code2012": 0.03, "paper": 0.01}
 
 

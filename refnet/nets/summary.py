@@ -1,4 +1,4 @@
-"""What a network is made of: shapes, parameters, multiply-adds, memory and what crosses, from the plan alone."""
+"""The summary of a network: shapes, parameters, multiply-adds, memory and exchanged bytes, computed from its plan."""
 
 from dataclasses import asdict, dataclass
 from math import prod
@@ -16,21 +16,21 @@ FLOAT = 4  # bytes of a float32
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer's work in one column, for one image unless it says batch.
+    """One layer in one column. Figures are for one image, except where the batch is named.
 
     Attributes
     ----------
     reads
-        The nodes whose outputs it works on; through a gather, all that the gather brings together.
+        The nodes whose outputs it reads; if it reads a gather, all nodes that the gather joins.
     input_shape, output_shape
         (C,H,W), or (K,) after a fully connected layer.
     parameters
-        How many numbers are learned.
+        How many parameters it has.
     macs
         Multiply-adds of the forward pass.
     activation_bytes
-        What the layer makes, for the batch: the copy of all columns' channels that it reads (if it does), its output,
-        and its residuals (LRN's scale, one byte for each pooled value).
+        Bytes that the layer allocates for the batch: its output, its residuals (LRN's scale, one byte for each pooled
+        value), and the copy of all columns' channels, if it reads one.
     """
 
     layer: str
@@ -55,11 +55,11 @@ class Summary:
     crossings: tuple[Crossing, ...]
 
     def total(self, figure: str, op: str | None = None) -> int:
-        """Sum a figure over all rows, or over those of one op."""
+        """Return the sum of a figure over all layers, or over those of one op."""
         return sum(getattr(row, figure) for row in self.rows if op in (None, row.op))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the summary ready for JSON."""
+        """Return the summary as a dict for JSON."""
         by_op = {
             op: {figure: self.total(figure, op) for figure in ("parameters", "macs")} for op in ("conv2d", "linear")
         }
@@ -77,7 +77,7 @@ class Summary:
 
 
 def summarise(net: Net, columns: int, batch: int) -> Summary:
-    """Plan the network and count. Raises ``ShapeError`` where it does not fit that number of columns."""
+    """Return the summary of a network. Raises ``ShapeError`` if it cannot be split into that number of columns."""
     plan = net.plan(columns)
     gathers = {node.name: node for node in plan.nodes if node.layer.op == "gather"}
     rows = tuple(_row(node, gathers, batch) for node in plan.nodes if node.name not in gathers)
@@ -105,7 +105,7 @@ def _row(node: Node, gathers: dict[str, Node], batch: int) -> LayerSummary:
 
 
 def reads_in_words(row: LayerSummary) -> str:
-    """Say whether a layer reads the image, its own column, or all of them."""
+    """Return what a layer reads: ``"image"``, ``"own"`` (its column) or ``"all"`` columns."""
     if row.reads == (IMAGE,):
         return IMAGE
     return "all" if len(row.reads) > 1 else "own"

@@ -1,8 +1,8 @@
-"""A network with something changed, so that the effect can be seen.
+"""Variants of a network, with one property changed, so that its effect can be measured.
 
-Every variant keeps the layers in their places: a layer's place is its word in a Philox counter, so weights whose shape
-stays are drawn alike, and so is dropout. A layer that is to be without effect is given the options under which it has
-none, instead of being left out.
+A variant keeps the index of every layer, which is part of the layer's random key. So weights of an unchanged shape
+start with the same values, and dropout drops the same units. A layer is not removed, but gets options with which it has
+no effect.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from refnet.network.plan import Layer
 
 
 def tanh(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Let every unit saturate (paper, section 3.1)."""
+    """Replace ReLU by tanh, which saturates (paper, section 3.1)."""
     return tuple(
         replace(layer, op="tanh", name=layer.name.replace("relu", "tanh")) if layer.op == "relu" else layer
         for layer in layers
@@ -21,27 +21,27 @@ def tanh(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 def no_lrn(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Let no map damp others (paper, section 3.3); the constant k^-beta, which the first weights expect, stays."""
+    """Remove the normalisation (paper, section 3.3); its constant factor k^-beta, which weights expect, stays."""
     return _changed(layers, "lrn", alpha=0.0)
 
 
 def strong_lrn(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Let maps damp their neighbours where activations are tens: alpha is the paper's for hundreds, times 100."""
+    """Normalise more strongly: the paper's alpha, for activations in the hundreds, times 100, for tens."""
     return _changed(layers, "lrn", alpha=0.01)
 
 
 def plain_pooling(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Pool 2x2 pixels every 2, without overlap (paper, section 3.4), within the image, which gives the same shapes."""
+    """Pool 2x2 pixels with stride 2, without overlap (paper, section 3.4); the output shapes stay the same."""
     return _changed(layers, "maxpool", size=2, stride=2, ceil=False)
 
 
 def no_dropout(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Silence no unit (paper, section 4.2)."""
+    """Drop no unit (paper, section 4.2)."""
     return _changed(layers, "dropout", drop=0.0)
 
 
 def half(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Halve the kernels of each convolution but the last (paper, section 3.2, footnote)."""
+    """Halve the number of kernels of each convolution except the last (paper, section 3.2, footnote)."""
     *most, _ = [layer.name for layer in layers if layer.op == "conv2d"]
     return tuple(replace(layer, width=layer.width // 2) if layer.name in most else layer for layer in layers)
 

@@ -7,14 +7,14 @@ from refnet.network.plan import Node, Plan
 
 
 def fuse(plan: Plan) -> Plan:
-    """Write a plan with fewer nodes that computes the same numbers, from the same parameters by the same names.
+    """Return a plan with fewer nodes that computes the same numbers from the same parameters, with the same names.
 
-    A node whose output ReLU alone reads becomes one with its ReLU, under its own name, since parameters bear it.
+    A node whose output only a ReLU reads is joined with that ReLU. It keeps its name, which its parameters have, too.
     """
     readers = plan.readers()
     makers = {node.name: node for node in plan.nodes}
     fused: dict[str, Node] = {}
-    joined: dict[str, str] = {}  # what a ReLU's output is called now
+    joined: dict[str, str] = {}  # the name of each ReLU that is gone, and of the node that has its output now
     for node in plan.nodes:
         source = makers.get(node.inputs[0])
         if node.layer.op == "relu" and source and readers[source.name] == 1 and f"{source.layer.op}_relu" in ops.OPS:

@@ -11,10 +11,10 @@ from refnet.randomness import Purpose
 
 
 def initialise(plan: Plan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Draw every parameter on the host: float32, by name.
+    """Return every parameter by name: float32, on the host.
 
-    Weights are normal with mean 0 and the layer's sigma, biases constant. A filter's numbers are counted by its
-    place among all columns' filters, so no two columns begin alike.
+    Weights are normal with mean 0 and the layer's sigma; biases are constant. A filter's random numbers are counted by
+    its place among the filters of all columns, so no two columns start with the same weights.
     """
     params = {}
     for node in plan.nodes:

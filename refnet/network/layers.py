@@ -1,8 +1,8 @@
-"""What each kind of layer does with its op: run it forward, and remember how to run it backward.
+"""The layers: each runs its op forward, and returns the output with the function that runs it backward.
 
 A layer takes its node, the arrays that the node reads, its parameters by letter and the pass it is part of. It returns
 ``(y, backprop)``; ``backprop(dy)`` returns the gradient of each input, in order, and of each parameter by its letter.
-What backprop needs lives in its closure and dies with it.
+The arrays that backprop needs are kept in its closure, and freed with it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ Layered: TypeAlias = tuple[Array, Backprop]
 
 @dataclass(frozen=True)
 class RandomKey:
-    """Which random numbers a training pass uses: the run's seed, the step, and the batch's first sample in it."""
+    """The key of a training pass's random numbers: the seed, the step, and the number of the batch's first sample."""
 
     seed: int
     step: int
@@ -36,9 +36,9 @@ class Pass:
     Attributes
     ----------
     random_key
-        The random numbers of a training pass; None in a test pass.
+        Selects the random numbers of a training pass; None in a test pass.
     crossings
-        Grows by every array that goes from one column to another.
+        The list to which every array that moves from one column to another is added.
     """
 
     backend: Backend
@@ -47,7 +47,7 @@ class Pass:
 
 
 def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Convolve. The gradient of the pixels is not computed."""
+    """Run a convolution. The gradient with respect to the image is not computed."""
     (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d, node.layer.options
 
     def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
@@ -58,7 +58,7 @@ def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
 
 
 def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Connect fully."""
+    """Run a fully connected layer."""
     (x,), w, op = inputs, params["w"], pass_.backend.linear
 
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
@@ -69,7 +69,7 @@ def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
 
 
 def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Convolve and rectify. The gradient of the pixels is not computed."""
+    """Run a convolution and its ReLU. The gradient with respect to the image is not computed."""
     (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d_relu, node.layer.options
     y = op.forward(x, w, params["b"], **options)
 
@@ -81,7 +81,7 @@ def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Laye
 
 
 def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Connect fully and rectify."""
+    """Run a fully connected layer and its ReLU."""
     (x,), w, op = inputs, params["w"], pass_.backend.linear_relu
     y = op.forward(x, w, params["b"])
 
@@ -93,28 +93,28 @@ def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered
 
 
 def relu(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
-    """Rectify."""
+    """Run rectified linear units."""
     op = pass_.backend.relu
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
 def tanh(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
-    """Squash."""
+    """Run tanh units."""
     op = pass_.backend.tanh
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
 def lrn(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Normalise among the column's own maps."""
+    """Run local response normalisation over the column's own feature maps."""
     (x,), op, options = inputs, pass_.backend.lrn, node.layer.options
     y, scale = op.forward(x, **options)
     return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
 
 
 def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Pool; of x only the shape is remembered."""
+    """Run max-pooling. Of x only the shape is kept."""
     (x,), op, options = inputs, pass_.backend.maxpool, node.layer.options
     y, which = op.forward(x, **options)
     x_shape = x.shape
@@ -122,7 +122,7 @@ def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
 
 
 def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Silence units at random in training; take the expected value in a test pass."""
+    """Drop units at random in training; use the expected value in a test pass."""
     (x,), op, options = inputs, pass_.backend.dropout, node.layer.options
     if pass_.random_key is None:
         return op.expected(x, **options), lambda dy: ((op.expected(dy, **options),), {})
@@ -134,10 +134,10 @@ def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
 
 
 def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Bring every column's channels to this one; backward returns to each column the gradient of its own.
+    """Join every column's channels in this column; backward returns to each column the gradient of its own channels.
 
     Joining is linear, y = sum over c of E_c x_c, where E_c puts column c's channels in their place among all. Its
-    adjoint takes them out again: dx_c = E_cᵀ dy, a slice.
+    adjoint selects them again: dx_c = E_cᵀ dy, a slice.
     """
     backend, here = pass_.backend, node.column
     for name, x, column in zip(node.inputs, inputs, node.sources, strict=True):

@@ -1,8 +1,8 @@
-"""A network as pure data, and what becomes of it when its channels are split into columns.
+"""A network as pure data, and its plan: the layers split into columns.
 
 A network is a tuple of :class:`Layer`. ``split`` turns it into a :class:`Plan`: for each layer one :class:`Node`
 per column and, before a layer that reads all columns, a gather for each column that needs it. Columns are part of
-what the network computes (paper, section 3.2 and figure 2); on which device a column runs is the backend's business.
+what the network computes (paper, section 3.2 and figure 2); the backend decides on which device a column runs.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ class Layer:
     Attributes
     ----------
     op
-        The chapter that it runs.
+        The name of the chapter that it runs (:mod:`refnet.ops`).
     reads
-        "own": what the same column made; "all": what every column made. A layer after the image reads the image.
+        "own": the output of the same column; "all": the outputs of all columns. The first layer reads the image.
     width
         Number of filters or outputs, all columns together; 0 for a layer without parameters.
     kernel
@@ -41,7 +41,7 @@ class Layer:
     bias
         The first biases are this constant.
     columns
-        "split": as many as the plan has; "one": the first column alone holds the layer (the paper's fc8).
+        "split": the layer is in every column of the plan; "one": in the first column alone (the paper's fc8).
     """
 
     name: str
@@ -67,7 +67,7 @@ def conv(
     sigma: float,
     bias: float,
 ) -> Layer:
-    """Write a convolutional layer."""
+    """Return a convolutional layer."""
     options = {"stride": stride, "pad": pad, "ceil": ceil}
     return Layer(name, "conv2d", reads, width, kernel, options, sigma, bias)
 
@@ -81,32 +81,32 @@ def linear(
     bias: float,
     columns: Literal["split", "one"] = "split",
 ) -> Layer:
-    """Write a fully connected layer."""
+    """Return a fully connected layer."""
     return Layer(name, "linear", reads, width, sigma=sigma, bias=bias, columns=columns)
 
 
 def relu(name: str) -> Layer:
-    """Write a layer of rectified linear units."""
+    """Return a layer of rectified linear units."""
     return Layer(name, "relu")
 
 
 def tanh(name: str) -> Layer:
-    """Write a layer of tanh units."""
+    """Return a layer of tanh units."""
     return Layer(name, "tanh")
 
 
 def lrn(name: str, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Layer:
-    """Write a local response normalisation; the defaults are the paper's (section 3.3)."""
+    """Return a local response normalisation; the defaults are the paper's (section 3.3)."""
     return Layer(name, "lrn", options={"n": n, "k": k, "alpha": alpha, "beta": beta})
 
 
 def maxpool(name: str, *, size: int = 3, stride: int = 2, ceil: bool = True) -> Layer:
-    """Write an overlapping max-pooling; the defaults are the paper's (section 3.4)."""
+    """Return an overlapping max-pooling; the defaults are the paper's (section 3.4)."""
     return Layer(name, "maxpool", options={"size": size, "stride": stride, "ceil": ceil})
 
 
 def dropout(name: str, *, drop: float = 0.5) -> Layer:
-    """Write dropout; the default is the paper's (section 4.2)."""
+    """Return a dropout layer; the default is the paper's (section 4.2)."""
     return Layer(name, "dropout", options={"drop": drop})
 
 
@@ -119,19 +119,19 @@ class Node:
     name
         The layer and the column, ``conv2@0``.
     index
-        The layer's place in the network: its word in a Philox counter.
+        The index of the layer in the network, which is also part of its random key.
     inputs
         Names of the nodes whose outputs it reads, or ``image``.
     shapes
         Their shapes for one sample, in the same order.
     sources
-        The columns they live in, in the same order.
+        The columns of those nodes, in the same order.
     shape
         Its output's shape for one sample.
     params
-        Shape of each parameter by its letter; the parameter is called ``conv2@0.w`` in a run and in a checkpoint.
+        The shape of each parameter by its letter; in a run and in a checkpoint the parameter is called ``conv2@0.w``.
     first
-        The place of its first filter or feature among those of all columns.
+        The index of its first filter or feature among those of all columns.
     """
 
     name: str
@@ -146,7 +146,7 @@ class Node:
     first: int = 0
 
     def macs(self) -> int:
-        """Multiply-adds of its forward pass for one sample: each weight once for each place it is applied at."""
+        """Return the multiply-adds of its forward pass for one sample: each weight once for each position."""
         if "w" not in self.params:
             return 0
         places = prod(self.shape[1:])
@@ -155,25 +155,25 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, in order. The last node's output is the network's."""
+    """The nodes of a network in the order in which they run. The output of the last one is the network's."""
 
     columns: int
     input_shape: Shape
     nodes: tuple[Node, ...]
 
     def param_shapes(self) -> dict[str, Shape]:
-        """Shape of every parameter by its full name."""
+        """Return the shape of every parameter by its full name."""
         return {f"{node.name}.{letter}": shape for node in self.nodes for letter, shape in node.params.items()}
 
     def column_by_column(self) -> "Plan":
-        """Put the nodes of a column side by side, as far as a gather lets them: the same numbers in another order."""
+        """Return the plan with each column's nodes one after another between gathers; it computes the same numbers."""
         nodes: list[Node] = []
         for _, group in groupby(self.nodes, lambda node: node.layer.op == "gather"):
             nodes += sorted(group, key=lambda node: node.column)
         return replace(self, nodes=tuple(nodes))
 
     def readers(self) -> dict[str, int]:
-        """How many nodes read each output."""
+        """Return the number of nodes that read each output, by its name."""
         counts = dict.fromkeys((IMAGE, *(node.name for node in self.nodes)), 0)
         for node in self.nodes:
             for name in node.inputs:
@@ -183,20 +183,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Crossing:
-    """One array that went from one column to another.
+    """One array that is copied from one column to another.
 
     Attributes
     ----------
     into
         The layer that reads it.
     of
-        The node that made it.
+        The node whose output it is.
     source
-        The column that activations leave, and their gradients reach.
+        The column that has the activations, and receives their gradients.
     target
-        The column that activations reach.
+        The column that receives the activations.
     nbytes
-        Bytes that travelled one way.
+        The bytes copied in one direction.
     """
 
     into: str
@@ -207,7 +207,7 @@ class Crossing:
 
 
 def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
-    """Plan the network for a number of columns.
+    """Return the plan of a network for a number of columns.
 
     Parameters
     ----------
@@ -217,8 +217,8 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
     Raises
     ------
     ShapeError
-        A layer does not fit what it reads, its width does not divide among the columns, it has another's name, or it
-        would leave out what other columns made. Also for no layers, and for less than one column.
+        A layer does not fit its input, its width does not divide among the columns, two layers have one name, or the
+        output of a column would not be read. Also if there are no layers or less than one column.
     """
     if not layers:
         raise ShapeError("a network needs at least one layer")
@@ -243,12 +243,12 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
 
 
 def apart(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Let every convolution read its own column alone: the columns first meet in the fully connected layers."""
+    """Return layers in which a convolution reads only its own column: columns first join in fully connected layers."""
     return tuple(replace(layer, reads="own") if layer.op == "conv2d" else layer for layer in layers)
 
 
 def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:
-    """List what will cross between the columns in one forward pass; the gradients of a training step mirror it."""
+    """List the arrays copied between columns in a forward pass; in a training step their gradients are copied back."""
     return [
         Crossing(node.layer.name, name, source, node.column, batch * prod(shape) * itemsize)
         for node in plan.nodes
@@ -258,14 +258,14 @@ def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:
 
 
 def _source(latest: list[Node], layer: Layer, index: int, column: int) -> Node:
-    """Say what a column of a layer reads: its own latest node, or a gather of all."""
+    """Return the node that a column of a layer reads: its own latest node, or a gather of all columns."""
     if layer.reads == "own" or latest[0].name == IMAGE or (len(latest) == 1 and column == 0):
         return latest[column]
     return _gather(latest, layer, index, column)
 
 
 def _gather(latest: list[Node], layer: Layer, index: int, column: int) -> Node:
-    """Bring every column's output to one column and join them along the channels."""
+    """Return the node that joins every column's output in one column, along the channels."""
     shapes = tuple(node.shape for node in latest)
     shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
     names = tuple(node.name for node in latest)

@@ -1,4 +1,4 @@
-"""Go through a network layer by layer, with what each reads at hand: for whoever times or compares single layers."""
+"""A network node by node, each with the arrays that it reads, for timing or comparing single layers."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from refnet.network.plan import Node, Plan
 
 Host = npt.NDArray[Any]
 RANDOM_KEY = RandomKey(seed=0, step=1)
-# So small a rate that no number of steps leads astray.
+# So small a learning rate that any number of steps hardly changes the parameters.
 RATES: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One node of a plan, and what it reads, on the host.
+    """One node of a plan, and the arrays that it reads, on the host.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Visit:
     params
         Its parameters by letter.
     dy
-        A gradient of its output, drawn.
+        A gradient of its output, drawn at random.
     """
 
     node: Node
@@ -41,7 +41,7 @@ class Visit:
     def run(
         self, backend: Backend, random_key: RandomKey | None = RANDOM_KEY, node: Node | None = None
     ) -> Callable[[], Layered]:
-        """Bring everything to a backend, and return the layer's forward pass there (`node`: as if it were another)."""
+        """Copy everything to a backend and return the layer's forward pass there, or that of `node` in its place."""
         node = node or self.node
         inputs = [backend.asarray(a, column) for a, column in zip(self.inputs, node.sources, strict=True)]
         params = {letter: backend.asarray(a, node.column) for letter, a in self.params.items()}
@@ -50,19 +50,19 @@ class Visit:
 
 
 def images_of(plan: Plan, batch: int) -> npt.NDArray[np.float32]:
-    """Draw pixels as a crop minus the mean image has them: (batch,C,H,W)."""
+    """Return random images (batch,C,H,W) with values like those of a crop minus the mean image."""
     return np.random.default_rng(0).uniform(-120, 135, (batch, *plan.input_shape)).astype(np.float32)
 
 
 def labels_of(plan: Plan, batch: int) -> npt.NDArray[np.int64]:
-    """Draw a label for each image."""
+    """Return a random label for each image: int64 (batch,)."""
     return np.random.default_rng(1).integers(0, plan.nodes[-1].shape[0], batch)
 
 
 def walk(plan: Plan, backend: Backend, batch: int) -> Iterator[Visit]:
-    """Visit every node in order, with the activations of a training pass through freshly drawn parameters.
+    """Yield every node in order, with the activations of a training pass through newly drawn parameters.
 
-    The activations are those that `backend` computes.
+    `backend` computes the activations.
     """
     params = passes.place_params(plan, initialise(plan, seed=0), backend)
     images = passes.place(plan, images_of(plan, batch), backend)

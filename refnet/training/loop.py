@@ -25,16 +25,16 @@ MAX_SKIPPED_STEPS = 10  # in a row
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The result of a run.
 
     Attributes
     ----------
     test
-        Loss and errors on the test images, which nothing before has looked at.
+        Loss and errors on the test images, which are used only once, at the end.
     steps, epochs
-        How many were done.
+        How many it took.
     seconds
-        From the configuration to the test error, over all sessions of the run.
+        The time from the configuration to the test error, over all sessions of the run.
     run
         The run's directory.
     """
@@ -46,7 +46,7 @@ class Result:
     run: str
 
     def figures(self) -> dict[str, float | int | str]:
-        """Give the result as flat keys and values."""
+        """Return the result as a flat dict."""
         return {
             **self.test.figures("test"),
             "steps": self.steps,
@@ -59,14 +59,14 @@ class Result:
 def train(
     config: Config, show: Show, resume: Resume | None = None, *, board: bool = False, dataset: Dataset | None = None
 ) -> Result:
-    """Train a network as configured, or go on with a run, and test it once at the end.
+    """Train a network as configured, or resume a run, and test it once at the end.
 
     Parameters
     ----------
     board
-        Whether to write files for TensorBoard (:mod:`refnet.runs.tensorboard`), too.
+        Whether to write files for TensorBoard (:mod:`refnet.runs.tensorboard`) as well.
     dataset
-        What ``config.data`` names, where it is open already.
+        The data set of ``config.data``, if it is open already.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def train(
     NumericError
         The loss or a gradient is NaN or infinite; the message says at which step and in which layer.
     Interrupted
-        A signal asked for it, twice if the run is not saved. The message says how to go on.
+        A signal stopped the run (twice: without saving it). The message says how to continue.
     """
     with ExitStack() as stack:
         try:
@@ -103,20 +103,20 @@ def train(
 
 
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
-    """Say which batch would fit a device that has no memory left."""
+    """Return the error with the batch that would fit the device."""
     fits = batch_that_fits(config.spec.plan(), error.room, config.batch, len(set(config.devices)) or 1)
     remedy = f"{setting('batch', fits)} would fit" if fits else f"not even {setting('batch', 1)} would fit"
     return DeviceMemoryError(error.device, error.total, remedy, error.room)
 
 
 def _train(session: Session) -> Result:
-    """Train until the last epoch, until the rate may not fall again or until the last step; then test."""
+    """Train until the last epoch, until the schedule has finished, or until `max_steps`; then test."""
     config, dataset, run = session.config, session.dataset, session.run
     validation, cut = _validated(session.state), False
     while not cut and _has_more(session.state, config):
         train_epoch(session)
         cut = session.state.position < len(dataset.train)
-        if cut:  # saved as it is now, so that whoever allows more steps goes on as if the epoch had never been cut
+        if cut:  # saved as it is now, so that with more steps the epoch continues as if it had not been cut
             session.save(must=True)
         training = session.score("train", config.score_train) if config.score_train else None
         validation = session.score("validation")
@@ -136,7 +136,7 @@ def _train(session: Session) -> Result:
 
 
 def train_epoch(session: Session) -> None:
-    """Take one step for each batch of the epoch's permutation that is not done yet; the last batch may be short."""
+    """Take one step for each batch that is left of the epoch; the last batch may be short."""
     config, state, loader = session.config, session.state, session.loader
     before = loader.batches() - loader.batches(state.position)
     with session.show.task(f"epoch {state.epoch}", loader.batches()) as advance:
@@ -156,7 +156,7 @@ def train_epoch(session: Session) -> None:
 
 
 def _step(session: Session, batch: TrainingBatch, began: float) -> float:
-    """Take one step, note it down and return its loss; NaN for one that was left out."""
+    """Take one step, log it and return its loss; NaN for a step that was left out."""
     config, state, training, seen = session.config, session.state, session.training, len(batch.labels)
     step, lr = state.step + 1, state.rate.lr
     pixels = training.backend.asarray(batch.images)
@@ -184,14 +184,14 @@ def _detail(session: Session) -> str:
 
 
 def _steps_left(session: Session, done: int) -> int:
-    """Count the steps until the run ends, so many of this epoch being done; a falling rate may end it earlier."""
+    """Return how many steps are left after `done` steps of this epoch; the schedule may end the run earlier."""
     config, state, batches = session.config, session.state, session.loader.batches()
     steps = (config.epochs - state.epoch) * batches + batches - done
     return steps if config.max_steps is None else min(steps, config.max_steps - state.step)
 
 
 def _has_more(state: State, config: Config) -> bool:
-    """Say whether there are steps to do, or an epoch to close that was cut short at the last step allowed."""
+    """Return whether there are steps to do, or an epoch to close that `max_steps` had cut short."""
     if state.epoch > config.epochs or state.rate.finished:
         return False
     return config.max_steps is None or state.step < config.max_steps or state.position > 0
@@ -209,7 +209,7 @@ def _report(session: Session, validation: Score, training: Score | None) -> None
 
 
 def _after(state: State, config: Config, validation: Score) -> State:
-    """Say where a run stands at the beginning of the next epoch."""
+    """Return the state at the beginning of the next epoch."""
     latest = Validated(epoch=state.epoch, step=state.step, **asdict(validation))
     best = latest if state.best is None or latest.top1_error < state.best.top1_error else state.best
     rate = after_epoch(state.rate, config, state.epoch, validation.top1_error)

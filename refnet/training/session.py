@@ -1,4 +1,4 @@
-"""A run while a process trains it: opened anew or from its last checkpoint, saved, and stopped where it is asked to."""
+"""A run while a process trains it: opened new or from its last checkpoint, saved, and stopped by a signal."""
 
 import time
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ from refnet.training.step import StepSettings, TrainingStep, begin, restore
 
 @dataclass
 class Session:
-    """A run while a process trains it: what it consists of, and where it stands."""
+    """A run while a process trains it: its parts and its state."""
 
     config: Config
     net: Net
@@ -56,11 +56,11 @@ class Session:
     pace: Pace = field(default_factory=Pace)  # of the steps
 
     def now(self) -> State:
-        """Say where the run stands, with what is counted elsewhere."""
+        """Return the state, with the lines of metrics and the seconds so far."""
         return replace(self.state, lines=self.run.metrics.lines, seconds=time.monotonic() - self.began)
 
     def save(self, *, must: bool = False) -> None:
-        """Save a checkpoint, unless this very point is on the disk. See `Saver.save`."""
+        """Save a checkpoint, unless this state is saved already. See `Saver.save`."""
         if must:
             self.saver.wait()
         saved, state = self.saver.saved, self.now()
@@ -76,14 +76,14 @@ class Session:
         )
 
     def check(self) -> None:
-        """Raise ``Interrupted`` if the run was asked to stop, when it is saved."""
+        """Save the run and raise ``Interrupted`` if a signal has asked it to stop."""
         self.saver.poll()
         if self.stop.asked is not None:
             self.save(must=True)
             raise Interrupted(self.stop.asked, f"; step {self.state.step} is saved")
 
     def score(self, which: Literal["train", "validation", "test"], most: int | None = None) -> Score:
-        """Classify the images of a split, or so many of them at most."""
+        """Return loss and errors on the images of a split, on at most `most` of them if given."""
         split: Split = getattr(self.dataset, which)
         split = split if most is None else few(split, most)
         training, mean, batch = self.training, self.dataset.mean, self.config.batch
@@ -102,7 +102,7 @@ class Session:
     @staticmethod
     @contextmanager
     def at_step(step: int) -> Iterator[None]:
-        """Say at which step a number was not finite."""
+        """Add the step to the message of a ``NumericError``."""
         try:
             yield
         except NumericError as error:
@@ -112,17 +112,17 @@ class Session:
 def open_session(
     config: Config, show: Show, resume: Resume | None, stack: ExitStack, dataset: Dataset | None = None
 ) -> Session:
-    """Bring together all that a run consists of. A new run's directory comes last, so that no mistake leaves one."""
+    """Open a run. The folder of a new one is made last, so that a user's mistake leaves none."""
     began = time.monotonic()
     net = config.spec.net()
-    found = None
+    saved = None
     if resume is None:
         RunDirectory.check(config)
     else:
         run = stack.enter_context(RunDirectory.reopen(resume.path))
         with show.task("reading the checkpoint"):
-            found = _newest(run, show)
-    changed = changes(found.facts, config) if found else {}
+            saved = _newest(run, show)
+    changed = changes(saved.facts, config) if saved else {}
     _refuse_contradictions(config)
     schedule.find(config.schedule)  # a package that is broken is reported before anything is written
     backend = load(
@@ -138,10 +138,10 @@ def open_session(
     dataset = _part(net, config, dataset or _open_data(net, config, show), show)
     plan, settings = config.spec.plan(), _settings(config)
     state = State(Rate(config.lr))
-    if found and resume:
-        changed |= check_data(found.facts, dataset, resume)
-        training = restore(plan, backend, found.params, found.velocities, settings)
-        state = with_new_rate(found.facts.state, config, changed, resume.flags)
+    if saved and resume:
+        changed |= check_data(saved.facts, dataset, resume)
+        training = restore(plan, backend, saved.params, saved.velocities, settings)
+        state = with_new_rate(saved.facts.state, config, changed, resume.flags)
     else:
         with show.task("drawing the first weights"):
             training = begin(plan, backend, settings)
@@ -151,7 +151,7 @@ def open_session(
     if resume is None:
         run = stack.enter_context(RunDirectory.create(config))
     else:
-        _take_up(run, config, facts, found, changed, show)
+        _take_up(run, config, facts, saved, changed, show)
     # BLAS's threads are the process's; NumPy's warnings are silenced because every loss is checked.
     stack.enter_context(threadpool_limits(config.threads, "blas"))
     stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
@@ -185,32 +185,32 @@ def _refuse_contradictions(config: Config) -> None:
 
 
 def _newest(run: RunDirectory, show: Show) -> Checkpoint | None:
-    """Read the newest whole checkpoint, and name and put aside those that are newer and damaged."""
-    found, damaged = generations.newest_intact(run.path)
+    """Read the newest intact checkpoint; warn of damaged ones that are newer, and set them aside."""
+    newest, damaged = generations.newest_intact(run.path)
     for path, error in damaged.items():
         show.say(f"warning: {error}; it is set aside, and the one before is used")
         generations.set_aside(path)
-    return found
+    return newest
 
 
 def _take_up(
     run: RunDirectory,
     config: Config,
     facts: Facts,
-    found: Checkpoint | None,
+    saved: Checkpoint | None,
     changed: Changes,
     show: Show,
 ) -> None:
-    """Go back to the checkpoint, and write down what is different from then on."""
+    """Continue from the checkpoint, and log what has changed since."""
     state = facts.state
     lines = run.rewind(config, state.lines)
     if lines < state.lines:
         show.say(f"warning: {run.path} has lost {state.lines - lines} of {state.lines} lines of metrics")
-    if found is None:
+    if saved is None:
         show.say(f"{run.path} has no checkpoint: it begins anew")
         return
     show.say(f"continuing after step {state.step}, in epoch {state.epoch}")
-    around = surroundings(found.facts, facts.backend, facts.environment, changed)
+    around = surroundings(saved.facts, facts.backend, facts.environment, changed)
     for name, (before, now) in changed.items():
         show.say(f"changed: {name} was {before}, is {now}")
     if around:

@@ -25,20 +25,20 @@ TRAINING_IMAGES, TEST_IMAGES = 8, 1
 
 @dataclass(frozen=True)
 class Warmth:
-    """How a warm-up went.
+    """The result of a warm-up.
 
     Attributes
     ----------
     seconds
-        That it took, from loading the backend on.
+        The time it took, including loading the backend.
     compiled
-        Functions that the cache did not hold before, and holds now.
+        How many functions it added to the cache.
     held
-        Functions that it holds now.
+        How many functions the cache has now.
     directory
-        Where the cache is; None where the backend cannot or does not keep machine code.
+        The folder of the cache; None if the backend cannot keep machine code or does not.
     keeps
-        Whether the backend keeps machine code at all, where it can.
+        Whether the backend can keep machine code.
     """
 
     backend: str
@@ -49,14 +49,14 @@ class Warmth:
     keeps: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON."""
+        """Return everything as a dict for JSON."""
         return asdict(self)
 
 
 def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
-    """Take one training step and one test pass of each net, in its recipe's columns, with many images and with few.
+    """Take one training step with several images and one test pass with one image of each network.
 
-    What is compiled depends on the kinds of arrays and hardly on their lengths.
+    The functions that are compiled depend on the kinds of arrays, and hardly on their lengths.
     """
     began = time.monotonic()
     backend = load(name, columns=max(spec.columns for spec in specs))
@@ -66,7 +66,7 @@ def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
         for done, spec in enumerate(specs):
             plan = spec.plan()
             zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
-            # Zeros do for parameters: to draw those of a large net takes longer than all the rest.
+            # Parameters may be zero: drawing those of a large net would take longer than everything else.
             training = restore(plan, backend, zeros, zeros)
             advance(2 * done, remark=f"{spec.name}, training")
             training.take(*_images(plan, TRAINING_IMAGES, backend), lr=0.01, step=1)
@@ -88,7 +88,7 @@ def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
 
 
 def _images(plan: Plan, count: int, backend: Backend) -> tuple[list[Array], Labels]:
-    """Make black images where each column reads them, and their labels."""
+    """Return black images, once for each column, and their labels."""
     channels, height, width = plan.input_shape
     shape = (height, width, channels)
     pixels, mean = np.zeros((count, *shape), np.uint8), np.zeros(shape, np.float32)
