@@ -137,7 +137,7 @@ def test_bad_images_are_left_out_and_listed(source, tmp_path):
     assert run(source, tmp_path / "made").left_out == 3
     listed = (tmp_path / "made" / "bad_files.txt").read_text().splitlines()
     assert len(listed) == 3
-    assert listed[0].endswith("/a/link.png is a broken link: mend or remove it")
+    assert listed[0].endswith("/a/link.png is a broken link: repair or remove it")
     assert r"a name\nwith ünicode.png is " in listed[1]
     assert listed[2].endswith("/a/x.png is not a regular file (a folder, a pipe, a device): remove it")
     made = opened(tmp_path / "made")

@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_read(fails, monkeypatch):
     monkeypatch.setattr(Path, "rglob", lambda *_: [])
     code, message = fails("--data", "locked")
     assert code == 3
-    assert message == "locked cannot be listed: Permission denied; mend its permissions"
+    assert message == "locked cannot be listed: Permission denied; fix its permissions"
 
 
 def test_one_class(fails, copied):

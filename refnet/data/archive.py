@@ -80,7 +80,7 @@ def open_file(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise DataError(f"{printable(path)} is missing: put it there") from error
     except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or replace it") from error
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it") from error
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
@@ -89,7 +89,7 @@ def read_bytes(path: Path, largest: int) -> bytes:
         try:
             content = file.read(largest + 1)
         except OSError as error:
-            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or replace it") from error
+            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it") from error
     if len(content) > largest:
         raise DataError(f"{printable(path)} is larger than {largest:,} bytes, which no such file is: replace it")
     return content
@@ -100,7 +100,7 @@ def _open_regular(path: str) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if Path(path).is_symlink():
-            raise DataError(f"{printable(path)} is a broken link: mend or remove it") from error
+            raise DataError(f"{printable(path)} is a broken link: repair or remove it") from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -152,4 +152,4 @@ def members(archive: Place) -> Iterator[Member]:
     except tarfile.TarError as error:
         raise DataError(f"{printable(archive)} is no plain tar archive ({reason(error)}): copy it again") from error
     except OSError as error:
-        raise DataError(f"{printable(archive)} cannot be read: {error.strerror}; mend or remove it") from error
+        raise DataError(f"{printable(archive)} cannot be read: {error.strerror}; repair or remove it") from error

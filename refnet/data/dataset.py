@@ -219,5 +219,5 @@ def check_fits(dataset: Dataset, outputs: int) -> None:
         if wrong.size:
             raise DataError(
                 f"{name}: a {which} label is {wrong[0]}, but labels must lie in 0..{len(dataset.classes) - 1} "
-                f"({wrong.size} of {len(split)} do not): mend the labels",
+                f"({wrong.size} of {len(split)} do not): correct the labels",
             )

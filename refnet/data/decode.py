@@ -124,7 +124,7 @@ def _opened(path: str, open_it: Callable[[], BinaryIO]) -> Iterator[Image.Image]
         raise DataError(f"{printable(path)} is too large to decode ({error}): shrink or remove it") from error
     except Exception as error:  # a damaged file can raise almost anything inside Pillow
         if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or remove it") from error
+            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or remove it") from error
         raise DataError(f"{printable(path)} is damaged or cut short ({reason(error)}): replace or remove it") from error
 
 

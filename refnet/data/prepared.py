@@ -153,7 +153,7 @@ def _read(path: Path, file: BinaryIO) -> bytes:
     try:
         return file.read(BLOCK_BYTES)
     except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; mend or replace it") from error
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it") from error
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: bool = False) -> npt.NDArray[Any]:

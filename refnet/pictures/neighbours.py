@@ -18,21 +18,21 @@ GAP = 8  # pixels between images
 QUERY_GAP = 24  # pixels between an image and its neighbours
 
 
-class Row(NamedTuple):
+class NeighbourRow(NamedTuple):
     """An image and its neighbours, the nearest first."""
 
     query: Captioned
     neighbours: list[Captioned]
 
 
-def rows(tested: Responses, trained_on: Responses, data: Dataset) -> list[Row]:
+def rows(tested: Responses, trained_on: Responses, data: Dataset) -> list[NeighbourRow]:
     """Return test images of different classes, and for each the nearest training images in the last hidden layer."""
     queries = tested.of_different_classes(QUERIES)
     near = [nearest(query, trained_on.hidden, NEIGHBOURS).indices for query in queries.hidden]
     query_images = thumbnails(data.test, queries.indices)
     images = thumbnails(data.train, trained_on.indices[np.unique(near)])
     return [
-        Row(
+        NeighbourRow(
             Captioned(query_images[int(index)], data.captions[label]),
             [
                 Captioned(images[int(trained_on.indices[place])], data.captions[trained_on.labels[place]])

@@ -17,7 +17,7 @@ from refnet.network.plan import Plan
 from refnet.pictures import curves, drawing
 from refnet.pictures.charts import charts
 from refnet.pictures.kernels import Kernels, grid
-from refnet.pictures.neighbours import Row
+from refnet.pictures.neighbours import NeighbourRow
 from refnet.pictures.predictions import Prediction
 from refnet.pictures.thumbnails import Captioned
 from refnet.runs.history import History
@@ -149,7 +149,7 @@ def predictions_section(best_and_worst: Mapping[str, Sequence[Prediction]]) -> s
     return _section("Predictions", words, "".join(parts))
 
 
-def neighbours_section(rows: Sequence[Row]) -> str:
+def neighbours_section(rows: Sequence[NeighbourRow]) -> str:
     """Return the section with test images and their nearest training images."""
     shown = []
     for row in rows:

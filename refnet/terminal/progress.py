@@ -1,4 +1,4 @@
-"""How long work shows itself: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ from refnet.terminal.printable import printable
 
 
 class Advance(Protocol):
-    """Says how far a task is."""
+    """Reports the progress of a task."""
 
     def __call__(
         self, done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
     ) -> None:
-        """Give the parts done, of how many (if that was not known before), a remark, and what a terminal adds to it.
+        """Report the parts done, their total (if not known before), a remark, and a detail that only a terminal shows.
 
-        `left` is in seconds, for a task that is a part of something longer: the time until all of that is done.
+        `left`, in seconds, is the time until a longer work is done of which this task is a part.
         """
 
 
 class Show(Protocol):
-    """Where a long job reports to."""
+    """Shows the progress and the messages of long work."""
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        """Show a task while it lasts; call what is entered with the parts done, of how many, and a remark."""
+        """Show a task while the context lasts; it yields a function to report parts done, their total and a remark."""
 
 
 class Live:
@@ -68,12 +68,12 @@ class Live:
 
 
 class _TimeLeft(ProgressColumn):
-    """The time left of the whole, where the task tells it, and otherwise of the task."""
+    """The time left: of the whole work if the task reports it, otherwise of the task."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        """Write it, or a dash while it is not known."""
+        """Return it as text, with dashes while it is not known."""
         left = task.fields["left"] if task.fields["left"] is not None else task.time_remaining
         return Text("-:--:--" if left is None else clock(left))
 
@@ -111,7 +111,7 @@ class Plain:
 
 
 class Quiet:
-    """Nowhere: for tests and for programs that look at the result alone."""
+    """Shows nothing: for tests and for programs that need only the result."""
 
     def say(self, line: str) -> None:
         """Ignore the line."""
@@ -123,7 +123,7 @@ class Quiet:
 
 
 class Lasting:
-    """Another way of showing, for work that must not end because nobody can be shown it any more."""
+    """Shows as another does, until that fails: a closed output must not end the work."""
 
     def __init__(self, show: Show) -> None:
         self._show = show
@@ -157,16 +157,16 @@ class Lasting:
 
 
 class Pace:
-    """How long the rest of something takes, by how long its parts have taken since the first was done.
+    """Estimates the time left from the duration of the parts done since the first.
 
-    What takes time between parts counts (validating, saving), and what the first alone must do does not (compiling).
+    Work between parts counts (validating, saving); what only the first must do does not (compiling).
     """
 
     def __init__(self) -> None:
         self._done, self._began = 0, 0.0
 
     def left(self, parts: int) -> float | None:
-        """Note that a part is done and so many are to come, and give the seconds that they will take; None at first."""
+        """Record that a part is done; return the seconds that `parts` more will take, or None at first."""
         now = time.monotonic()
         self._done += 1
         if self._done == 1:
@@ -176,7 +176,7 @@ class Pace:
 
 
 def clock(seconds: float) -> str:
-    """Write a time as hours, minutes and seconds, with days where there are some."""
+    """Format a time as hours, minutes and seconds, with days if there are any."""
     return str(timedelta(seconds=round(seconds)))
 
 

@@ -138,7 +138,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     except NotADirectoryError as error:
         raise DataError(f"{printable(folder)} is a file: give 'digits', or a folder of images ({LAYOUTS})") from error
     except OSError as error:
-        raise DataError(f"{printable(folder)} cannot be listed: {error.strerror}; mend its permissions") from error
+        raise DataError(f"{printable(folder)} cannot be listed: {error.strerror}; fix its permissions") from error
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -66,7 +66,7 @@ def read(data: str) -> Source:
     if tested.labels.max() >= count:
         raise DataError(
             f"{printable(root / NAMES['test'][1])}: a label is {tested.labels.max()}, but the training labels are "
-            f"0..{count - 1}: mend the labels"
+            f"0..{count - 1}: correct the labels"
         )
     digits = tuple(str(number) for number in range(count))
     fashion = hashlib.sha256(everything.labels.astype(np.uint8).tobytes()).hexdigest() == FASHION
