@@ -17,7 +17,10 @@ from refnet.cli.main import main
 from refnet.cli.parser import EXIT_CODES, sentence
 from refnet.config import configure
 from refnet.errors import DataError, RefnetError
+from refnet.evaluation import protocol
 from refnet.nets import NETS
+from refnet.pictures import plot
+from refnet.reproduce import verdict
 from refnet.runs.metrics import Metrics
 
 ERRORS = {2: "usage", 3: "data", 4: "checkpoint", 5: "numeric", 6: "backend"}
@@ -534,3 +537,13 @@ def test_a_reader_that_goes_after_one_line():
     assert run.stderr.read() == ""
     run.stderr.close()
     run.wait(timeout=60)
+
+
+def test_the_choices_of_flags_are_those_that_the_commands_know():
+    kinds, crops, seeds = (
+        COMMANDS[c].by_name[n].allowed for c, n in [("plot", "kind"), ("eval", "crops"), ("reproduce", "seeds")]
+    )
+    assert tuple(kinds.choices()) == plot.KINDS
+    assert tuple(crops.choices()) == (*protocol.PROTOCOLS, "both")
+    assert seeds.holds(verdict.MAX_PAIRS)
+    assert not seeds.holds(verdict.MAX_PAIRS + 1)

@@ -1,4 +1,4 @@
-"""What the commands that use a trained network have in common: their flags, and how network and images are opened."""
+"""How the commands that use a trained network open it, its images and the file to write."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ def network(arguments: argparse.Namespace, where: Path) -> Iterator[Trained]:
 
 
 def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Dataset:
-    """Open the images that are named, or those that the network was trained on, and hold the network to them."""
+    """Open the images that are named, or those that the network was trained on, and check that they fit it."""
     found = open_data(trained, show, what=arguments.data, reading=reading(arguments))
     show.say(describe(found))
     return found
