@@ -123,6 +123,19 @@ def test_a_network_of_this_process(own, capsys):
         nets.register(replace(own, name="paper"))
 
 
+def test_a_run_of_a_network_that_is_no_longer_known(own, capsys):
+    nets.register(own)
+    trained("--net", "my-own")
+    registry._registered.clear()
+    capsys.readouterr()
+    for argv, code in ((["train", "--resume", "run"], 2), (["eval", "--checkpoint", "run"], 4)):
+        assert main(argv) == code
+        err = capsys.readouterr().err
+        assert "my-own" in err
+        assert "register a network of your own first" in err
+        assert len(err.splitlines()) == 1
+
+
 def test_all_names_are_known_without_loading():
     assert list(nets.NETS) == list(registry.OWN)
     assert len(nets.NETS) == len(registry.OWN)

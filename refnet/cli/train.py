@@ -10,7 +10,9 @@ from pathlib import Path
 from refnet import config
 from refnet.errors import ConfigError
 from refnet.machine import environment
-from refnet.runs import directory, tensorboard
+from refnet.nets import NETS, NetSpec
+from refnet.runs import directory, inventory, tensorboard
+from refnet.runs.checkpoint import remedy
 from refnet.runs.resume import Resume
 from refnet.terminal import progress
 from refnet.training.loop import Result, train
@@ -33,7 +35,11 @@ def config_file(given: argparse.Namespace) -> Path | None:
     for flag in ("config", "run_dir"):
         if getattr(given, flag, None):
             raise ConfigError(f"--{flag.replace('_', '-')} cannot be given with --resume: the run has its own")
-    return directory.configuration(Path(resume))
+    file = directory.configuration(Path(resume))
+    net = inventory.inspect(Path(resume)).net
+    if net and net not in NETS:
+        raise ConfigError(f"{resume} trains net {net}, which is not known here; {remedy(NetSpec(net))}")
+    return file
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -42,8 +42,8 @@ def no_dropout(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 def half(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """Halve the number of kernels of each convolution except the last (paper, section 3.2, footnote)."""
-    *most, _ = [layer.name for layer in layers if layer.op == "conv2d"]
-    return tuple(replace(layer, width=layer.width // 2) if layer.name in most else layer for layer in layers)
+    *halved, _ = [layer.name for layer in layers if layer.op == "conv2d"]
+    return tuple(replace(layer, width=layer.width // 2) if layer.name in halved else layer for layer in layers)
 
 
 def _changed(layers: tuple[Layer, ...], op: str, **options: Any) -> tuple[Layer, ...]:
