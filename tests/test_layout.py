@@ -128,7 +128,8 @@ def test_an_import_that_runs_upward_is_reported():
 
 def test_no_two_modules_import_each_other():
     names = set(MODULES)
-    graph = {name: imported(parsed(path), names, functions=False) - {name} for name, path in MODULES.items()}
+    # The package itself names for type checkers what it imports when it is first used.
+    graph = {name: imported(parsed(path), names, functions=name != "refnet") - {name} for name, path in MODULES.items()}
     TopologicalSorter(graph).prepare()
 
 

@@ -15,25 +15,14 @@ import numpy as np
 
 from refnet.errors import ConfigError
 from refnet.ops import OPS
+from refnet.testing.check_kinds import KINDS, LETTERS
 
 if TYPE_CHECKING:
     from refnet.testing.cases import Case
     from refnet.testing.check_report import Report, Row
 
-KINDS = {
-    "signature": "parameters",
-    "integers": "whole numbers",
-    "normal": "normal numbers",
-    "one_signed": "no negative numbers",
-    "special": "with NaN and infinity",
-    "views": "strided views",
-    "inside": "inside larger arrays",
-    "repeated": "same call twice",
-    "accuracy": "error against NumPy's",
-}
 PRECISIONS = ("ieee", "tf32", "tf32x3")
 DTYPES = ("float32", "float64")
-LETTERS = tuple("NCHWKRSPQDF")
 
 
 def check(

@@ -5,7 +5,7 @@ from html import escape
 from math import isfinite
 
 from refnet.testing.agreement import Problem
-from refnet.testing.check import KINDS
+from refnet.testing.check_kinds import KINDS
 
 HEADINGS = ("function", "check", "calls", "failed", "error/bound")
 MAX_SHOWN = 3  # failures of a function that are printed

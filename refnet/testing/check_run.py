@@ -19,7 +19,7 @@ from refnet.testing import agreement, bounds
 from refnet.testing.agreement import Problem, converted, is_array
 from refnet.testing.call import Array, Call, laid_out
 from refnet.testing.cases import Case
-from refnet.testing.check import LETTERS
+from refnet.testing.check_kinds import LETTERS
 from refnet.testing.check_report import Failure, Row
 from refnet.testing.memory import Guards, poisoned
 from refnet.testing.strategies import drawn

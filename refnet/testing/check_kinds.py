@@ -1,0 +1,16 @@
+"""The kinds of checks of one function, and the letters of the lengths by which its calls can be chosen."""
+
+# By name, with the words for each in the table of a report.
+KINDS = {
+    "signature": "parameters",
+    "integers": "whole numbers",
+    "normal": "normal numbers",
+    "one_signed": "no negative numbers",
+    "special": "with NaN and infinity",
+    "views": "strided views",
+    "inside": "inside larger arrays",
+    "repeated": "same call twice",
+    "accuracy": "error against NumPy's",
+}
+
+LETTERS = tuple("NCHWKRSPQDF")
