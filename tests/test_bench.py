@@ -253,7 +253,7 @@ class TestContenders:
 
         net = replace(DIGITS, layers=(replace(DIGITS.layers[0], op="conv9d"), *DIGITS.layers[1:]))
         plan = replace(
-            PLAN, nodes=tuple(replace(s, layer=net.layers[0]) if s.layer is DIGITS.layers[0] else s for s in PLAN.nodes)
+            PLAN, nodes=tuple(replace(s, layer=net.layers[0]) if s.layer == DIGITS.layers[0] else s for s in PLAN.nodes)
         )
         with pytest.raises(BackendUnavailableError, match="no conv9d"):
             Peer(net, plan, initialise(PLAN, 0))

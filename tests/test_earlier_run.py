@@ -10,7 +10,7 @@ from networks import assert_losses_agree, convolves_backwards, multiplies_backwa
 
 from refnet import ops
 from refnet.backend.reference import NumpyBackend
-from refnet.cli import main
+from refnet.cli.main import main
 from refnet.nets import NetSpec
 from refnet.runs import generations
 from refnet.training import session

@@ -54,9 +54,10 @@ def test_the_configuration_comes_back_without_its_directory():
     ran = configure(net="paper", data="my photos", devices=("a", "b"), lr=1e-5, max_steps=3, run_dir="here")
     path = created(**vars(ran))
     recipes = {"digits": {}, "paper": {"lr": 1.0}}
-    found = config.resolve({}, environ={}, file=path / "config.toml", recipes=recipes, inits=dict.fromkeys(recipes, ()))
+    nets = config.Nets(recipes, dict.fromkeys(recipes, ()))
+    found = config.resolve(config.KEYS, {}, environ={}, file=lambda: path / "config.toml", nets=lambda: nets)
     data = str(Path("my photos").absolute())  # it can be run again from anywhere
-    assert found.config == configure(**{**vars(ran), "run_dir": None, "data": data})
+    assert config.to_config(found.values) == configure(**{**vars(ran), "run_dir": None, "data": data})
 
 
 def test_the_environment_says_what_computed():

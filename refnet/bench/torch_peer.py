@@ -90,7 +90,7 @@ class Peer(nn.Module):
         super().__init__()
         self._layers: list[tuple[str, list[str], int, Options]] = []
         for layer in net.layers:
-            nodes = [node for node in plan.nodes if node.layer is layer]
+            nodes = [node for node in plan.nodes if node.layer == layer]
             reads_all = layer.reads == "all" or nodes[0].inputs == (IMAGE,)
             groups = 1 if reads_all else len(nodes)
             if layer.op not in OPS or (groups > 1 and layer.op.startswith("linear")):
