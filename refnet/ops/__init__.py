@@ -36,7 +36,7 @@ def chapter(op: str) -> ModuleType:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import a chapter when it is first used, so that a network's layers and recipe are listed without NumPy."""
+    """Import a chapter when it is first used, so that listing a network's layers and recipe does not import NumPy."""
     if name in OPS:
         return chapter(name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -45,9 +45,10 @@ def windows(op: str, size: int, window: int, stride: int, pad: int, ceil: bool) 
 
     With ``ceil=False`` only windows wholly inside the padded axis count:
     ``1 + floor((size + 2 pad - window) / stride)``. With ``ceil=True`` there is one more window if pixels would be left
-    over, ``1 + ceil((size + 2 pad - window) / stride)``; this last window extends beyond the far edge. That is
-    cuda-convnet's rule (code2012, ``layer.py``), and the reason why the paper's 224 pixels give 55 outputs. The
-    extra window is not counted if it would start after the last pixel of the image, since it would contain no pixel.
+    over, ``1 + ceil((size + 2 pad - window) / stride)``; this last window extends beyond the far edge. This is the rule
+    of cuda-convnet, the authors' program (code2012, ``layer.py``), and the reason why the paper's 224 pixels give 55
+    outputs. The extra window is not counted if it would start after the last pixel of the image, since it would contain
+    no pixel.
 
     All sizes are in pixels. Raises ``ArgumentError`` for a window or stride below 1 or a negative pad, and
     ``ShapeError`` if no window fits.
@@ -68,5 +69,5 @@ def windows(op: str, size: int, window: int, stride: int, pad: int, ceil: bool) 
 
 
 def overhang(size: int, window: int, stride: int, pad: int, count: int) -> int:
-    """Return how many pixels to append after the far pad so that the last of `count` windows is complete."""
+    """Return how many pixels to add after the far padding (bottom or right) to complete the last of `count` windows."""
     return max(0, (count - 1) * stride + window - size - 2 * pad)

@@ -2,8 +2,8 @@
 
 Source
 ------
-Paper, section 3.5 and figure 2 (224 pixels with stride 4 give 55x55 outputs). The `ceil` rule is code2012's
-(``layer.py``).
+Paper, section 3.5 and figure 2 (224 pixels with stride 4 give 55x55 outputs). The `ceil` rule is that of the authors'
+program (code2012, ``layer.py``).
 
 Forward
 -------
@@ -22,9 +22,9 @@ contributes to::
     dx̄[n,c,i,j] = sum over k and all (p,r), (q,s) with  p*stride + r = i,  q*stride + s = j
                   of  dy[n,k,p,q] * w[k,c,r,s]
 
-dx is dx̄ without its borders. To read the last formula: the weight at position (r, s) of a kernel sends each dy back to
-the pixel that it was multiplied with. These pixels are `stride` apart and start at (r, s). The code below loops over
-(r, s) for this reason.
+dx is dx̄ without its borders. The last formula means: through the weight at position (r, s) of a kernel, each dy
+returns to the pixel that this weight was multiplied with. These pixels are `stride` apart and start at (r, s). The code
+below loops over (r, s) for this reason.
 
 Shapes
 ------
@@ -41,7 +41,8 @@ Decisions
 
 Saved for the backward pass
 ---------------------------
-x and w, which exist anyway. Windows are views and are built again.
+x and w, which exist anyway. The windows are not saved: they are views of x with its border, and backward makes them
+again.
 
 The first layer's dx is the gradient of the pixels, which training does not need: ``need_dx=False`` returns None in its
 place.
@@ -94,11 +95,11 @@ def backward(
     if not need_dx:
         return None, dw, db
 
-    by_tap = np.einsum("nkpq,kcrs->ncpqrs", dy, w, optimize=True)
+    by_position = np.einsum("nkpq,kcrs->ncpqrs", dy, w, optimize=True)
     dbordered = np.zeros_like(bordered)
     read = _windows(dbordered, w, stride)  # a view: read[..., r, s] are the pixels that w[..., r, s] read
     for r, s in np.ndindex(w.shape[2:]):
-        read[..., r, s] += by_tap[..., r, s]
+        read[..., r, s] += by_position[..., r, s]
     H, W = x.shape[2:]
     return dbordered[:, :, pad : pad + H, pad : pad + W].copy(), dw, db
 

@@ -2,9 +2,9 @@
 
 Source
 ------
-Paper, section 3.5: "the ReLU non-linearity is applied to the output of every convolutional and fully-connected
-layer". Nothing new is defined here. The chapter exists because applying ReLU while the sum is still in a register saves
-a backend one pass over memory in each direction, and because the sums before ReLU then need no memory.
+Paper, section 3.5: "the ReLU non-linearity is applied to the output of every convolutional and fully-connected layer".
+Nothing new is defined here. The chapter exists because applying ReLU while the sum is still in a register saves a
+backend one pass over memory, forward and backward, and because the sums before ReLU then need no memory.
 
 Forward
 -------
@@ -39,7 +39,7 @@ def forward_shapes(x: Shape, w: Shape, b: Shape, *, stride: int, pad: int, ceil:
 
 
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
-    """Return ReLU of the convolution of x with w, plus b: y (N,K,P,Q)."""
+    """Return y (N,K,P,Q): ReLU applied to the convolution of x with w and bias b."""
     return relu.forward(conv2d.forward(x, w, b, stride=stride, pad=pad, ceil=ceil))
 
 

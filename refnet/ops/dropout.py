@@ -6,7 +6,8 @@ Paper, section 4.2: probability 0.5 in fc6 and fc7; at test time all units are u
 
 Forward
 -------
-With a random 32-bit word u for each unit (chapter :mod:`refnet.ops.philox`)::
+With `drop` the probability of dropping a unit, and u a random 32-bit word for each unit (chapter
+:mod:`refnet.ops.philox`)::
 
     keep   = u >= floor(drop * 2^32)
     y      = x where keep, otherwise 0              (training)
@@ -21,7 +22,7 @@ pure function of key and counter, so the backward pass draws it again, and no ma
 
 Shapes
 ------
-x, y, dy and dx all have the same shape (N, ...). The numbers of a sample are its features, counted in row-major order.
+x, y, dy and dx all have the same shape (N, ...). The units of a sample are its features, numbered in row-major order.
 
 Decisions
 ---------

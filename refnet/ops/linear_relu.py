@@ -37,7 +37,7 @@ def forward_shapes(x: Shape, w: Shape, b: Shape) -> tuple[Shape, ...]:
 
 
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
-    """Return ReLU of the weighted sums of the inputs, plus b: y (N,K)."""
+    """Return y (N,K): ReLU applied to the weighted sums of the inputs with bias b."""
     return relu.forward(linear.forward(x, w, b))
 
 

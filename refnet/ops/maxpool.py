@@ -3,7 +3,7 @@
 Source
 ------
 Paper, section 3.4: windows of 3 pixels with stride 2, so that neighbouring windows overlap (the top-1 error is 0.4
-points lower than with windows of 2 pixels, which do not).
+percentage points lower than with windows of 2 pixels, which do not overlap).
 
 Forward
 -------
@@ -36,7 +36,7 @@ Decisions
 
 Saved for the backward pass
 ---------------------------
-Only which: one byte for each output, instead of x and y. `size` is therefore at most 16.
+Only `which`, one byte for each output, instead of x and y. A byte has 256 values, so `size` is at most 16.
 """
 
 import numpy as np

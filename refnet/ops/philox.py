@@ -25,8 +25,8 @@ column, number of threads and backend, and after a run is resumed.
 
 Shapes
 ------
-``bits(samples, features)`` is uint32 (samples, features). `counter` is that of element [0, 0]; each row adds one to its
-sample and each column adds one to its feature.
+``bits(samples, features)`` is uint32 (samples, features). The argument `counter` belongs to element [0, 0]; each
+further row adds one to its sample, and each further column adds one to its feature.
 
 Decisions
 ---------
@@ -47,7 +47,7 @@ Key = tuple[int, int]
 Counter = tuple[int, int, int, int]
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-WEYL = (0x9E3779B9, 0xBB67AE85)  # the fractions of the golden ratio and of sqrt(3), times 2^32
+WEYL = (0x9E3779B9, 0xBB67AE85)  # the fractional parts of the golden ratio and of sqrt(3), times 2^32
 ROUNDS = 10
 MASK = 0xFFFFFFFF
 

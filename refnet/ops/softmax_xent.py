@@ -12,14 +12,14 @@ With m[n] the largest score of sample n::
     p[n,k] = exp(z[n,k] - m[n]) / sum over j of exp(z[n,j] - m[n])
     loss   = mean over n of  -log p[n, labels[n]]
 
-Subtracting m changes nothing in exact arithmetic and keeps exp from overflowing. The loss is computed as the logarithm
-of the sum minus the shifted score of the correct class, and not as the logarithm of p, so that a p that rounds to zero
+Subtracting m changes nothing in exact arithmetic and keeps exp from overflowing. The loss of sample n is computed as
+``log(sum over j of exp(z[n,j] - m[n])) - (z[n,labels[n]] - m[n])`` and not as -log p, so that a p that rounds to zero
 does not give an infinite loss.
 
 Backward
 --------
-For one sample, loss = log(sum of exp z_j) - z_label. Its derivative with respect to z_k is p_k - [k = label], where the
-bracket is 1 if it is true and 0 if not. The mean divides by N::
+For one sample, loss = log(sum of exp z_j) - z_label. Its derivative with respect to z_k is p_k - [k = label], where
+[k = label] is 1 if k is the label and 0 if not. The mean divides by N::
 
     dz[n,k] = (p[n,k] - [k = labels[n]]) / N
 

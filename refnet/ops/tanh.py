@@ -2,7 +2,7 @@
 
 Source
 ------
-Paper, section 3.1 and figure 1 (a network of ReLUs trains six times faster than an equal one of tanh units).
+Paper, section 3.1 and figure 1 (a network of ReLUs trains six times faster than the same network with tanh units).
 
 Forward
 -------
