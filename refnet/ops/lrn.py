@@ -25,8 +25,8 @@ x, y, scale, dy and dx are all (N,C,H,W).
 
 Decisions
 ---------
-- alpha multiplies the plain sum, as in the paper's formula. code2012, Caffe, cuDNN and PyTorch divide alpha by n, so
-  the same normalisation needs n times this alpha there.
+- alpha multiplies the plain sum, as in the paper's formula. The authors' program (code2012), Caffe, cuDNN and PyTorch
+  divide alpha by n, so the same normalisation needs n times this alpha there.
 - The window is cut off at the first and last map.
 - n must be odd, so that the window has a middle.
 - Columns of the network are separate arrays, so a window never extends from one column into the other.

@@ -26,8 +26,8 @@ x and dx (N,C,H,W); y, which and dy (N,C,P,Q). P and Q are computed by :func:`re
 
 Decisions
 ---------
-- Of several equal maxima the first in row-major order counts, and only it receives the gradient. (cuda-convnet gave
-  the gradient to all of them.)
+- Of several equal maxima the first in row-major order counts, and only it receives the gradient. (The authors' program,
+  cuda-convnet, gave the gradient to all of them.)
 - NaN counts as larger than every number: the first NaN of a window is its maximum.
 - Windows that extend over the edge (under `ceil`) are cut off there. Pixels beyond the edge are minus infinity, and
   never the maximum, since the window's first pixel always lies inside the image.

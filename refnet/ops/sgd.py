@@ -3,7 +3,7 @@
 Source
 ------
 Paper, section 5: ``v <- 0.9 v - 0.0005 lr w - lr g`` and ``w <- w + v``, where g is the gradient averaged over
-the batch. code2012 (``src/weights.cu``) does the same.
+the batch. The authors' program (code2012, ``src/weights.cu``) does the same.
 
 Step
 ----
