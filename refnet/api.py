@@ -149,7 +149,7 @@ class Run:
 
     def report(self, output: AnyPath | None = None) -> Path:
         """Write the page about the run, and return its path: `output`, or ``report.html`` in the run's folder."""
-        where = self.path / "report.html" if output is None else Path(output)
+        where = self.path / "report.html" if output is None else _folder(output, "output", "the path of a file")
         page = report(self.path, Quiet(), dataset=self._dataset())
         try:
             files.replace(where, page.encode())
@@ -499,9 +499,9 @@ def load(
     CheckpointError
         There is no checkpoint, or it cannot be read.
     BackendUnavailableError, ConfigError
-        The backend cannot run here, or not so.
+        The backend cannot run here, or not so; or an argument is of another type.
     """
-    path = where.path if isinstance(where, Run) else Path(where)
+    path = _folder(where, "where", "a run, its folder, or the path of a checkpoint")
     own = where.own_net if isinstance(where, Run) and net is None else net
     if own is not None:
         register(own)
@@ -511,7 +511,7 @@ def load(
 
 def _resumed(resume: Run | AnyPath, settings: dict[str, Any], changed_data: bool) -> tuple[Config, Resume]:
     """Return the configuration of a run with what `settings` change in it, and how it is resumed."""
-    path = resume.path if isinstance(resume, Run) else Path(resume)
+    path = _folder(resume, "resume", "a run, or the path of its folder")
     if settings.get("run_dir") is not None:
         raise ConfigError(f"run_dir={settings['run_dir']!r} cannot be given with resume=: the run has its own folder")
     file = directory.configuration(path)
@@ -520,6 +520,16 @@ def _resumed(resume: Run | AnyPath, settings: dict[str, Any], changed_data: bool
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}; fix or remove it") from error
     return configure(**stored | settings), Resume(path, frozenset(settings), changed_data)
+
+
+def _folder(run: Run | AnyPath, argument: str, rule: str) -> Path:
+    """Return the folder of a run, or a path. Raises ``ConfigError``, which names the argument, for anything else."""
+    if isinstance(run, Run):
+        return run.path
+    try:
+        return Path(run)
+    except TypeError as error:
+        raise ConfigError(f"{argument}={run!r} is not allowed; it must be {rule}") from error
 
 
 def _refuse_used(run_dir: str | None) -> None:

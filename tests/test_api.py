@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,10 @@ WRONG = [
     ((images, labels), {"classes": ["a", "a"]}, "classes: 'a' is there 2 times"),
     ((images, labels, labels), {}, "data has 3 items; give a pair of two arrays, data=(images, labels)"),
     ((images[:3], [0, 0, 1]), {}, "the class '0' has 2 of the 3 images needed to hold 2 out"),
-    ((images, labels * 0), {}, "one class, '0'"),
+    ((images, labels * 0), {}, "data: one class, '0'"),
+    ((images, labels + 2**40), {}, "the largest of 20 is 1099511627777; number the classes anew: numpy.unique(labels"),
+    ((images, labels), {"classes": 10}, "classes=10 is int; give a list of names"),
+    ((images, labels), {"classes": []}, "classes is empty; give a list of names"),
     ("digits", {"classes": ["a"]}, "classes= belongs to arrays, but data='digits' has its own"),
     ("nowhere", {}, "nowhere does not exist"),
 ]
@@ -520,6 +524,38 @@ def test_a_net_too_narrow_for_the_classes_is_refused(own):
     images, labels = some(60, (8, 8), classes=12)
     with pytest.raises(DataError, match="has 12 classes, the net has 10 outputs"):
         refnet.train(own, (images, labels), **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../own"}, r"name='../own' is not allowed; it must be of letters"),
+        ({"name": 3}, "name=3 is not allowed"),
+        ({"layers": ()}, r"own has layers=\(\); it must be a tuple of at least one layer"),
+        ({"layers": ("conv",)}, "own has a layer 'conv'; make it with a function of refnet.network.plan"),
+        ({"layers": (conv("conv1", -4, 3, sigma=0.1, bias=0),)}, "the layer conv1 has width=-4; it must be"),
+        ({"layers": (conv("conv1", "4", 3, sigma=0.1, bias=0),)}, "the layer conv1 has width='4'; it must be"),
+        ({"input_shape": (8, 8)}, r"own has input_shape=\(8, 8\); it must be \(channels, height, width\)"),
+        ({"image_size": 0}, "own has image_size=0; it must be"),
+    ],
+)
+def test_a_malformed_net_is_refused_before_anything_is_written(own, changes, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        refnet.train(replace(own, **changes), "digits", **QUICK)
+    assert not any(tmp_path.iterdir())
+    assert "own" not in registry.names()
+
+
+def test_what_is_no_run_is_refused_by_the_argument_s_name(run):
+    with pytest.raises(ConfigError, match="where=3 is not allowed; it must be a run, its folder, or the path of a ch"):
+        refnet.load(3)
+    with pytest.raises(ConfigError, match=r"net='cifar' is not allowed; it must be a refnet\.nets\.Net"):
+        refnet.load(run, net="cifar")
+    with pytest.raises(ConfigError, match="resume=3 is not allowed; it must be a run, or the path of its folder"):
+        refnet.train(resume=3)
+    with pytest.raises(ConfigError, match="output=3 is not allowed; it must be the path of a file"):
+        run.report(3)
 
 
 # Load, and ask

@@ -207,12 +207,17 @@ def test_predict_goes_on_after_a_bad_file(refnet_, trained, pictures, cwd):
     code, out, err = refnet_(*argv)
     assert code == 3
     assert len(err.splitlines()) == 2
-    assert "none.png" in err
+    assert "refnet: none.png does not exist; name an image file" in err
     assert "is not an image refnet reads" in err
     assert out.splitlines()[0] == str(pictures / "light/1.png")
     code, out, _ = refnet_(*argv, "--json")
     assert code == 3
     assert ["error" in image for image in json.loads(out)["images"]] == [True, True, False]
+
+
+def test_predict_a_folder(refnet_, trained, pictures):
+    code, _, err = refnet_("predict", pictures, "--checkpoint", trained)
+    assert (code, err) == (3, f"refnet: {pictures} is a folder; name the image files in it\n")
 
 
 def test_predict_from_standard_input(refnet_, trained, pictures, monkeypatch):
@@ -344,7 +349,7 @@ def test_similar_to_itself(refnet_, trained, pictures):
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        (["none.png"], 3, "none.png cannot be read"),
+        (["none.png"], 3, "none.png does not exist"),
         (["x.png", "--count", "0"], 2, "--count 0"),
         (["x.png", "-o", "s.jpg"], 2, "a file that ends in .png"),
     ],

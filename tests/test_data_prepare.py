@@ -347,7 +347,9 @@ def test_commands(tmp_path, capsys, monkeypatch):
     assert info["verified"] is True
     assert len(info["colours"]["deviations"]) == 3
     assert main(["data", "info", "source"]) == 3
-    assert "is no prepared directory" in capsys.readouterr().err
+    assert "source is not a prepared directory; make" in capsys.readouterr().err
+    assert main(["data", "info", "none"]) == 3
+    assert "none does not exist; make" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

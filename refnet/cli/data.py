@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
@@ -51,7 +52,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     root = arguments.directory
     if not is_prepared(str(root)):
-        raise DataError(f"{printable(root)} is no prepared directory: make one with refnet data prepare")
+        missing = "is not a prepared directory" if os.path.lexists(root) else "does not exist"
+        raise DataError(f"{printable(root)} {missing}; make a prepared directory with refnet data prepare SRC DST")
     meta = read_meta(root)
     prepared.check_lengths(root, meta)
     with _show(arguments).task("verifying", meta.nbytes) as advance:

@@ -14,6 +14,7 @@ from refnet.errors import ConfigError
 from refnet.runs import inventory
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
+from refnet.terminal.tables import print_table
 
 WIDTH = 120  # of a table that does not go to a terminal
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not found:
         print(f"no runs in {printable(arguments.folder)}; refnet train makes one")
     else:
-        Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(_table(found))
+        print_table(_table(found), Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
     return 0
 
 

@@ -74,7 +74,7 @@ def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
 def _progress(state: State) -> Iterator[str]:
     times = {0: "not lowered yet", 1: "lowered once", 2: "lowered twice"}
     lowered = times.get(state.rate.drops, f"lowered {state.rate.drops} times")
-    yield f"learning rate {state.rate.lr:g} ({lowered})"
+    yield f"schedule     learning rate {state.rate.lr:g} ({lowered})"
     yield f"time         {state.seconds:,.0f} s"
     for name, found in (("latest", state.latest), ("best", state.best)):
         if found:

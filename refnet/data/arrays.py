@@ -5,7 +5,7 @@ Source
 Images that are not given for validation or test are held out of the training images, drawn as those of a folder are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ def source(
     """
     names = _classes(data, classes)
     training = labelled(data, names, "data")
+    if len(names) < 2:
+        raise DataError(f"data: one class, '{printable(names[0])}'; a net needs at least 2 to tell apart")
     splits: dict[str, Pictures] = {"train": training}
     height, width, channels = training.pixels.shape[1:]
     layout = f"arrays of {height}x{width}x{channels}"
@@ -137,12 +139,15 @@ def _pair(pair: Sequence[Any], argument: str) -> tuple[Any, Any]:
     return pair[0], pair[1]
 
 
-def _classes(data: Sequence[Any], classes: Sequence[str] | None) -> tuple[str, ...]:
+def _classes(data: Sequence[Any], classes: Any) -> tuple[str, ...]:
     """Return the names of the classes, from the training labels where nobody gives them."""
     if classes is not None:
-        if isinstance(classes, str):
-            raise DataError(f"classes={classes!r} is one text; give a list of names, one for each class")
+        if isinstance(classes, str) or not isinstance(classes, Iterable):
+            kind = "one text" if isinstance(classes, str) else type(classes).__name__
+            raise DataError(f"classes={classes!r} is {kind}; give a list of names, one for each class")
         names = tuple(map(str, classes))
+        if not names:
+            raise DataError("classes is empty; give a list of names, one for each class")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DataError(f"classes: {twice!r} is there {names.count(twice)} times; give each class its own name")
@@ -150,7 +155,15 @@ def _classes(data: Sequence[Any], classes: Sequence[str] | None) -> tuple[str, .
     labels = _plain_labels(_pair(data, "data")[1], "data")
     if labels.dtype.kind == "U":
         return tuple(sorted(set(labels.tolist())))
-    return tuple(map(str, range(max(int(labels.max()) + 1, 0)))) if len(labels) else ()
+    if not len(labels):
+        return ()
+    largest = int(labels.max())
+    if largest >= len(labels) and labels.min() >= 0:  # too many names for the memory, perhaps
+        raise DataError(
+            f"data: labels count the classes from 0, but the largest of {len(labels):,} is {largest}; number the "
+            "classes anew: numpy.unique(labels, return_inverse=True)[1]"
+        )
+    return tuple(map(str, range(max(largest + 1, 0))))
 
 
 def _numbers(labels: Any, classes: tuple[str, ...], argument: str) -> Labels:

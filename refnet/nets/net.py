@@ -1,10 +1,13 @@
 """A network as data: its layers, the images it reads, and the recipe it is trained with."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from refnet.network.plan import Layer, Plan, apart, split
+
+NAME = re.compile(r"\w[\w .+-]*")  # a name is part of a run folder's name
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,39 @@ class Net:
     def plan(self, columns: int, *, exchange: bool = True) -> Plan:
         """Return the plan for a number of columns; without exchange, no convolution reads the other column."""
         return split(self.layers if exchange else apart(self.layers), columns, self.input_shape)
+
+
+def malformed(net: Any) -> str | None:
+    """Return what is wrong with the form of a network, and what is right; None where it can be planned.
+
+    Whether the layers fit each other is told by the plan.
+    """
+    return next(_faults(net), None)
+
+
+def _faults(net: Any) -> Iterator[str]:
+    """Yield what is wrong. After one fault there may be no further checks: they need what it concerns."""
+    if not isinstance(net, Net):
+        yield f"net={net!r} is not allowed; it must be a refnet.nets.Net"
+    name, layers, shape = _of_any_type(net, "name", "layers", "input_shape")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        yield f"the net's name={name!r} is not allowed; it must be of letters, digits, blanks and . _ + -"
+    if not isinstance(layers, tuple | list) or not layers:
+        yield f"the net {name} has layers={layers!r}; it must be a tuple of at least one layer"
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            yield f"the net {name} has a layer {layer!r}; make it with a function of refnet.network.plan"
+        if not _is_count(layer.width, least=0):
+            yield f"the layer {layer.name} has width={layer.width!r}; it must be a whole number of at least 1"
+    if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(map(_is_count, shape)):
+        yield f"the net {name} has input_shape={shape!r}; it must be (channels, height, width)"
+    if not _is_count(net.image_size):
+        yield f"the net {name} has image_size={net.image_size!r}; it must be a whole number of at least 1"
+
+
+def _of_any_type(net: Any, *attributes: str) -> Iterator[Any]:
+    return (getattr(net, attribute) for attribute in attributes)
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

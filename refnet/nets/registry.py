@@ -17,7 +17,7 @@ from typing import Any
 
 from refnet.errors import ConfigError
 from refnet.machine import packages
-from refnet.nets.net import Net
+from refnet.nets.net import Net, malformed
 from refnet.nets.variants import VARIANTS
 from refnet.terminal.suggestion import did_you_mean
 
@@ -75,8 +75,10 @@ def names() -> list[str]:
 def register(net: Net) -> str:
     """Add a network to this process under its name, which is returned; one registered before is replaced.
 
-    Raises ``ConfigError`` for the name of a network that is installed.
+    Raises ``ConfigError`` for a network of another form, and for the name of a network that is installed.
     """
+    if fault := malformed(net):
+        raise ConfigError(fault)
     if net.name in packages.points(GROUP, OWN):
         raise ConfigError(f"there is a net {net.name} already; give yours another name")
     _registered[net.name] = net

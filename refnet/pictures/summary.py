@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refnet.nets.summary import Summary, reads_in_words
+from refnet.terminal.tables import print_table
 
 WIDTH = 120  # characters of a table that is not printed to a terminal
 
@@ -21,7 +22,7 @@ def text(summary: Summary) -> str:
 
 def show(summary: Summary, console: Console) -> None:
     """Print the table and the totals."""
-    console.print(_table(summary))
+    print_table(_table(summary), console)
     for line in _totals(summary):
         console.print(line)
 
