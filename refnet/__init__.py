@@ -7,12 +7,13 @@ imported when it is first used, so that ``import refnet`` takes no time.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from refnet.machine.version import __version__
+
 if TYPE_CHECKING:
     from refnet import backend, nets, ops
     from refnet.api import load, open_data, train
     from refnet.testing.check import check
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "backend", "check", "load", "nets", "open_data", "ops", "train"]
 
 _FUNCTIONS = {"check": "refnet.testing.check", "load": "refnet.api", "open_data": "refnet.api", "train": "refnet.api"}

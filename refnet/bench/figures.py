@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import refnet
 from refnet.bench.contender import PEERS
 from refnet.bench.machine import Peak
 from refnet.bench.ops import LayerTiming
 from refnet.bench.step import Entry
+from refnet.machine.version import __version__
 from refnet.network.plan import IMAGE, Plan
 
 BASELINE = "numpy"  # the contender to which the others are compared, layer by layer
@@ -41,7 +41,7 @@ class Figures:
     def as_dict(self) -> dict[str, Any]:
         """Return everything as keys and values, ready for JSON."""
         found: dict[str, Any] = {
-            "refnet": refnet.__version__,
+            "refnet": __version__,
             "net": self.net,
             "columns": self.plan.columns,
             "rounds": self.rounds,

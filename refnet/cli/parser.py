@@ -12,11 +12,11 @@ from functools import cache
 from itertools import groupby
 from typing import Any, NoReturn
 
-from refnet import __version__
 from refnet.cli.commands import COMMANDS, Command
 from refnet.config import registered
 from refnet.config.settings import Setting, as_flag
 from refnet.errors import ConfigError
+from refnet.machine.version import __version__
 from refnet.terminal.printable import printable
 from refnet.terminal.suggestion import did_you_mean
 

@@ -27,9 +27,9 @@ from tempfile import mkdtemp
 from typing import IO, BinaryIO
 from urllib.parse import urlsplit
 
-from refnet import __version__
 from refnet.data.archive import regular
 from refnet.errors import ConfigError, DataError, setting
+from refnet.machine.version import __version__
 from refnet.terminal.printable import printable, reason
 from refnet.terminal.progress import Advance, Show
 from refnet.terminal.suggestion import did_you_mean

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-import refnet
 from refnet.errors import setting
+from refnet.machine.version import __version__
 
 # Which variables limit the threads of NumPy's matrix products, and which choose how they are cut and computed.
 THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -44,7 +44,7 @@ class Throttle:
 def describe() -> dict[str, Any]:
     """Describe this process's surroundings, ready for JSON."""
     return {
-        "refnet": refnet.__version__,
+        "refnet": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
