@@ -1,4 +1,4 @@
-"""Left: which of 48 units (columns) are kept for 12 images (rows), in two training steps.
+"""Left: which of 48 units (from left to right) are kept for 12 images (from top to bottom), in two training steps.
 
 Each row is a different sub-network. Right: the running mean output of six units of activity 1; it approaches 0.5, the
 value used at test time.

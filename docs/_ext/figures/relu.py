@@ -1,6 +1,7 @@
 """Left: ReLU and its derivative, which is 0 or 1, however large x is.
 
-Right: the upper feature map of the chapter conv2d before and after ReLU. Negative values (orange) become zero.
+Right: a feature map (the upper one in the figure of the chapter conv2d) before and after ReLU. Negative values (orange)
+become zero.
 """
 
 from matplotlib.figure import Figure
