@@ -210,8 +210,8 @@ def check_fits(dataset: Dataset, outputs: int) -> None:
     name = printable(dataset.name)
     if len(dataset.classes) > outputs:
         raise DataError(
-            f"{name} has {len(dataset.classes)} classes, the net has {outputs} outputs: give the net at least "
-            f"{len(dataset.classes)} outputs, or remove classes",
+            f"{name} has {len(dataset.classes)} classes, the net has {outputs} outputs: train a net with at "
+            f"least {len(dataset.classes)} outputs (paper and half have 1,000), or remove classes",
         )
     splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for which, split in splits.items():

@@ -70,13 +70,16 @@ def check(
     ConfigError
         No op has such a function, an argument has an impossible value, or hypothesis is not installed.
     """
+    _require("kinds", kinds, isinstance(kinds, Collection), "the name of a kind of check, or a list of names")
     wanted = [kinds] if isinstance(kinds, str) else list(kinds)
     _require_functions(functions)
     _require_converters(to_array, to_numpy)
     _require_one_of("dtype", dtype, DTYPES)
     _require_one_of("precision", precision, PRECISIONS)
-    if examples < 1:
-        raise ConfigError(f"examples must be at least 1, it is {examples!r}")
+    _require("examples", examples, _is_whole(examples) and examples >= 1, "a whole number of at least 1")
+    _require("seed", seed, seed is None or (_is_whole(seed) and seed >= 0), "a whole number of at least 0, or None")
+    _require("only", only, isinstance(only, Mapping | None), "a dict of what is supported")
+    _require("case", case, isinstance(case, Mapping | None), "the dict that the line of a failure gives")
     for kind in wanted:
         _require_known("kinds: there is no kind of check", kind, KINDS)
     names = {option for name in functions for option in _options(name)} | set(LETTERS)
@@ -98,6 +101,15 @@ def check(
     if not rows:
         raise ConfigError(f"kinds: none of {', '.join(wanted)} applies to {', '.join(functions)}")
     return Report(tuple(rows), limited=bool(only) and case is None)
+
+
+def _require(argument: str, value: object, right: bool, rule: str) -> None:
+    if not right:
+        raise ConfigError(f"{argument} must be {rule}, it is {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def kinds(function: str) -> tuple[str, ...]:
@@ -156,7 +168,7 @@ def _require_converters(to_array: object, to_numpy: object) -> None:
 
 def _require_known(problem: str, name: str, names: Collection[str]) -> None:
     if name not in names:
-        nearest = get_close_matches(name, names, n=1)
+        nearest = get_close_matches(str(name), names, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(sorted(names))}"
         raise ConfigError(f"{problem} {name}; {hint}")
 
