@@ -1,5 +1,6 @@
 """Replace files atomically: a reader, even after a power cut, gets the old content or the new."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises ``OSError``, which names `path`. After any failure the old file is unchanged and the temporary one removed.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
         with temporary.open("wb") as file:

@@ -556,6 +556,8 @@ def test_what_is_no_run_is_refused_by_the_argument_s_name(run):
         refnet.train(resume=3)
     with pytest.raises(ConfigError, match="output=3 is not allowed; it must be the path of a file"):
         run.report(3)
+    with pytest.raises(ConfigError, match=r"output='\.' cannot be written: Is a directory; choose another"):
+        run.report(".")
 
 
 # Load, and ask

@@ -76,6 +76,8 @@ def test_several_runs_stand_below_one_another(trained, tmp_path, kind):
     [
         (["kernels", "RUN", "-o", "x.jpg"], "must end in .png or .svg"),
         (["activations", "RUN", "--image", "360"], "--image 360 does not exist"),
+        (["curves", "RUN", "nowhere"], "nowhere is not a run folder (no config.toml)"),
+        (["curves", "RUN", "-o", "."], ". cannot be written: it is a folder; name a file with -o"),
         (["portrait", "RUN"], "KIND portrait is not allowed; it must be one of kernels, curves"),
     ],
 )

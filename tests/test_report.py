@@ -147,6 +147,11 @@ def test_esc_takes_out_what_html_and_terminals_would_follow():
     assert esc('<a b="c">\x1b[0m\u202e') == "&lt;a b=&quot;c&quot;&gt;\\x1b[0m\\u202e"
 
 
+def test_a_page_is_not_written_over_a_folder(tmp_path, capsys):
+    assert main(["report", str(tmp_path), "-o", str(tmp_path)]) == 2
+    assert f"{tmp_path} cannot be written: it is a folder; name a file with -o" in capsys.readouterr().err
+
+
 def test_what_is_no_run_is_an_error(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err

@@ -62,6 +62,8 @@ def refuse_existing(*paths: Path) -> None:
 
 def refuse_unwritable(path: Path) -> None:
     """Raise ``ConfigError`` where a file could not be made, before any work is done."""
+    if path.is_dir():
+        raise ConfigError(f"{path} cannot be written: it is a folder; name a file with -o")
     if not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be written: {path.parent} is no folder; make it, or choose another with -o")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -15,7 +15,7 @@ from refnet.pictures.charts import charts
 from refnet.pictures.kernels import first_kernels, grid
 from refnet.pictures.predictions import predictions
 from refnet.pictures.thumbnails import thumbnails
-from refnet.runs import history
+from refnet.runs import directory, history
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
 
@@ -49,12 +49,15 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
     Raises
     ------
     ConfigError
-        Matplotlib is not installed, or the file's name ends in neither .png nor .svg.
+        Matplotlib is not installed, or the file's name ends in neither .png nor .svg; or, for curves, a path is not a
+        run folder.
     """
     with figure_to(output) as figure:
         from matplotlib.gridspec import GridSpec  # noqa: PLC0415 - an extra, which is there
 
         if kind == "curves":
+            for run in runs:
+                directory.configuration(run)
             figure.set_size_inches(_curves(figure, runs))
         else:
             rows, sizes = GridSpec(len(runs), 1, figure), list[Size]()
