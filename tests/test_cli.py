@@ -192,6 +192,7 @@ def test_backends_json(refnet_):
     ("argv", "expected"),
     [
         (["train", "--batchsize", "3"], "--batchsize is not an argument of refnet train; did you mean --batch?"),
+        (["train", "--no-augmnt"], "--no-augmnt is not an argument of refnet train; did you mean --no-augment?"),
         (["train", "--jsn"], "--jsn is not an argument of refnet train; did you mean --json?"),
         (["train", "--xyzzy=1"], "--xyzzy is not an argument of refnet train; see refnet train --help"),
         (["train", "--epoch", "3"], "--epoch is not an argument of refnet train; did you mean --epochs?"),

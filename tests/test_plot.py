@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import refnet
 from refnet.cli.main import main
+from refnet.errors import ConfigError
 from refnet.pictures.plot import KINDS
 from refnet.terminal.progress import Live, Plain
 from refnet.terminal.sparkline import WIDTH, Sparkline
@@ -111,6 +113,8 @@ def test_without_tensorboardx_nothing_is_begun(tmp_path, capsys, lacks):
     lacks("tensorboardX")
     assert main(["train", "--run-dir", str(tmp_path / "run"), "--tensorboard"]) == 2
     assert "pip install 'refnet[tensorboard]'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"tensorboard needs tensorboardX; install it with: pip install"):
+        refnet.train(run_dir=str(tmp_path / "run"), tensorboard=True, progress=False)
     assert not (tmp_path / "run").exists()
 
 

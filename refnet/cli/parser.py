@@ -144,6 +144,14 @@ def _spellings(setting: Setting) -> list[str]:
     return [*([f"-{setting.letter}"] if setting.letter else []), as_flag(setting.name)]
 
 
+def _flags(setting: Setting) -> list[str]:
+    """Return every flag that gives the setting, with ``--no-augment`` for a switch that is on by default."""
+    if setting.positional:
+        return []
+    negated = setting.allowed.kind is bool and setting.variable
+    return [*_spellings(setting), *([as_flag(f"no_{setting.name}")] if negated else [])]
+
+
 def grouped(command: Command) -> list[tuple[str, list[Setting]]]:
     """Return the settings of a command under the headings of its help."""
     titles = list(dict.fromkeys(setting.group for setting in command.settings))
@@ -228,7 +236,7 @@ def _wrapped(paragraph: str) -> str:
 
 def _unknown(unknown: list[str], command: Command, prog: str) -> Iterable[str]:
     """Report every argument that the command does not have, with the nearest that it has."""
-    flags = [spelling for setting in command.settings for spelling in _spellings(setting) if spelling.startswith("-")]
+    flags = [flag for setting in command.settings for flag in _flags(setting)]
     for before, argument in zip(["", *unknown], unknown, strict=False):
         if before.startswith("--") and "=" not in before and not argument.startswith("-"):
             continue  # the value of the unknown flag before it

@@ -11,7 +11,7 @@ from refnet import config
 from refnet.errors import ConfigError
 from refnet.machine import environment
 from refnet.nets import NETS, NetSpec
-from refnet.runs import directory, inventory, tensorboard
+from refnet.runs import directory, inventory
 from refnet.runs.checkpoint import remedy
 from refnet.runs.resume import Resume
 from refnet.terminal import progress
@@ -51,8 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
         resume = Resume(arguments.resume, arguments.given & config.KEYS.keys(), arguments.changed_data)
     if note := environment.note(os.environ, settings.threads):
         show.say(note)
-    if arguments.tensorboard:
-        tensorboard.require()
     result = train(settings, show, resume, board=arguments.tensorboard)
     if arguments.json:
         print(json.dumps(result.figures()), flush=True)

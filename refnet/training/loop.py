@@ -77,6 +77,8 @@ def train(
     Interrupted
         A signal stopped the run (twice: without saving it). The message says how to continue.
     """
+    if board:
+        tensorboard.require()
     with ExitStack() as stack:
         try:
             session = open_session(config, show, resume, stack, dataset)
