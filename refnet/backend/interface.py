@@ -1,6 +1,6 @@
 """The interface of a backend: the ops of :mod:`refnet.ops` as attributes, and a few methods that move arrays.
 
-There is no class to inherit. An op is a module (or anything with the same functions) named like its chapter. Its
+There is no class to inherit. An op is a module (or anything with the same functions) named as in :mod:`refnet.ops`. Its
 functions have the signatures of the reference, which :func:`refnet.backend.loading.verify` compares.
 """
 

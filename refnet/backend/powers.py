@@ -1,4 +1,4 @@
-"""What only some backends can do: a Protocol for each power.
+"""Optional abilities of a backend (powers): a Protocol for each.
 
 A backend has a power if it has the attributes and methods of its Protocol: ``isinstance(unwrapped(backend), Tuning)``.
 """
@@ -66,10 +66,10 @@ class Threads(Protocol):
 
     @property
     def max_threads(self) -> int:
-        """How many there can be."""
+        """The largest number that ``set_threads`` accepts."""
 
     def set_threads(self, count: int) -> None:
-        """Run the ops on so many threads from now on."""
+        """Run the ops on `count` threads from now on."""
 
 
 @runtime_checkable

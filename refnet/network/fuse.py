@@ -1,4 +1,4 @@
-"""Join each convolution or fully connected layer with the ReLU that follows it, where one chapter does both."""
+"""Join each convolution or fully connected layer with the ReLU that follows it, where one op computes both."""
 
 from dataclasses import replace
 

@@ -45,8 +45,8 @@ class Tape:
     output
         The last node's output, (N,K).
     nodes
-        Each node with its backprop, in the order they ran. ``backward`` empties it, so that activations die as soon
-        as they have been used.
+        Each node with its backprop, in the order they ran. ``backward`` empties it, so that the memory of each
+        activation is freed as soon as it has been used.
     crossings
         Every array that went from one column to another.
     """
@@ -65,12 +65,12 @@ def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]
 def place_bytes(
     plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: Draws, backend: Backend
 ) -> list[Array]:
-    """Return what each column reads of bytes (N,H,W,C): augmented in column 0, and moved from there to the others."""
+    """Return augmented crops of images (N,H,W,C, bytes), once for each column: computed in column 0, then copied."""
     return crop(plan, backend.asarray(images), backend.asarray(mean), draws, backend)
 
 
 def crop(plan: Plan, images: Array, mean: Array, draws: Draws, backend: Backend) -> list[Array]:
-    """Do as `place_bytes` does, with bytes and a mean image that are in column 0 already."""
+    """Return the same as `place_bytes`, for images and a mean image that are already on column 0's device."""
     placed_draws = [backend.asarray(array) for array in draws]
     crops = backend.augment.forward(images, mean, *placed_draws, size=plan.input_shape[1:])
     return _spread(plan, crops, backend)
@@ -143,15 +143,15 @@ def forward(
             watch(ran.node, output)
         if record:
             tape.append((ran.node, ran.backprop))
-        del ran  # what it holds may die before the next node runs
+        del ran  # so that its arrays can be freed before the next node runs
     return Tape(backend, output, tape, pass_.crossings)
 
 
 def run(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], pass_: Pass) -> Iterator[Ran]:
     """Run a plan node by node, and yield each node with what it read and returned.
 
-    An output is dropped once its last reader has run. So whoever iterates drops what was yielded before asking for
-    more, or activations live longer than they need to.
+    An output is freed once its last reader has run. A caller should delete each yielded node before it asks for the
+    next; otherwise activations stay in memory longer than needed.
     """
     outputs: dict[str, Array] = {}
     unread = plan.readers()
