@@ -27,7 +27,7 @@ from refnet.training.step import StepSettings, begin
 GOAL_RATIO = 1.0  # times as fast as the best of PyTorch, in tf32
 
 
-def ours(spec, batch, backend, *, graph):
+def refnet_step(spec, batch, backend, *, graph):
     """Return a step of refnet as a function that returns when the step has finished."""
     plan = spec.plan()
     forward, finish = begin(plan, backend, StepSettings(graph=graph)).halves
@@ -42,7 +42,7 @@ def ours(spec, batch, backend, *, graph):
     return step
 
 
-def theirs(spec, batch, device, layout, *, compiled):
+def torch_step(spec, batch, device, layout, *, compiled):
     """Return a step of PyTorch as such a function."""
     plan = spec.plan(fused=False)
     peer = Peer(spec.net(), plan, initialise(plan, 0)).to(device, memory_format=layout)
@@ -64,12 +64,14 @@ def theirs(spec, batch, device, layout, *, compiled):
 def contenders(spec, batch, backend, device):
     """Return the steps to time, by name; PyTorch's start with its name. On a CPU none is recorded or compiled."""
     kinds = (False,) if device == "cpu" else (False, True)
-    found = {f"refnet, {'recorded' if graph else 'eager'}": ours(spec, batch, backend, graph=graph) for graph in kinds}
+    steps = {
+        f"refnet, {'recorded' if graph else 'eager'}": refnet_step(spec, batch, backend, graph=graph) for graph in kinds
+    }
     for compiled in kinds:
         for name, layout in LAYOUTS.items():
-            said = f"PyTorch, {'compiled' if compiled else 'eager'}, {name}"
-            found[said] = theirs(spec, batch, device, layout, compiled=compiled)
-    return found
+            contender = f"PyTorch, {'compiled' if compiled else 'eager'}, {name}"
+            steps[contender] = torch_step(spec, batch, device, layout, compiled=compiled)
+    return steps
 
 
 def show(timings, batch, precision, card):
@@ -80,8 +82,8 @@ def show(timings, batch, precision, card):
         print(f"| {name} | {timing.minimum * 1e3:.2f} | {timing.median * 1e3:.2f} | {batch / timing.minimum:,.0f} |")
     best = {side: min((t.minimum, name) for name, t in timings.items() if name.startswith(side))
             for side in ("refnet", "PyTorch")}  # fmt: skip
-    (mine, my_name), (other, other_name) = best.values()
-    print(f"\n{my_name}: {other / mine:.2f} times as fast as {other_name}", end="")
+    (seconds, name), (torch_seconds, torch_name) = best.values()
+    print(f"\n{name}: {torch_seconds / seconds:.2f} times as fast as {torch_name}", end="")
     print(f" (goal: at least {GOAL_RATIO})\n" if precision == "tf32" else "\n", flush=True)
 
 
@@ -101,8 +103,8 @@ def main(arguments=None):
     timings = in_rounds(contenders(NetSpec("paper"), options.batch, backend, "cuda:0"), options.rounds)
     card = torch.cuda.get_device_name(0)
     if options.json:
-        found = {name: timing.as_dict() for name, timing in timings.items()}
-        print(json.dumps({**vars(options), "card": card, "seconds": found, "environment": environment.describe()}))
+        seconds = {name: timing.as_dict() for name, timing in timings.items()}
+        print(json.dumps({**vars(options), "card": card, "seconds": seconds, "environment": environment.describe()}))
     else:
         show(timings, options.batch, options.precision, card)
     return 0

@@ -1,4 +1,4 @@
-"""The front door for Python: train a network, load it, ask it; open a data set.
+"""The Python interface: train a network, load it, use it to predict, and open a data set.
 
 ``import refnet`` offers :func:`train`, :func:`load` and :func:`open_data`. The classes here are what these return.
 """
@@ -27,7 +27,7 @@ from refnet.data.dataset import Dataset, Pixels, Shape, Split
 from refnet.data.handle import Data, open_data, refuse_parts
 from refnet.data.on_demand import split_of
 from refnet.data.parallel import Reading
-from refnet.errors import CheckpointError, ConfigError
+from refnet.errors import CheckpointError, ConfigError, with_arguments
 from refnet.evaluation import protocol
 from refnet.evaluation.inputs import is_single, pixels_of
 from refnet.evaluation.neighbours import of_images
@@ -58,8 +58,8 @@ Figures: TypeAlias = npt.NDArray[np.float64]
 AnyPath: TypeAlias = str | PathLike[str]
 Arrays: TypeAlias = Sequence[Any]  # a pair (images, labels)
 
-BATCH = 128  # images that are computed at once
-SHOWN_CLASSES = 5
+BATCH = 128  # images in a batch of inference
+SHOWN_CLASSES = 5  # names in the repr of a network
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,8 +126,8 @@ class Run:
     @property
     def curves(self) -> Curves:
         """The losses, errors and learning rates so far."""
-        went = history.read(self.path)
-        steps, epochs = went.steps, went.epochs
+        records = history.read(self.path)
+        steps, epochs = records.steps, records.epochs
         return Curves(
             step=steps["step"],
             loss=steps["loss"],
@@ -182,8 +182,8 @@ class Run:
 
     def __repr__(self) -> str:
         figures = self._figures()
-        told = ", ".join(f"{name} {text}" for name, text in figures.items() if name not in ("run", "state", "time"))
-        return f"<Run {figures['run']}: {told}, {figures['state']}>"
+        facts = ", ".join(f"{name} {text}" for name, text in figures.items() if name not in ("run", "state", "time"))
+        return f"<Run {figures['run']}: {facts}, {figures['state']}>"
 
     def _repr_html_(self) -> str:
         return _table(self._figures())
@@ -262,7 +262,7 @@ class Network:
         layer
             The layer whose outputs the vectors are, of both columns; the last hidden layer where none is given.
 
-        Raises ``DataError`` as `predict` does, and ``ConfigError`` for a layer that is not there.
+        Raises ``DataError`` as `predict` does, and ``ConfigError`` for a layer that the network does not have.
         """
         pixels = pixels_of(self._trained, images)
         if layer is None:
@@ -316,8 +316,8 @@ class Network:
         images = self._labelled(data, split)
         protocols = {str(crops): PROTOCOLS[crops]}
         with self._limited():
-            found = protocol.evaluate([self._trained], images, protocols=protocols, batch=BATCH, reading=Reading())
-        return found.together[crops]
+            evaluation = protocol.evaluate([self._trained], images, protocols=protocols, batch=BATCH, reading=Reading())
+        return evaluation.together[crops]
 
     def opened(self, data: Data) -> Dataset:
         """Return a data set in the form that the network takes. Raises ``DataError`` and ``CheckpointError``."""
@@ -361,7 +361,7 @@ class Network:
         return {name: printable(text) for name, text in facts.items()}
 
     def _outputs(self, pixels: Pixels, layer: str) -> Floats:
-        """Return what a layer makes of images (N,H,W,C), its columns joined: (N,C,H,W) or (N,F)."""
+        """Return the outputs of a layer for images (N,H,W,C), its columns joined: float32 (N,C,H,W) or (N,F)."""
         if layer not in self.layers:
             raise ConfigError(f"layer={layer!r} is no layer of this network; it has {', '.join(self.layers)}")
         with self._limited():
@@ -442,7 +442,7 @@ def train(
     NumericError
         The loss or a gradient is NaN or infinite; the message says at which step and in which layer.
     """
-    show = terminal.on(sys.stdout) if progress else Quiet()
+    show = terminal.on(sys.stdout, with_arguments) if progress else Quiet()
     arrays_alone = {"validation": validation, "test": test, "classes": classes}
     opened: Data | None = resume.data if isinstance(resume, Run) and data is None else None
     if data is None or isinstance(data, str | PathLike | Data):

@@ -6,6 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
+from refnet.errors import setting, with_arguments
 from refnet.terminal import progress
 from refnet.terminal.progress import Live, Pace, Plain, Quiet
 
@@ -170,6 +171,17 @@ def test_a_pace_is_that_of_the_parts_after_the_first_and_of_all_between_them(clo
 @pytest.mark.parametrize(("seconds", "says"), [(0, "0:00:00"), (59.6, "0:01:00"), (90_000, "1 day, 1:00:00")])
 def test_a_clock_has_hours_minutes_and_seconds(seconds, says):
     assert progress.clock(seconds) == says
+
+
+def line_of(stream, *spelling):
+    progress.on(stream, *spelling).say(f"warning: a smaller {setting('batch', 16)} needs less")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_line_has_flags_for_the_command_and_arguments_for_python(kind):
+    assert line_of(kind()) == "warning: a smaller --batch 16 needs less\n"
+    assert line_of(kind(), with_arguments) == "warning: a smaller batch=16 needs less\n"
 
 
 # Nowhere

@@ -1,4 +1,4 @@
-"""Claims of the paper as experiments: arms that differ in one thing, verdicts that can be any of three, the command."""
+"""Claims of the paper as experiments: variants that differ in one thing, the three verdicts, and the command."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from refnet.terminal import signals
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
-# What may differ between the arms: keys of the configuration, and layers of which op.
+# What may differ between the variants: keys of the configuration, and layers of which op.
 FACTORS = {
     "relu-vs-tanh": ({"variant"}, {"relu"}),
     "lrn": ({"variant"}, {"lrn"}),
@@ -50,14 +50,14 @@ SMALL = ("--images", 96, "--epochs", 2, "--seeds", 2, "--backend", "numpy")
 
 def both(claim, net, seed=3):
     settings = Settings(net, None, None, EPOCHS[net], 5, "auto", 1, Path("runs"))
-    return [config_of(claim, arm, settings, seed) for arm in claim.arms]
+    return [config_of(claim, variant, settings, seed) for variant in claim.variants]
 
 
 def layers_of(config):
     return nets.get(config.net, config.init, config.variant).layers
 
 
-# The arms
+# The variants
 
 
 def test_every_claim_has_its_factor():
@@ -133,7 +133,7 @@ def test_a_difference_as_large_as_its_spread_is_too_small_to_tell():
 
 
 def test_pairs_count_and_not_their_order_alone():
-    """What a seed does to both arms is no spread of the difference."""
+    """What a seed does to both variants is no spread of the difference."""
     without, paper = [10.0, 20.0, 30.0], [9.0, 18.9, 29.1]
     assert compare(without, paper).verdict == "shown"
     assert compare(without, paper[::-1]).verdict == "too small to tell"
@@ -210,10 +210,10 @@ def test_every_claim_is_tried(reproduced, name):
     found = json.loads(out)
     assert found["claim"] == name
     assert found["verdict"] in {"shown", "not shown", "too small to tell"}
-    assert [len(arm["runs"]) for arm in found["arms"]] == [2, 2]
-    for arm in found["arms"]:
-        assert [run["seed"] for run in arm["runs"]] == [0, 1]
-        assert all(len(run["train_top1_errors"]) == len(run["validation_top1_errors"]) == 2 for run in arm["runs"])
+    assert [len(variant["runs"]) for variant in found["arms"]] == [2, 2]
+    for variant in found["arms"]:
+        assert [run["seed"] for run in variant["runs"]] == [0, 1]
+        assert all(len(run["train_top1_errors"]) == len(run["validation_top1_errors"]) == 2 for run in variant["runs"])
     for measure, row in zip(CLAIMS[name].measures, found["measures"], strict=True):
         assert row["name"] == measure.name
         assert row["low"] <= row["difference"] <= row["high"]
@@ -237,8 +237,8 @@ def test_as_text_with_a_picture(reproduced):
 def test_no_figure_is_cut(reproduced, monkeypatch, name):
     outcome = claims.Outcome("", 0, 0.01, (0.5, 0.2), (0.6, 0.55), 0.45)
     outcomes = [
-        dataclasses.replace(outcome, arm=arm.name, seed=seed, test_error=0.45 + seed * place / 10)
-        for place, arm in enumerate(CLAIMS[name].arms)
+        dataclasses.replace(outcome, variant=variant.name, seed=seed, test_error=0.45 + seed * place / 10)
+        for place, variant in enumerate(CLAIMS[name].variants)
         for seed in (0, 1)
     ]
     monkeypatch.setattr("refnet.cli.reproduce.perform", lambda *_: iter(outcomes))
@@ -256,7 +256,7 @@ def test_a_vector_picture_is_the_same_again(reproduced):
 
 
 def test_a_run_trains_what_its_arm_says(reproduced):
-    """The arms' runs are ordinary ones, which other commands take."""
+    """The runs of both variants are ordinary runs, which other commands take."""
     assert reproduced("overlapping-pooling", *SMALL)[0] == 0
     folder = Path("runs/reproduce/overlapping-pooling-digits")
     assert sorted(path.name for path in folder.iterdir()) == ["2x2-seed0", "2x2-seed1", "3x3-seed0", "3x3-seed1"]
@@ -296,7 +296,7 @@ def test_stopped_and_continued_it_comes_out_the_same(reproduced, monkeypatch, cl
         if code == 0:
             break
         assert code == 130
-        assert "runs are finished, the same command goes on" in err
+        assert "runs are finished; repeat the command to resume" in err
         assert json.loads(out)["claim"] == claim
     assert codes[-1] == 0
     assert codes.count(130) >= 2
@@ -315,7 +315,7 @@ def test_of_a_run_that_is_stopped_what_is_finished_is_told(reproduced, monkeypat
     code, out, err = reproduced("dropout", *SMALL, "--json", "-o", "part.svg")
     assert code == 143
     assert "3 of 4 runs are finished" in err
-    assert [len(arm["runs"]) for arm in json.loads(out)["arms"]] == [1, 1]
+    assert [len(variant["runs"]) for variant in json.loads(out)["arms"]] == [1, 1]
     assert json.loads(out)["verdict"] == "too small to tell"
     assert Path("part.svg").exists()
     shutil.rmtree("runs")
@@ -332,13 +332,13 @@ def test_each_arm_has_its_best_rate(reproduced, monkeypatch):
     monkeypatch.setattr("refnet.reproduce.claims.CLAIMS", {**CLAIMS, claim.name: claim})
     code, out, err = reproduced(claim.name, *SMALL, "--json")
     assert code == 0
-    assert [run["lr"] for arm in json.loads(out)["arms"] for run in arm["runs"]] == [0.02] * 4
+    assert [run["lr"] for variant in json.loads(out)["arms"] for run in variant["runs"]] == [0.02] * 4
     assert "ReLU, learning rate 1e+09: " in err
     assert Path("runs/reproduce/relu-vs-tanh-digits/tanh-seed2-lr0.02/result.json").exists()
 
 
 def test_no_rate_is_low_enough(reproduced, monkeypatch):
-    claim = dataclasses.replace(CLAIMS["relu-vs-tanh"], rates=(1e9,), without=claims.Arm("ReLU too"))
+    claim = dataclasses.replace(CLAIMS["relu-vs-tanh"], rates=(1e9,), without=claims.Variant("ReLU too"))
     monkeypatch.setattr("refnet.reproduce.claims.CLAIMS", {claim.name: claim})
     code, _, err = reproduced(claim.name, *SMALL)
     assert code == 5

@@ -194,7 +194,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(trains, stopped, p
     stopped(5, *recipe(pictures), "--run-dir", "run")
     shutil.rmtree("run/checkpoints")
     _, err = trains("--resume", "run")
-    assert "run has no checkpoint: it begins anew" in err
+    assert "run has no checkpoint: it starts from the beginning" in err
     assert_same("never", "run")
 
 

@@ -116,14 +116,14 @@ def time_ops(
 
     If contenders have the same name (PyTorch in two memory layouts), each row has the time of the faster one.
     """
-    mine = [node for node in plan.nodes if node.column == 0]
+    nodes = [node for node in plan.nodes if node.column == 0]
     rows: list[LayerTiming] = []
 
     def add(layer: str, op: str, counted: Amounts, works: Sequence[Mapping[str, Work]]) -> None:
         timings = _timings(counted, [contender.name for contender in contenders], works, rounds)
         rows.extend(LayerTiming(layer, op, name, *amount, timings[name]) for name, amount in counted.items())
 
-    with show.task("layers", len(mine) + 2) as advance:
+    with show.task("layers", len(nodes) + 2) as advance:
         done = 0
         for visit in walk(plan, backend, batch):
             if visit.node.column:
@@ -138,7 +138,7 @@ def time_ops(
         advance(done + 1, remark="loss")
         params = {
             f"{node.name}.{letter}": np.full(shape, 0.01, np.float32)
-            for node in mine
+            for node in nodes
             for letter, shape in node.params.items()
         }
         moved = 5 * sum(a.nbytes for a in params.values())  # w, v and g are read, w and v written
@@ -150,19 +150,19 @@ def _timings(
     directions: Iterable[str], names: Sequence[str], works: Sequence[Mapping[str, Work]], rounds: int
 ) -> dict[str, dict[str, Timing]]:
     """Return times by direction and contender; contenders take turns, one direction after the other."""
-    found: dict[str, dict[str, Timing]] = {}
+    timings_of: dict[str, dict[str, Timing]] = {}
     for direction in directions:
-        best = found[direction] = {}
+        best = timings_of[direction] = {}
         if direction == DATA:
             continue
-        timings = in_rounds({i: mine[direction] for i, mine in enumerate(works) if direction in mine}, rounds)
+        timings = in_rounds({i: work[direction] for i, work in enumerate(works) if direction in work}, rounds)
         for i, timing in timings.items():
             if names[i] not in best or timing.minimum < best[names[i]].minimum:
                 best[names[i]] = timing
-    if DATA in found:
-        rest = {name: found["backward"][name] - found[WEIGHT][name] for name in found[WEIGHT]}
-        found[DATA] = {name: timing for name, timing in rest.items() if timing}
-    return found
+    if DATA in timings_of:
+        rest = {name: timings_of["backward"][name] - timings_of[WEIGHT][name] for name in timings_of[WEIGHT]}
+        timings_of[DATA] = {name: timing for name, timing in rest.items() if timing}
+    return timings_of
 
 
 def amounts(visit: Visit, backend: Backend) -> Amounts:

@@ -87,12 +87,12 @@ def _cells(figures: Figures, row: LayerTiming, name: str, names: Sequence[str]) 
 
 def _sums(rows: Sequence[LayerTiming], name: str, names: Sequence[str]) -> list[str]:
     """Return sums over rows that are not part of others; the ratio is over rows that both contenders have."""
-    mine = [row for row in rows if name in row.timings and not _is_part(row)]
+    own = [row for row in rows if name in row.timings and not _is_part(row)]
     cells = [""] * len(_headings(name, names))
-    cells[0] = _milliseconds(sum(row.timings[name].minimum for row in mine))
+    cells[0] = _milliseconds(sum(row.timings[name].minimum for row in own))
     if len(cells) > 4:
-        both = [row for row in mine if BASELINE in row.timings]
-        slow, fast = (sum(row.timings[one].minimum for row in both) for one in (BASELINE, name))
+        shared = [row for row in own if BASELINE in row.timings]
+        slow, fast = (sum(row.timings[contender].minimum for row in shared) for contender in (BASELINE, name))
         cells[4] = f"{slow / fast:.1f}"
     return cells
 
@@ -142,9 +142,9 @@ def _steps(figures: Figures) -> Table:
 
 def _scaling(entries: Sequence[Entry]) -> Iterator[str]:
     """Yield lines on the gain from more threads, and on whether time is proportional to the batch size."""
-    for name, mine in by_contender(entries).items():
-        for layout in dict.fromkeys(entry.spec.layout for entry in mine):
-            group = [entry for entry in mine if entry.spec.layout == layout]
+    for name, own in by_contender(entries).items():
+        for layout in dict.fromkeys(entry.spec.layout for entry in own):
+            group = [entry for entry in own if entry.spec.layout == layout]
             label = f"{name} {layout}".strip()
             for batch in dict.fromkeys(entry.spec.batch for entry in group):
                 few, *more = sorted((e for e in group if e.spec.batch == batch), key=lambda e: e.spec.threads)

@@ -19,32 +19,34 @@ from refnet.terminal.progress import Show
 
 @contextmanager
 def network(arguments: argparse.Namespace, where: Path) -> Iterator[Trained]:
-    """Open a network; while it is used, BLAS has no more threads than asked for."""
+    """Open a network; while it is open, BLAS uses at most the configured number of threads."""
     trained = open_trained(where, arguments.backend, devices=arguments.devices, threads=arguments.threads)
     with threadpool_limits(arguments.threads or trained.net.recipe.get("threads"), "blas"):
         yield trained
 
 
 def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Dataset:
-    """Open the images that are named, or those that the network was trained on, and check that they fit it."""
-    found = open_data(trained, show, what=arguments.data, reading=reading(arguments))
-    show.say(describe(found))
-    return found
+    """Return the data set of --data, or the one that the network was trained on, after checking that it fits."""
+    opened = open_data(trained, show, what=arguments.data, reading=reading(arguments))
+    show.say(describe(opened))
+    return opened
 
 
 def features(arguments: argparse.Namespace, trained: Trained, show: Show) -> tuple[Dataset, Split, Features]:
-    """Open the images that were asked for, and give what the last hidden layer makes of them."""
-    found = dataset(arguments, trained, show)
-    images = split(arguments, found)
-    with show.task("looking", len(images)) as advance:
-        seen = neighbours.features(trained, images, batch=arguments.batch, reading=reading(arguments), advance=advance)
-    return found, images, seen
+    """Return the data set, the images of --split, and their activations in the last hidden layer."""
+    opened = dataset(arguments, trained, show)
+    images = split(arguments, opened)
+    with show.task("images", len(images)) as advance:
+        activations = neighbours.features(
+            trained, images, batch=arguments.batch, reading=reading(arguments), advance=advance
+        )
+    return opened, images, activations
 
 
-def split(arguments: argparse.Namespace, found: Dataset) -> Split:
-    """Give the images that were asked for."""
-    asked: Split = getattr(found, arguments.split)
-    return asked
+def split(arguments: argparse.Namespace, opened: Dataset) -> Split:
+    """Return the images of --split."""
+    images: Split = getattr(opened, arguments.split)
+    return images
 
 
 def reading(arguments: argparse.Namespace) -> Reading:

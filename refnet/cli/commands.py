@@ -20,9 +20,9 @@ class Command:
     settings
         Its arguments and flags.
     explanation
-        What else its help says.
+        Further lines of its help.
     commands
-        Commands of its own, by name.
+        Its subcommands, by name.
     reads_file
         Whether its module has a function ``config_file`` that returns the TOML file to read.
     """

@@ -176,7 +176,7 @@ def _is_required_flag(setting: Setting) -> bool:
 
 
 def metavar(setting: Setting) -> str:
-    """Return what stands for the value of a setting in help."""
+    """Return the placeholder of a setting's value in help."""
     allowed = setting.allowed
     if setting.metavar:
         return setting.metavar

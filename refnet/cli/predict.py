@@ -1,4 +1,4 @@
-"""``refnet predict``: what is on images, in a trained network's opinion."""
+"""``refnet predict``: the most probable classes of images."""
 
 import argparse
 import json
@@ -12,19 +12,19 @@ from rich.text import Text
 
 from refnet.cli import _common
 from refnet.data.dataset import Pixels
-from refnet.errors import DataError
+from refnet.errors import DataError, with_flags
 from refnet.evaluation.protocol import PROTOCOLS, classify
 from refnet.evaluation.trained import Trained
 from refnet.terminal.printable import printable
 
-PLACES = 5
-BAR = 30  # characters of a probability of 1
+TOP_K = 5
+BAR_WIDTH = 30  # characters of a probability of 1
 STDIN = "-"
-LARGEST = 1 << 28  # bytes that are taken from standard input
+MAX_STDIN_BYTES = 1 << 28
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Classify each image. One that cannot be read is reported, and the others are classified all the same."""
+    """Classify each image. One that cannot be read is reported, and the others are classified."""
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
     described: list[dict[str, Any]] = []
     code = 0
@@ -33,12 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 pixels = read(trained, path)
             except DataError as error:
-                print(f"refnet: {printable(error)}", file=sys.stderr)
-                described.append({"image": path, "error": str(error)})
+                message = with_flags(error.message)
+                print(f"refnet: {printable(message)}", file=sys.stderr)
+                described.append({"image": path, "error": message})
                 code = error.exit_code
                 continue
             p = classify(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
-            places = [int(k) for k in np.argsort(-p, kind="stable")[:PLACES]]
+            places = [int(k) for k in np.argsort(-p, kind="stable")[:TOP_K]]
             described.append({"image": path, "top5": [_entry(trained, k, float(p[k])) for k in places]})
             if console:
                 for text in _texts(trained, path, places, p.tolist()):
@@ -56,9 +57,9 @@ def read(trained: Trained, path: str) -> Pixels:
         return trained.read(path)
     if sys.stdin is None:
         raise DataError("standard input is closed: send an image to it, or name a file")
-    content = sys.stdin.buffer.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise DataError(f"standard input has more than {LARGEST:,} bytes, which is no image: send less")
+    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(content) > MAX_STDIN_BYTES:
+        raise DataError(f"standard input has more than {MAX_STDIN_BYTES:,} bytes, which is no image: send less")
     return trained.read_bytes(content, "standard input")
 
 
@@ -75,5 +76,5 @@ def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:
 def _texts(trained: Trained, path: str, places: list[int], p: list[float]) -> Iterator[Text]:
     yield Text(printable(path), "bold")
     for k in places:
-        bar = "#" * round(BAR * p[k])
-        yield Text.assemble(f"  {p[k]:7.2%}  ", (f"{bar:{BAR}}", "green"), f"  {trained.called(k)}")
+        bar = "#" * round(BAR_WIDTH * p[k])
+        yield Text.assemble(f"  {p[k]:7.2%}  ", (f"{bar:{BAR_WIDTH}}", "green"), f"  {trained.called(k)}")

@@ -50,10 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
         _introduce(claim, settings)
     outcomes, stopped = _outcomes(claim, settings, show)
 
-    pairs = [_of(outcomes, arm.name) for arm in claim.arms]
+    pairs = [_of(outcomes, variant.name) for variant in claim.variants]
     count = min(map(len, pairs))
-    outcomes = [outcome for arm in pairs for outcome in arm[:count]]
-    compared = [compare(*([m.of(o) for o in arm[:count]] for arm in pairs)) for m in claim.measures] if count else []
+    outcomes = [outcome for variant in pairs for outcome in variant[:count]]
+    compared = (
+        [compare(*([m.of(o) for o in variant[:count]] for variant in pairs)) for m in claim.measures] if count else []
+    )
     if arguments.json:
         print(json.dumps(_as_dict(claim, settings, outcomes, compared)), flush=True)
     elif compared:
@@ -62,9 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         draw(claim, outcomes, arguments.output)
         show.say(f"picture: {arguments.output}")
     if stopped:
-        total = settings.seeds * len(claim.arms)
+        total = settings.seeds * len(claim.variants)
         number = stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT
-        raise Interrupted(number, f"; {sum(map(len, pairs))} of {total} runs are finished, the same command goes on")
+        raise Interrupted(
+            number, f"; {sum(map(len, pairs))} of {total} runs are finished; repeat the command to resume"
+        )
     return 0
 
 
@@ -88,8 +92,8 @@ def _introduce(claim: Claim, settings: Settings) -> None:
     print(f"net {settings.net}, {images} training images, {settings.epochs} epochs, {settings.seeds} seeds")
     if claim.common:
         print(f"both: {_keys(claim.common)}")
-    for arm in claim.arms:
-        print(f"{arm.name}: {_keys(arm.keys)}", flush=True)
+    for variant in claim.variants:
+        print(f"{variant.name}: {_keys(variant.keys)}", flush=True)
 
 
 def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcome], KeyboardInterrupt | None]:
@@ -98,36 +102,36 @@ def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcom
         for outcome in perform(claim, settings, show):
             outcomes.append(outcome)
             figures = ", ".join(f"{measure.name} {measure.of(outcome):.2f}" for measure in claim.measures)
-            show.say(f"{outcome.arm}, seed {outcome.seed}: {figures}")
+            show.say(f"{outcome.variant}, seed {outcome.seed}: {figures}")
     except KeyboardInterrupt as stopped:
         return outcomes, stopped
     return outcomes, None
 
 
-def _of(outcomes: Sequence[Outcome], arm: str) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome.arm == arm]
+def _of(outcomes: Sequence[Outcome], variant: str) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.variant == variant]
 
 
 def _print(claim: Claim, outcomes: Sequence[Outcome], compared: Sequence[Comparison]) -> None:
     console = Console(width=WIDTH, highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("measure", no_wrap=True)
-    for heading in (*(arm.name for arm in claim.arms), "difference [95 %]"):
+    for heading in (*(variant.name for variant in claim.variants), "difference [95 %]"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("the paper", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for measure, found in zip(claim.measures, compared, strict=True):
+    for measure, comparison in zip(claim.measures, compared, strict=True):
         table.add_row(
             measure.name,
-            f"{found.without:.2f} ± {found.without_spread:.2f}",
-            f"{found.paper:.2f} ± {found.paper_spread:.2f}",
-            f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]",
+            f"{comparison.without:.2f} ± {comparison.without_spread:.2f}",
+            f"{comparison.paper:.2f} ± {comparison.paper_spread:.2f}",
+            f"{comparison.difference:+.2f} [{comparison.low:+.2f}, {comparison.high:+.2f}]",
             measure.paper,
-            found.verdict,
+            comparison.verdict,
         )
     console.print(table)
     if claim.rates:
-        rates = (f"{arm.name} {_of(outcomes, arm.name)[0].lr:g}" for arm in claim.arms)
+        rates = (f"{variant.name} {_of(outcomes, variant.name)[0].lr:g}" for variant in claim.variants)
         console.print(f"learning rates, the best of {', '.join(map(str, claim.rates))}: {', '.join(rates)}")
     seeds = len(_of(outcomes, claim.paper.name))
     console.print(f"{claim.name}: {compared[0].verdict} with {seeds} seeds: {explain(compared[0])}.")
@@ -148,8 +152,8 @@ def _as_dict(
         "seeds": settings.seeds,
         "arms": [
             {
-                "name": arm.name,
-                "keys": dict(arm.keys),
+                "name": variant.name,
+                "keys": dict(variant.keys),
                 "runs": [
                     {
                         "seed": outcome.seed,
@@ -158,14 +162,14 @@ def _as_dict(
                         "validation_top1_errors": outcome.validation_errors,
                         "test_top1_error": outcome.test_error,
                     }
-                    for outcome in _of(outcomes, arm.name)
+                    for outcome in _of(outcomes, variant.name)
                 ],
             }
-            for arm in claim.arms
+            for variant in claim.variants
         ],
         "measures": [
-            {"name": measure.name, "paper_says": measure.paper, **found.as_dict()}
-            for measure, found in zip(claim.measures, compared, strict=False)
+            {"name": measure.name, "paper_says": measure.paper, **comparison.as_dict()}
+            for measure, comparison in zip(claim.measures, compared, strict=False)
         ],
         "verdict": compared[0].verdict if compared else None,
     }

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refnet.errors import ConfigError
+from refnet.errors import ConfigError, with_flags
 from refnet.runs import inventory
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
@@ -20,28 +20,28 @@ WIDTH = 120  # of a table that does not go to a terminal
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table. A run that cannot be read is a line that says why."""
-    found: dict[str, RunSummary | str] = {}
+    """Print the table. A run that cannot be read has a line of its own."""
+    runs: dict[str, RunSummary | str] = {}
     for path in inventory.find(arguments.folder):
         try:
-            found[str(path)] = inventory.inspect(path)
+            runs[str(path)] = inventory.inspect(path)
         except ConfigError as error:
-            found[str(path)] = str(error)
+            runs[str(path)] = with_flags(error.message)
     if arguments.json:
-        described = {p: {"problem": r} if isinstance(r, str) else inventory.as_dict(r) for p, r in found.items()}
+        described = {p: {"problem": r} if isinstance(r, str) else inventory.as_dict(r) for p, r in runs.items()}
         print(json.dumps(described, default=str))  # TOML has dates, JSON has none
-    elif not found:
+    elif not runs:
         print(f"no runs in {printable(arguments.folder)}; refnet train makes one")
     else:
-        print_table(_table(found), Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
+        print_table(_table(runs), Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
     return 0
 
 
-def _table(found: dict[str, RunSummary | str]) -> Table:
+def _table(runs: dict[str, RunSummary | str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("run", "net", "data", "backend", "state", "epoch", "step", "best error"):
         table.add_column(heading, justify="right" if heading in {"epoch", "step", "best error"} else "left")
-    for path, run in found.items():
+    for path, run in runs.items():
         if isinstance(run, str):
             table.add_row(_text(path), _text("cannot be read: refnet show says why"))
             continue

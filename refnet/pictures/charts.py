@@ -40,7 +40,7 @@ class Chart:
 
 
 def charts(history: History, longest: int = 0) -> list[Chart]:
-    """Return the charts of a run; `longest` is the number of steps of the longest run beside which it is shown."""
+    """Return the charts of a run; `longest` is the number of steps of the longest run in the same picture."""
     epochs = history.epochs
     validation = Line("validation", epochs["step"], epochs["validation_loss"])
     errors = [Line(f"top-{k}", epochs["epoch"], epochs[f"validation_top{k}_error"]) for k in (1, 5)]

@@ -79,7 +79,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def number(value: float, *, percent: bool = False) -> str:
-    """Write the label of a tick in as few characters as possible."""
+    """Return the label of a tick, in as few characters as possible."""
     if percent:
         return f"{100 * value:.3g}%"
     if abs(value) >= 10000:

@@ -24,7 +24,7 @@ class Block:
 
 
 def blocks(plan: Plan) -> list[Block]:
-    """Group a plan's nodes; a layer without parameters before the first with some stands alone."""
+    """Group a plan's nodes; a layer without parameters that comes before any with parameters is a group of its own."""
     found: list[Block] = []
     for _, group in groupby((node for node in plan.nodes if node.layer.op != "gather"), lambda node: node.index):
         nodes = list(group)

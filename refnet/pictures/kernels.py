@@ -19,11 +19,10 @@ class Kernels:
 
     @property
     def colour(self) -> float | None:
-        """How colourful they are: the mean share of a kernel's energy that is not grey.
+        """The mean share of a kernel's energy that is colour rather than brightness, from 0 to 1.
 
-        The grey part of a kernel has at each pixel the mean of its channels in all of them. A kernel that sees no
-        colour has 0, one whose channels cancel out everywhere has 1; independent channels give 2/3. None where there
-        is one channel.
+        The grey part of a kernel is, at each pixel, the mean over its channels. A grey kernel has 0; a kernel whose
+        channels sum to zero everywhere has 1; independent channels give about 2/3. None for grey images.
         """
         if self.weights.shape[1] == 1:
             return None
@@ -33,7 +32,7 @@ class Kernels:
         return float(np.mean(1 - grey / np.maximum(energy, 1e-300)))
 
     def tiles(self) -> Pixels:
-        """Give each as a picture (K,R,S,C or 1) with 0 in the middle of the range and one scale for all of them."""
+        """Return each kernel as an image, uint8 (K,R,S,3 or 1): zero is mid-grey, and all have the same scale."""
         w = self.weights if self.weights.shape[1] == 3 else self.weights.mean(axis=1, keepdims=True)
         peak = float(np.abs(w).max()) or 1.0
         tiles: Pixels = np.rint(127.5 + 127.5 * w / peak).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -41,7 +40,7 @@ class Kernels:
 
 
 def first_kernels(trained: Trained) -> list[Kernels]:
-    """Find the kernels that read the image, in the order of their columns; none where no convolution does."""
+    """Return the kernels that read the image, column by column; an empty list if no convolution reads it."""
     return [
         Kernels(node.layer.name, node.column, trained.backend.to_numpy(trained.params[f"{node.name}.w"]))
         for node in trained.plan.nodes
@@ -50,7 +49,7 @@ def first_kernels(trained: Trained) -> list[Kernels]:
 
 
 def grid(tiles: Pixels, across: int, gap: int = 1, zoom: int = 1, ground: int = 255) -> Pixels:
-    """Lay tiles (n,h,w,c) in rows with a gap between them: (H,W,c)."""
+    """Return one image (H,W,c) of tiles (n,h,w,c) in rows, `across` in each, with gaps of `gap` pixels."""
     tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
     count, height, width, channels = tiles.shape
     down = -(-count // across)

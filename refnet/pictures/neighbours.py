@@ -1,4 +1,4 @@
-"""The paper's figure 4: images, and beside each the images that are most similar to the network."""
+"""The paper's figure 4: images, each with the images whose activations are nearest to its own."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from refnet.evaluation.neighbours import nearest
 from refnet.evaluation.responses import Responses
 from refnet.pictures.thumbnails import Captioned, thumbnails
 
-QUERIES, NEIGHBOURS = 5, 6  # rows, and images in each beside the first
+QUERIES, NEIGHBOURS = 5, 6  # rows, and neighbours in each row
 
 MIN_SIDE = 128  # pixels of an image in `draw`
 GAP = 8  # pixels between images

@@ -140,7 +140,7 @@ def confusion_section(responses: Responses, classes: tuple[str, ...]) -> str:
 
 
 def predictions_section(best_and_worst: Mapping[str, Sequence[Prediction]]) -> str:
-    """Return the section with the images on which the network is most and least right."""
+    """Return the section with the best and the worst predicted images."""
     parts = []
     for title, predictions in best_and_worst.items():
         cards = "".join(map(_card, predictions))

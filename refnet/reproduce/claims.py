@@ -1,6 +1,6 @@
-"""The claims of the paper, each as an experiment: two arms that differ in one thing, and what is measured.
+"""The claims of the paper, each as an experiment: two variants that differ in one thing, and what is measured.
 
-Both arms use the same seeds. A seed gives both arms the same order of images, the same crops, the same dropout and,
+Both variants use the same seeds. A seed gives both the same order of images, the same crops, the same dropout and,
 where shapes agree, the same initial weights (:mod:`refnet.nets.variants`). So they are compared seed by seed.
 """
 
@@ -29,7 +29,7 @@ class Outcome:
         At the end, as a fraction in [0, 1].
     """
 
-    arm: str
+    variant: str
     seed: int
     lr: float
     train_errors: tuple[float, ...]
@@ -56,7 +56,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One of the two variants of an experiment: its name, and the settings that define it."""
 
     name: str
@@ -72,13 +72,13 @@ class Claim:
     section
         The section of the paper with the claim.
     without, paper
-        The arm without the paper's idea, and the one with it.
+        The variant without the paper's idea, and the one with it.
     measures
         What is measured. The verdict depends on the first; the others are only reported.
     common
-        Settings of both arms that differ from the net's recipe.
+        Settings of both variants that differ from the net's recipe.
     rates
-        Learning rates to try: each arm uses its best one, found with an extra seed. Empty: the recipe's.
+        Learning rates to try: each variant uses its best one, found with an extra seed. Empty: the recipe's.
     watched
         Whether a picture shows validation or training errors as solid lines.
     epochs
@@ -88,8 +88,8 @@ class Claim:
     name: str
     question: str
     section: str
-    without: Arm
-    paper: Arm
+    without: Variant
+    paper: Variant
     measures: tuple[Measure, ...]
     common: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
@@ -97,8 +97,8 @@ class Claim:
     epochs: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def arms(self) -> tuple[Arm, Arm]:
-        """Both arms, first the one without the paper's idea."""
+    def variants(self) -> tuple[Variant, Variant]:
+        """Both variants, first the one without the paper's idea."""
         return self.without, self.paper
 
 
@@ -138,8 +138,8 @@ CLAIMS: Mapping[str, Claim] = {
             "relu-vs-tanh",
             "Does a network of ReLUs learn faster than one of tanh units?",
             "3.1, figure 1",
-            Arm("tanh", {"variant": ("no-dropout", "tanh")}),
-            Arm("ReLU", {"variant": ("no-dropout",)}),
+            Variant("tanh", {"variant": ("no-dropout", "tanh")}),
+            Variant("ReLU", {"variant": ("no-dropout",)}),
             (Measure(f"epochs to {TARGET:.0%}", "6 times fewer", lambda o: epochs_to(TARGET, o.train_errors)),),
             # The paper: no regularisation, and rates "chosen independently to make training as fast as possible".
             {"augment": False, "weight_decay": 0.0, "drop_epochs": ()},
@@ -151,24 +151,24 @@ CLAIMS: Mapping[str, Claim] = {
             "lrn",
             "Does local response normalisation lower the error?",
             "3.3",
-            Arm("without", {"variant": ("no-lrn",)}),
-            Arm("LRN", {"variant": ("strong-lrn",)}),
+            Variant("without", {"variant": ("no-lrn",)}),
+            Variant("LRN", {"variant": ("strong-lrn",)}),
             (_test("-2 points (CIFAR-10), -1.4 (ImageNet)"),),
         ),
         Claim(
             "overlapping-pooling",
             "Does overlapping pooling lower the error, and overfitting?",
             "3.4",
-            Arm("2x2", {"variant": ("plain-pooling",)}),
-            Arm("3x3", {}),
+            Variant("2x2", {"variant": ("plain-pooling",)}),
+            Variant("3x3", {}),
             (_test("-0.4 points (ImageNet)"), _overfitting("slightly less")),
         ),
         Claim(
             "dropout",
             "Does dropout reduce overfitting?",
             "4.2",
-            Arm("without", {"variant": ("no-dropout",)}),
-            Arm("dropout", {}),
+            Variant("without", {"variant": ("no-dropout",)}),
+            Variant("dropout", {}),
             (_overfitting("substantial without"), _test("no number")),
             {"augment": False},  # so that there is overfitting to reduce
         ),
@@ -176,16 +176,16 @@ CLAIMS: Mapping[str, Claim] = {
             "augmentation",
             "Do random crops and mirror images reduce overfitting?",
             "4.1",
-            Arm("centre", {"augment": False}),
-            Arm("crops and mirrors", {}),
+            Variant("centre", {"augment": False}),
+            Variant("crops and mirrors", {}),
             (_overfitting("substantial without"), _test("no number")),
         ),
         Claim(
             "two-columns-vs-one-half",
             "Are two columns better than one with half the kernels?",
             "3.2",
-            Arm("one, half", {"variant": ("half",), "columns": 1}),
-            Arm("two", {}),
+            Variant("one, half", {"variant": ("half",), "columns": 1}),
+            Variant("two", {}),
             (_test("-1.7 points (ImageNet)"),),
         ),
     )

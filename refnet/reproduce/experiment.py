@@ -1,4 +1,4 @@
-"""Train both arms of a claim with every seed, each run in its own folder, so that finished runs are kept."""
+"""Train both variants of a claim with every seed, each run in its own folder, so that finished runs are kept."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, open_showing
 from refnet.data.readers import folder, idx, registry
 from refnet.errors import ConfigError, DataError, NumericError, setting
-from refnet.reproduce.claims import TARGET, Arm, Claim, Outcome, epochs_to
+from refnet.reproduce.claims import TARGET, Claim, Outcome, Variant, epochs_to
 from refnet.runs import directory, history
 from refnet.runs.resume import Resume
 from refnet.terminal.printable import printable
@@ -39,7 +39,7 @@ class Settings:
     seeds
         How many; they are 0, 1, 2, ...
     folder
-        Contains a run folder for each arm and seed.
+        Contains a run folder for each variant and seed.
     """
 
     net: str
@@ -54,9 +54,9 @@ class Settings:
 
 def net_for(data: str) -> str:
     """Return the name of the small net for the data, by the images' channels. Raises ``DataError`` without data."""
-    made_for_it = next((name for name in nets.NETS if nets.get(name).data == data), None)
-    if made_for_it:
-        return made_for_it
+    net_of_data = next((name for name in nets.NETS if nets.get(name).data == data), None)
+    if net_of_data:
+        return net_of_data
     try:
         folder.entries(Path(data))
         channels = read_meta(Path(data)).image_shape[2] if is_prepared(data) else None
@@ -66,8 +66,8 @@ def net_for(data: str) -> str:
     return "fashion" if gray else "cifar"
 
 
-def config_of(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float | None = None) -> Config:
-    """Return the configuration of one run: the net's recipe, the size, the settings of both arms, and the arm's."""
+def config_of(claim: Claim, variant: Variant, settings: Settings, seed: int, lr: float | None = None) -> Config:
+    """Return the configuration of one run: recipe, size, the claim's common settings, the variant's."""
     chosen: dict[str, Any] = {
         "net": settings.net,
         "data": settings.data,
@@ -82,13 +82,13 @@ def config_of(claim: Claim, arm: Arm, settings: Settings, seed: int, lr: float |
     }
     chosen |= {} if settings.threads is None else {"threads": settings.threads}
     chosen |= {} if lr is None else {"lr": lr}
-    chosen |= {**claim.common, **arm.keys}
-    folder = f"{arm.name.replace(',', '').replace(' ', '-').lower()}-seed{seed}" + (f"-lr{lr:g}" if lr else "")
+    chosen |= {**claim.common, **variant.keys}
+    folder = f"{variant.name.replace(',', '').replace(' ', '-').lower()}-seed{seed}" + (f"-lr{lr:g}" if lr else "")
     return configure(**(chosen | {"run_dir": str(settings.folder / folder)}))
 
 
 def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
-    """Train both arms seed by seed, and yield the result of each run as soon as it is finished.
+    """Train both variants seed by seed, and yield the result of each run as soon as it is finished.
 
     A run in `settings.folder` that is finished is read, and one that was stopped is resumed.
 
@@ -102,47 +102,47 @@ def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
         As :func:`refnet.training.loop.train`.
     """
     dataset = _open(settings, show)
-    pilots = len(claim.rates) * len(claim.arms)
-    total = pilots + settings.seeds * len(claim.arms)
-    best: dict[str, float | None] = {arm.name: None for arm in claim.arms}
+    pilots = len(claim.rates) * len(claim.variants)
+    total = pilots + settings.seeds * len(claim.variants)
+    best: dict[str, float | None] = {variant.name: None for variant in claim.variants}
     done = 0
     if claim.rates:
-        for arm in claim.arms:
-            best[arm.name] = _best_rate(claim, arm, settings, dataset, show, (done, total))
+        for variant in claim.variants:
+            best[variant.name] = _best_rate(claim, variant, settings, dataset, show, (done, total))
             done += len(claim.rates)
     for seed in range(settings.seeds):
-        for arm in claim.arms:
+        for variant in claim.variants:
             done += 1
-            config = config_of(claim, arm, settings, seed, best[arm.name])
-            yield _run(arm, config, dataset, Within(show, f"run {done}/{total}, {arm.name}, seed {seed}"))
+            config = config_of(claim, variant, settings, seed, best[variant.name])
+            yield _run(variant, config, dataset, Within(show, f"run {done}/{total}, {variant.name}, seed {seed}"))
 
 
 def _best_rate(
-    claim: Claim, arm: Arm, settings: Settings, dataset: Dataset, show: Show, counted: tuple[int, int]
+    claim: Claim, variant: Variant, settings: Settings, dataset: Dataset, show: Show, counted: tuple[int, int]
 ) -> float:
     """Return the learning rate that reaches the target first, then with the lowest error, for an extra seed."""
     done, total = counted
-    found: list[tuple[float, float, float]] = []
+    results: list[tuple[float, float, float]] = []
     for number, lr in enumerate(claim.rates, start=done + 1):
-        config = config_of(claim, arm, settings, settings.seeds, lr)
+        config = config_of(claim, variant, settings, settings.seeds, lr)
         try:
             outcome = _run(
-                arm, config, dataset, Within(show, f"run {number}/{total}, {arm.name}, learning rate {lr:g}")
+                variant, config, dataset, Within(show, f"run {number}/{total}, {variant.name}, learning rate {lr:g}")
             )
         except NumericError as error:
-            show.say(f"{arm.name}, learning rate {lr:g}: {error}")
+            show.say(f"{variant.name}, learning rate {lr:g}: {error.message}")
             continue
         errors = outcome.train_errors
-        found.append((epochs_to(TARGET, errors), errors[-1], lr))
-        show.say(f"{arm.name}, learning rate {lr:g}: {errors[-1]:.1%} training error after {len(errors)} epochs")
-    if not found:
+        results.append((epochs_to(TARGET, errors), errors[-1], lr))
+        show.say(f"{variant.name}, learning rate {lr:g}: {errors[-1]:.1%} training error after {len(errors)} epochs")
+    if not results:
         raise NumericError(
-            f"{arm.name} becomes NaN or infinite at each learning rate of {', '.join(map(str, claim.rates))}"
+            f"{variant.name} became NaN or infinite at each learning rate of {', '.join(map(str, claim.rates))}"
         )
-    return min(found)[2]
+    return min(results)[2]
 
 
-def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
+def _run(variant: Variant, config: Config, dataset: Dataset, show: Show) -> Outcome:
     """Train or resume a run unless it is finished, and return its result."""
     path = Path(str(config.run_dir))
     if (path / directory.CONFIG).exists():
@@ -151,10 +151,10 @@ def _run(arm: Arm, config: Config, dataset: Dataset, show: Show) -> Outcome:
             train(config, show, Resume(path), dataset=dataset)
     else:
         train(config, show, dataset=dataset)
-    return read(arm, path, config)
+    return read(variant, path, config)
 
 
-def read(arm: Arm, path: Path, config: Config) -> Outcome:
+def read(variant: Variant, path: Path, config: Config) -> Outcome:
     """Return the result of a finished run. Raises ``ConfigError`` if it is damaged."""
     result = typed_json.read_object(path / directory.RESULT) or {}
     test_error = result.get("test_top1_error")
@@ -164,7 +164,7 @@ def read(arm: Arm, path: Path, config: Config) -> Outcome:
     if len(epochs["epoch"]) != config.epochs:
         raise ConfigError(f"{path / directory.METRICS} lacks epochs; remove {path} to train it again")
     training, validation = (tuple(epochs[f"{which}_top1_error"].tolist()) for which in ("scored_train", "validation"))
-    return Outcome(arm.name, config.seed, config.lr, training, validation, test_error)
+    return Outcome(variant.name, config.seed, config.lr, training, validation, test_error)
 
 
 def _require_same(path: Path, config: Config) -> None:

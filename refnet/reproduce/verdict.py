@@ -33,12 +33,12 @@ MAX_PAIRS = len(T) + 1
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure of both arms, compared.
+    """One measure of both variants, compared.
 
     Attributes
     ----------
     without, paper
-        The mean of each arm.
+        The mean of each variant.
     without_spread, paper_spread
         Their standard deviations over the seeds; 0 for one seed.
     difference
@@ -62,7 +62,7 @@ class Comparison:
 
 
 def compare(without: Sequence[float], paper: Sequence[float]) -> Comparison:
-    """Compare two arms; runs with the same index are a pair. There must be 1 to `MAX_PAIRS` pairs."""
+    """Compare two variants; runs with the same index are a pair. There must be 1 to `MAX_PAIRS` pairs."""
     differences = [b - a for a, b in zip(without, paper, strict=True)]
     n, difference = len(differences), mean(differences)
     half = T[n - 2] * stdev(differences) / sqrt(n) if n > 1 else inf

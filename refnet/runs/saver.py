@@ -170,4 +170,4 @@ class Saver:
         if must or self._failures >= MAX_FAILURES:
             count = f" ({self._failures} times in a row)" if self._failures > 1 else ""
             raise CheckpointError(f"{error.message}{count}") from error
-        self._warn(f"warning: {error}; training goes on, and earlier checkpoints are unchanged")
+        self._warn(f"warning: {error.message}; training goes on, and earlier checkpoints are unchanged")

@@ -1,7 +1,7 @@
 """Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Protocol, TextIO
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
+from refnet.errors import with_flags
 from refnet.terminal.printable import printable
 
 
@@ -30,21 +31,23 @@ class Show(Protocol):
     """Shows the progress and the messages of long work."""
 
     def say(self, line: str) -> None:
-        """Print one line that stays."""
+        """Print one line that stays. It may contain settings (:func:`refnet.errors.setting`)."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show a task while the context lasts; it yields a function to report parts done, their total and a remark."""
 
 
 class Live:
-    """A terminal: a bar that is redrawn in place, and lines above it."""
+    """A terminal: a bar that is redrawn in place, and lines above it. `spelling` is as for :func:`on`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, spelling: Callable[[str], str] = with_flags) -> None:
         self.console = console
+        self._spelling = spelling
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
-        self.console.print(printable(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
+        text = printable(self._spelling(line))
+        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -79,15 +82,19 @@ class _TimeLeft(ProgressColumn):
 
 
 class Plain:
-    """A file, a pipe or a log: whole lines, and for a long task one at least `every` seconds apart."""
+    """A file, a pipe or a log: whole lines, for a long task at least `every` seconds apart.
 
-    def __init__(self, stream: TextIO, every: float = 10.0) -> None:
+    `spelling` is as for :func:`on`.
+    """
+
+    def __init__(self, stream: TextIO, every: float = 10.0, spelling: Callable[[str], str] = with_flags) -> None:
         self.stream = stream
         self.every = every
+        self._spelling = spelling
 
     def say(self, line: str) -> None:
         """Print one line."""
-        print(printable(line), file=self.stream, flush=True)
+        print(printable(self._spelling(line)), file=self.stream, flush=True)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -123,7 +130,7 @@ class Quiet:
 
 
 class Lasting:
-    """Shows as another does, until that fails: a closed output must not end the work."""
+    """A display that becomes quiet when its output is closed, so that the work goes on."""
 
     def __init__(self, show: Show) -> None:
         self._show = show
@@ -139,15 +146,15 @@ class Lasting:
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Show a task, as long as it can be shown."""
         stack = ExitStack()
-        told: Advance = lambda *_, **__: None  # noqa: E731 - it has the type of what replaces it
+        inner: Advance = lambda *_, **__: None  # noqa: E731 - it has the type of what replaces it
         with suppress(OSError):
-            told = stack.enter_context(self._show.task(name, total))
+            inner = stack.enter_context(self._show.task(name, total))
 
         def advance(
             done: int, total: int | None = None, remark: str = "", detail: str = "", left: float | None = None
         ) -> None:
             with suppress(OSError):
-                told(done, **({} if total is None else {"total": total}), remark=remark, detail=detail, left=left)
+                inner(done, **({} if total is None else {"total": total}), remark=remark, detail=detail, left=left)
 
         try:
             yield advance
@@ -180,8 +187,12 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def on(stream: TextIO | None) -> Live | Plain | Quiet:
-    """Choose the way of showing that suits a stream; None is what Python has for a closed one."""
+def on(stream: TextIO | None, spelling: Callable[[str], str] = with_flags) -> Live | Plain | Quiet:
+    """Return the display that suits a stream; None is what Python has for a closed stream.
+
+    `spelling` writes the settings in a line: as flags for the command (:func:`refnet.errors.with_flags`), or as
+    arguments for Python (:func:`refnet.errors.with_arguments`).
+    """
     if stream is None:
         return Quiet()
-    return Live(Console(file=stream)) if stream.isatty() else Plain(stream)
+    return Live(Console(file=stream), spelling) if stream.isatty() else Plain(stream, spelling=spelling)

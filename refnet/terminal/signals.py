@@ -14,7 +14,7 @@ NOTICE = b"refnet: stopping after this step, to save it; once more stops at once
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to stop and did. Its exit code is 128 and the signal's number, as shells have it.
+    """A run that a signal stopped. Its exit code is 128 plus the signal's number, as in a shell.
 
     `run` is its folder; None where the run had none yet.
     """
@@ -27,7 +27,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """While it is entered, the first signal is only remembered, in `asked`, and the second raises `Interrupted`.
+    """In this context the first signal is only stored, in `asked`; the second raises `Interrupted`.
 
     A signal that was ignored (as ``nohup`` has SIGHUP ignored, and a shell Ctrl-C in its background) stays so. Outside
     the main thread, where Python delivers no signals, it does nothing.

@@ -173,7 +173,7 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
             raise
         session.state = replace(state, skipped=state.skipped + 1)
         session.run.metrics.log("skip", **figures, reason=str(error))
-        session.show.say(f"warning: {error}; the step is left out")
+        session.show.say(f"warning: {error.message}; the step is left out")
         return float("nan")
     session.state = replace(state, skipped=0, total=state.total + loss * seen, counted=state.counted + seen)
     session.run.metrics.log("step", **figures, loss=loss, seconds=time.monotonic() - began)

@@ -188,7 +188,7 @@ def _newest(run: RunDirectory, show: Show) -> Checkpoint | None:
     """Read the newest intact checkpoint; warn of damaged ones that are newer, and set them aside."""
     newest, damaged = generations.newest_intact(run.path)
     for path, error in damaged.items():
-        show.say(f"warning: {error}; it is set aside, and the one before is used")
+        show.say(f"warning: {error.message}; it is set aside, and the one before is used")
         generations.set_aside(path)
     return newest
 
@@ -207,7 +207,7 @@ def _take_up(
     if lines < state.lines:
         show.say(f"warning: {run.path} has lost {state.lines - lines} of {state.lines} lines of metrics")
     if saved is None:
-        show.say(f"{run.path} has no checkpoint: it begins anew")
+        show.say(f"{run.path} has no checkpoint: it starts from the beginning")
         return
     show.say(f"continuing after step {state.step}, in epoch {state.epoch}")
     around = surroundings(saved.facts, facts.backend, facts.environment, changed)

@@ -1,4 +1,4 @@
-"""Draw the figures of docs/figures/ anew."""
+"""Draw the figures of docs/figures/ again."""
 
 from pathlib import Path
 
