@@ -342,7 +342,7 @@ def test_no_rate_is_low_enough(reproduced, monkeypatch):
     monkeypatch.setattr("refnet.reproduce.claims.CLAIMS", {claim.name: claim})
     code, _, err = reproduced(claim.name, *SMALL)
     assert code == 5
-    assert "becomes NaN or infinite at each learning rate of 1000000000.0" in err
+    assert "became NaN or infinite at each learning rate of 1000000000.0" in err
 
 
 # What a user can get wrong

@@ -40,7 +40,7 @@ class Figures:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as keys and values, ready for JSON."""
-        found: dict[str, Any] = {
+        table: dict[str, Any] = {
             "refnet": __version__,
             "net": self.net,
             "columns": self.plan.columns,
@@ -51,12 +51,12 @@ class Figures:
             "steps": [self._entry(entry) for entry in self.entries],
         }
         if len({(entry.spec.batch, entry.spec.threads) for entry in self.entries}) == 1:
-            found["images_per_second"] = {
-                name: {what: fastest(mine, what).images_per_second(what) for what in PASSES}
-                for name, mine in by_contender(self.entries).items()
+            table["images_per_second"] = {
+                name: {what: fastest(own, what).images_per_second(what) for what in PASSES}
+                for name, own in by_contender(self.entries).items()
             }
-            found["times_best_torch"] = times_best_torch(self.entries)
-        return found
+            table["times_best_torch"] = times_best_torch(self.entries)
+        return table
 
     def flops(self, batch: int, what: str) -> int:
         """Return the floating-point operations of a pass: in training, three products per layer."""
@@ -89,7 +89,7 @@ class Figures:
 
     def _entry(self, entry: Entry) -> dict[str, Any]:
         spec = entry.spec
-        found: dict[str, Any] = {
+        table: dict[str, Any] = {
             "contender": spec.contender,
             "layout": spec.layout or None,
             "batch": spec.batch,
@@ -98,20 +98,20 @@ class Figures:
         for what in PASSES:
             timing = entry.timing(what)
             rate = self.flops(spec.batch, what) / timing.minimum
-            found[what] = timing.as_dict() | {
+            table[what] = timing.as_dict() | {
                 "images_per_second": entry.images_per_second(what),
                 "gflops_per_s": rate / 1e9,
                 "share_of_peak": rate / self.peak.flops,
             }
-        return {**found, "peak_bytes": entry.peak_bytes}
+        return {**table, "peak_bytes": entry.peak_bytes}
 
 
 def by_contender(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     """Return the entries of each contender by name, in their order."""
-    found: dict[str, list[Entry]] = {}
+    table: dict[str, list[Entry]] = {}
     for entry in entries:
-        found.setdefault(entry.spec.contender, []).append(entry)
-    return found
+        table.setdefault(entry.spec.contender, []).append(entry)
+    return table
 
 
 def fastest(entries: Sequence[Entry], what: str) -> Entry:
@@ -136,9 +136,9 @@ def times_best_torch(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
     memory = fastest(peers, "training").peak_bytes
     return {
         name: {
-            what: fastest(mine, what).images_per_second(what) / fastest(peers, what).images_per_second(what)
+            what: fastest(own, what).images_per_second(what) / fastest(peers, what).images_per_second(what)
             for what in PASSES
         }
-        | {"memory": fastest(mine, "training").peak_bytes / memory}
-        for name, mine in by_contender(entries).items()
+        | {"memory": fastest(own, "training").peak_bytes / memory}
+        for name, own in by_contender(entries).items()
     }

@@ -24,14 +24,6 @@ from refnet.terminal import progress
 WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 BACKENDS = ("numba", "numpy")
 
-EXPLANATION = """\
---ops times each layer of column 0 by itself, --step the whole network: training and
-testing, each contender in a process of its own, in turn. Without either, both.
-Contenders are backends, torch-eager and torch-compiled (--step alone); of PyTorch's
-memory layouts both are timed. Layers are those of training, in which a ReLU is joined
-with the layer before it (--unfused: apart). Several values, as in --threads 1,2 or
---batch 16,32,64,128,256, show with --step how it scales."""
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Time, and print the tables."""

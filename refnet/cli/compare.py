@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 WIDTH = 120
 BREACH = 1  # the exit code
 
-EXPLANATION = """\
-Each op on drawn calls, and each layer of a network on its own activations, forward and
-backward, dropout on: the largest error over what the conformance suite allows for these
-numbers, so that more than 1 is a breach (exit code 1), as is any difference where the
-bits must be the same. The activations are those of the first backend."""
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print the table, and tell by the exit code whether there was a breach."""

@@ -1,4 +1,4 @@
-"""``refnet doctor``: what this machine computes with, and what holds it back."""
+"""``refnet doctor``: describe this machine and what slows it down."""
 
 import argparse
 import json
@@ -9,22 +9,22 @@ from refnet.errors import with_flags
 from refnet.machine.doctor import Examination, examine
 
 # The vector instructions that convolution's micro-kernels are chosen by, and some that say how old a processor is.
-TELLING = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
+VECTOR_UNITS = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine, and say what was found."""
-    found = examine(os.environ)
+    """Print what the examination of this machine finds."""
+    machine = examine(os.environ)
     if arguments.json:
-        print(json.dumps(found.as_dict()))
+        print(json.dumps(machine.as_dict()))
     else:
-        for title, text in _lines(found):
+        for title, text in _lines(machine):
             print(f"{title:16} {text}")
     return 0
 
 
-def _lines(found: Examination) -> Iterator[tuple[str, str]]:
-    about = found.surroundings
+def _lines(machine: Examination) -> Iterator[tuple[str, str]]:
+    about = machine.surroundings
     yield "refnet", f"{about['refnet']} on Python {about['python']}, NumPy {about['numpy']}, {about['system']}"
     yield "processor", f"{about['processor']}; {about['physical cores']} cores, {about['cores']} threads of them"
     for pool in about["blas"]:
@@ -32,20 +32,20 @@ def _lines(found: Examination) -> Iterator[tuple[str, str]]:
             "BLAS",
             f"{pool['internal_api']} {pool['version']}, {pool['architecture']} kernels, {pool['num_threads']} threads",
         )
-    for name, reason in found.backends.items():
+    for name, reason in machine.backends.items():
         yield "backends", f"{name} is ready" if reason is None else reason
-    for name, details in found.details.items():
+    for name, details in machine.details.items():
         for what, value in details.items():
-            told = value
+            text = value
             if isinstance(value, list):
-                told = f"{' '.join(item for item in TELLING if item in value)} (of {len(value)}; --json lists all)"
-            yield name, f"{what}: {told}"
-    for name, cache in found.caches.items():
+                text = f"{' '.join(item for item in VECTOR_UNITS if item in value)} (of {len(value)}; --json lists all)"
+            yield name, f"{what}: {text}"
+    for name, cache in machine.caches.items():
         yield name, f"cache: {_cache(cache)}"
-    yield "GPU", "; ".join(found.gpus) or "none that nvidia-smi knows"
-    for throttle in found.throttles:
+    yield "GPU", "; ".join(machine.gpus) or "none that nvidia-smi knows"
+    for throttle in machine.throttles:
         yield "warning", f"{throttle.what}: {throttle.cost}. To fix it, {with_flags(throttle.cure)}."
-    if not found.throttles:
+    if not machine.throttles:
         yield "throttles", "none found"
 
 

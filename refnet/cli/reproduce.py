@@ -26,14 +26,6 @@ from refnet.terminal.signals import Interrupted
 
 WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 
-EXPLANATION = """\
-Trains two variants of a net that differ in one thing, with the same seeds. A claim is
-shown if the 95 % confidence interval of the mean difference is on the paper's side of
-zero, and not shown if it is on the other side. If the interval contains zero, the
-experiment is too small to tell. Finished runs are kept in --run-dir: repeat the command
-to resume after a stop. The data determine the net: digits, fashion (one channel) or
-cifar (three channels)."""
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Test a claim and print the result; if stopped, print the result of the finished runs."""
@@ -204,7 +196,3 @@ def _keys(keys: Any) -> str:
         else:
             written.append(f"{flag} {','.join(value) if isinstance(value, tuple) else format(value, 'g')}")
     return " ".join(written) or "the unchanged net"
-
-
-def _usual(numbers: Any) -> str:
-    return ", ".join(f"{net} {'all' if number is None else number}" for net, number in numbers.items())

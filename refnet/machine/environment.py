@@ -42,7 +42,7 @@ class Throttle:
 
 
 def describe() -> dict[str, Any]:
-    """Describe this process's surroundings, ready for JSON."""
+    """Return the versions, processor and BLAS of this process, ready for JSON."""
     return {
         "refnet": __version__,
         "python": platform.python_version(),
@@ -102,7 +102,7 @@ def processor() -> str:
 
 
 def installed(package: str) -> str | None:
-    """Tell the version of a package without importing it; None where it is not installed."""
+    """Return the version of a package without importing it; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -115,7 +115,7 @@ def throttles(environ: Mapping[str, str], threads: int | None = None) -> list[Th
     Parameters
     ----------
     threads
-        How many the run sets itself, which goes before every variable; None where it leaves that to BLAS.
+        The threads that the run sets itself, which override every variable; None if it leaves the choice to BLAS.
     """
     listed = [
         Throttle(f"{name}={environ[name]}", cost, f"unset {name}")
