@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from refnet.data.archive import open_file
 from refnet.data.dataset import Dataset, Indices, Pixels, Shape, Split
-from refnet.data.meta import META, Meta, Shard, read_meta
+from refnet.data.meta import FORMAT, META, Meta, Shard, read_meta
 from refnet.errors import DataError, setting
 from refnet.terminal.printable import printable, reason
 
@@ -35,6 +35,7 @@ BAD = "bad_files.txt"
 UNFINISHED = "unfinished"  # a directory in it, for as long as it is being written
 VERIFIED_BYTES = 1 << 30  # a directory up to this size is verified whenever it is opened
 BLOCK_BYTES = 1 << 24  # hashed at a time
+BEGINNING_BYTES = 256  # the format is the first entry of meta.json
 
 
 class PreparedSplit(Split):
@@ -73,7 +74,13 @@ def recognise(root: Path, names: frozenset[str]) -> bool:
             f"{printable(root)} has not been prepared to the end: run the same refnet data prepare again, which goes "
             "on where it was"
         )
-    return META in names
+    return META in names and (_is_written_by_refnet(root / META) or any(name.endswith(".npy") for name in names))
+
+
+def _is_written_by_refnet(path: Path) -> bool:
+    """Tell whether a ``meta.json`` begins as ours: annotation programs put files of that name beside images, too."""
+    with open_file(path) as file:
+        return FORMAT.encode() in file.read(BEGINNING_BYTES)
 
 
 def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
