@@ -527,7 +527,7 @@ def _folder(run: Run | AnyPath, argument: str, rule: str) -> Path:
     if isinstance(run, Run):
         return run.path
     try:
-        return Path(run)
+        return Path(files.expanded(run))
     except TypeError as error:
         raise ConfigError(f"{argument}={run!r} is not allowed; it must be {rule}") from error
 

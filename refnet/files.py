@@ -10,6 +10,14 @@ from typing import BinaryIO
 SUFFIX = ".tmp"
 
 
+def expanded(path: str | os.PathLike[str]) -> str:
+    """Return a path in which a leading ``~`` or ``~user`` is replaced by that user's home folder.
+
+    A path whose home folder is not known here is returned unchanged.
+    """
+    return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser fails where there is no home folder
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; once it is written, flush it, rename it to `path` and flush the folder.

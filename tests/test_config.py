@@ -1,3 +1,4 @@
+import pwd
 from collections.abc import Mapping
 from dataclasses import MISSING, FrozenInstanceError, asdict, fields, replace
 from itertools import combinations
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refnet import config, nets
+from refnet.cli.commands import COMMANDS
 from refnet.cli.parser import parse
 from refnet.config import DEFAULTS, KEYS, Config, Nets, configure
 from refnet.errors import ConfigError
@@ -345,6 +347,82 @@ class TestMessages:
         assert [problem.split(" ")[0] for problem in found] == ["config.toml:", "--lr"]
         found = problems(toml="net = alexnet", init="paper", net="digits")
         assert [problem.split(" ")[0] for problem in found] == ["config.toml:", "--init"]
+
+
+class TestHome:
+    """A leading ~ or ~user is the home folder in every path, from every source."""
+
+    @pytest.fixture(autouse=True)
+    def home(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        return str(tmp_path)
+
+    @pytest.mark.parametrize("key", ["data", "run_dir"])
+    def test_of_every_source(self, resolve, home, key):
+        stated = [
+            {"toml": f"{key} = '~/x'"},
+            {"environ": {f"REFNET_{key.upper()}": "~/x"}},
+            {key: "~/x"},
+            {"recipes": RECIPES | {"digits": {key: "~/x"}}},
+        ]
+        assert [getattr(resolve(**sources).config, key) for sources in stated] == [f"{home}/x"] * 4
+        assert getattr(configure(**{key: Path("~/x")}), key) == f"{home}/x"
+
+    def test_every_flag_that_is_a_path(self, home):
+        commands = [*COMMANDS.values(), *COMMANDS["data"].commands.values()]
+        every = [s for command in commands for s in command.settings]
+        are_paths = [s for s in every if s.allowed.names_path]
+        named = {
+            "data",
+            "run_dir",
+            "output",
+            "resume",
+            "config",
+            "run",
+            "runs",
+            "images",
+            "source",
+            "destination",
+            "to",
+        }
+        assert {s.name for s in are_paths} >= named
+        for rule in (s.allowed for s in are_paths if s.name != "output"):
+            read = rule.from_value(["~/x"]) if rule.many else (rule.from_text("~/x"),)
+            assert list(map(str, read)) == [f"{home}/x"]
+        assert all(s.allowed.names_path for s in every if s.allowed.kind is Path)
+
+    def test_the_home_of_another_user_and_of_nobody(self):
+        root = configure(data="~root/x").data
+        assert root == f"{pwd.getpwnam('root').pw_dir}/x"
+        assert configure(data="~no.such.user/x").data == "~no.such.user/x"
+
+    def test_an_account_without_a_home(self, monkeypatch):
+        def unknown(uid):
+            raise KeyError(uid)
+
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        assert configure(data="~/x").data == "~/x"
+
+    def test_a_tilde_elsewhere_is_a_letter(self):
+        assert configure(data="a~/x", run_dir="./~").data == "a~/x"
+
+
+class TestWindows:
+    """TOML files as Windows' editors write them."""
+
+    def test_a_byte_order_mark_and_carriage_returns(self, resolve):
+        assert resolve(toml=b"\xef\xbb\xbfepochs = 3\r\nlr = 0.5\r\n").config.epochs == 3
+
+    @pytest.mark.parametrize("path", [r"C:\Users\me", r"C:\temp", r"data\images", r"\\server\share"])
+    def test_a_path_in_double_quotes(self, problems, path):
+        (problem,) = problems(toml=f'epochs = 3\ndata = "{path}"\n')
+        assert "line 2" in problem
+        assert problem.endswith("""write a path in single quotes ('C:\\data') or with / ("C:/data")""")
+
+    @pytest.mark.parametrize("written", [r"'C:\temp'", r'"C:\\temp"'])
+    def test_a_path_as_toml_has_it(self, resolve, written):
+        assert resolve(toml=f"data = {written}").config.data == r"C:\temp"
 
 
 class TestFlags:

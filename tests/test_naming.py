@@ -51,6 +51,12 @@ def test_a_class_without_words_has_its_own_name(tmp_path, content, expected):
     assert read_words(tmp_path, CLASSES) == expected
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_of_windows_editors(tmp_path, encoding):
+    (tmp_path / "words.txt").write_bytes("n1 tench\r\nn2 Schönbär\r\n".encode(encoding))
+    assert read_words(tmp_path, ("n1", "n2")) == ("tench", "Schönbär")
+
+
 def test_a_pipe_in_its_place_is_no_file(tmp_path):
     os.mkfifo(tmp_path / FILES[0])
     with pytest.raises(DataError, match="is not a regular file"):

@@ -12,9 +12,10 @@ from refnet.config.settings import (
     number,
     one_of,
     path,
+    path_text,
+    path_texts,
     paths,
     switch,
-    text,
     texts,
     whole,
     whole_numbers,
@@ -66,7 +67,7 @@ NETWORK = (CHECKPOINT, BACKEND, DEVICES, THREADS)
 LABELLED = (DATA, SPLIT, BATCH, *READING)
 IMAGE_FILES = Setting(
     "images",
-    texts("paths of image files"),
+    path_texts("paths of image files"),
     "image files",
     positional=True,
     required=True,
@@ -169,7 +170,7 @@ SEEDS = Setting("seeds", whole(1, 30), "runs per variant; at least 2 for a verdi
 # Data sets.
 SOURCE = Setting(
     "source",
-    text("the path of images"),
+    path_text("the path of images"),
     "images: a folder for each class, ILSVRC2012, CIFAR-10 or IDX files",
     positional=True,
     required=True,

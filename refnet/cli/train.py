@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from refnet import config
+from refnet import config, files
 from refnet.errors import ConfigError
 from refnet.machine import environment
 from refnet.nets import NETS, NetSpec
@@ -26,8 +26,8 @@ def config_file(given: argparse.Namespace) -> Path | None:
     ConfigError
         The flags contradict each other, or the folder has no run.
     """
-    resume = getattr(given, "resume", None)
-    named = getattr(given, "config", None)
+    given_paths = (getattr(given, name, None) for name in ("resume", "config"))
+    resume, named = (files.expanded(path) if path else None for path in given_paths)
     if not resume:
         if getattr(given, "changed_data", False):
             raise ConfigError("--changed-data is for a run that is resumed; give it with --resume")

@@ -6,7 +6,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from refnet.config.settings import Allowed, Setting, number, one_of, switch, text, texts, whole
+from refnet.config.settings import Allowed, Setting, number, one_of, path_text, switch, text, texts, whole
 
 if TYPE_CHECKING:
     from refnet.nets.spec import NetSpec
@@ -74,7 +74,7 @@ class Config:
     data: str | None = field(
         metadata=_key(
             None,
-            text("'digits' or a path"),
+            path_text("'digits' or a path"),
             "the images to train on: 'digits' or a path",
             "the net's own",
             group=IMAGES,
@@ -216,7 +216,7 @@ class Config:
     run_dir: str | None = field(
         metadata=_key(
             None,
-            text("the path of a folder"),
+            path_text("the path of a folder"),
             "the folder of the run",
             "a new folder in ./runs",
             group=RUN,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refnet import files
+
 PREFIX = "REFNET_"
 
 
@@ -37,6 +39,8 @@ class Allowed:
         not import what another needs.
     range
         The end of `words` that a help text needs beside a metavar.
+    names_path
+        The value, or each item, is a path: a leading ``~`` or ``~user`` stands for that user's home folder.
     """
 
     kind: type
@@ -46,6 +50,7 @@ class Allowed:
     distinct: bool = False
     choices: Callable[[], Iterable[str]] | None = None
     range: str = ""
+    names_path: bool = False
 
     @property
     def rule(self) -> str:
@@ -84,11 +89,13 @@ class Allowed:
     def _typed(self, value: object) -> object:
         if type(value) is int and value.bit_length() > 63:
             raise ValueError(self.words)  # TOML has no such integer, and neither has any array
+        if self.names_path and isinstance(value, str | Path) and _is_text(str(value)):
+            value = files.expanded(value)
         if type(value) is self.kind:
             return value
         if self.kind is float and type(value) is int:
             return float(value)
-        if self.kind is Path and isinstance(value, str | Path) and _is_text(str(value)):
+        if self.kind is Path and isinstance(value, str) and _is_text(value):
             return Path(value)
         raise ValueError(self.words)
 
@@ -183,12 +190,22 @@ def one_of(
 
 def path(rule: str, *, ending: str = "") -> Allowed:
     """Paths, with an ending of the name where that is given."""
-    return Allowed(Path, rule, lambda v: v.suffix.endswith(ending))
+    return Allowed(Path, rule, lambda v: v.suffix.endswith(ending), names_path=True)
 
 
 def paths(rule: str) -> Allowed:
     """Paths, each an argument of its own."""
-    return Allowed(Path, rule, lambda _: True, many=True)
+    return Allowed(Path, rule, lambda _: True, many=True, names_path=True)
+
+
+def path_text(rule: str) -> Allowed:
+    """Texts that are paths, or names that stand beside paths, such as 'digits'."""
+    return Allowed(str, rule, _is_text, names_path=True)
+
+
+def path_texts(rule: str) -> Allowed:
+    """Texts that are paths, each an argument of its own."""
+    return Allowed(str, rule, _are_texts, many=True, names_path=True)
 
 
 def switch() -> Allowed:

@@ -9,7 +9,9 @@ Every value of every source is checked, also one that a stronger source replaces
 at once: whoever corrects a configuration should not have to run it once for each mistake.
 """
 
+import codecs
 import numbers
+import re
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,11 @@ from refnet.config.settings import PREFIX, Allowed, Setting, as_flag, cut, one_o
 from refnet.errors import ConfigError
 from refnet.terminal.printable import printable
 from refnet.terminal.suggestion import nearest
+
+# In TOML's double quotes a backslash begins an escape, as it does not in Windows' paths.
+BACKSLASH = re.compile(rb'^[^#\n]*"[^"\n]*\\', re.MULTILINE)
+DRIVE = re.compile(rb'"[A-Za-z]:\\(?!\\)')
+WRITE_PATHS = "write a path in single quotes ('C:\\data') or with / (\"C:/data\")"
 
 
 class Resolved(NamedTuple):
@@ -220,8 +227,9 @@ def _from_file(file: Path) -> _Source:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a TOML file") from error
+    content = content.removeprefix(codecs.BOM_UTF8)  # Windows' editors begin a file with a byte order mark
     try:
-        return _Source(tomllib.loads(content.decode()), where=str(file), keys_alone=True)
+        table = tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 ({_position(content[: error.start])}); save it as UTF-8") from error
     except RecursionError as error:
@@ -229,7 +237,13 @@ def _from_file(file: Path) -> _Source:
     except ValueError as error:  # tomllib's own error, or an integer of more digits than Python reads
         end = f"{_position(content)}, the end of the file"
         reason = str(error).replace("at end of document", end)
-        raise ConfigError(f"{file}: not TOML: {reason}; correct the syntax there") from error
+        remedy = WRITE_PATHS if BACKSLASH.search(content) else "correct the syntax there"
+        raise ConfigError(f"{file}: not TOML: {reason}; {remedy}") from error
+    if drive := DRIVE.search(content):  # it was read, but as "C:", a tab and "emp" for C:\temp
+        raise ConfigError(
+            f"{file}: a path with a single \\ in double quotes {_position(content[: drive.start()])}; {WRITE_PATHS}"
+        )
+    return _Source(table, where=str(file), keys_alone=True)
 
 
 def _position(before: bytes) -> str:

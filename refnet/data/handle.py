@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+from refnet import files
 from refnet.data import arrays
 from refnet.data.dataset import Dataset, Progress, Shape, Split
 from refnet.data.meta import read_meta
@@ -121,7 +122,7 @@ def open_data(
     """
     if not isinstance(data, str | PathLike):
         return Data.of(arrays.source(data, validation=validation, test=test, classes=classes), arrays.NAME)
-    given = fspath(data)
+    given = files.expanded(data)
     refuse_parts(f"data={given!r}", validation=validation, test=test, classes=classes)
     if not is_prepared(given):
         return Data.of(read_source(given), given)

@@ -5,6 +5,7 @@ name, a blank or tab, the words. Such files go by the names of `FILES`. Where th
 serves as such.
 """
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def read_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
     by_class: dict[str, str] = {}
     path = next((root / name for name in FILES if (root / name).exists()), None)
     if path:
-        lines = read_bytes(path, MAX_BYTES).decode(errors="replace").splitlines()
+        content = read_bytes(path, MAX_BYTES)
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Windows' PowerShell writes it
+        lines = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace").splitlines()
         pairs = (line.split(maxsplit=1) for line in lines)
         by_class = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
     return tuple(by_class.get(name, name) for name in classes)

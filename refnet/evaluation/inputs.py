@@ -1,11 +1,12 @@
 """Images of a Python caller in the form that a trained network takes."""
 
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from refnet import files
 from refnet.data import arrays
 from refnet.data.dataset import Pixels
 from refnet.errors import DataError
@@ -19,7 +20,7 @@ def pixels_of(trained: Trained, images: Any) -> Pixels:
     ``DataError`` for a file that cannot be read and an array of another form.
     """
     if isinstance(images, str | PathLike):
-        return trained.read(fspath(images))[None]
+        return trained.read(files.expanded(images))[None]
     if isinstance(images, Image.Image):
         return trained.fit(images)[None]
     if isinstance(images, list | tuple):
