@@ -1,13 +1,15 @@
 """Replace files atomically: a reader, even after a power cut, gets the old content or the new."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 SUFFIX = ".tmp"
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what file systems answer that have no flock
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
@@ -47,6 +49,28 @@ def replace(path: Path, content: bytes) -> None:
     """Write new content to a file, atomically. Raises ``OSError``."""
     with replacing(path) as file:
         file.write(content)
+
+
+def lock(file: BinaryIO | TextIO, *, shared: bool = False) -> bool:
+    """Lock an open file for this process, or with others that read; return False where the file system has no locks.
+
+    Raises ``BlockingIOError`` if another process has locked it, and ``OSError``.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+def warn_unlocked(folder: Path) -> str:
+    """Return a warning about a folder whose file system has no locks."""
+    return (
+        f"warning: the file system of {folder} has no file locks, so refnet cannot notice a second process that writes "
+        "there; start only one"
+    )
 
 
 def flush_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Preparing: the same bytes however it is done, resumable after anything, and nothing wrong taken for prepared."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -318,6 +319,16 @@ def test_another_process(source, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="is being prepared by another process"):
             run(source, tmp_path / "made")
+
+
+def test_a_file_system_without_locks(source, tmp_path, monkeypatch, capsys):
+    def flock(_file, _operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert main(["data", "prepare", str(source), str(tmp_path / "made"), "--size", "8"]) == 0
+    output = capsys.readouterr()
+    assert (output.out + output.err).count("has no file locks") == 1
 
 
 def test_no_room(source, tmp_path, monkeypatch):

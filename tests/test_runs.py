@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import platform
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 
 import refnet
 from refnet import config
+from refnet.cli.main import main
 from refnet.config import configure
 from refnet.errors import ConfigError
 from refnet.runs import directory
@@ -244,6 +246,28 @@ def test_a_glance_does_not_keep_a_trainer_out():
         with RunDirectory.reopen(path):
             pass
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(monkeypatch, capsys, number):
+    def flock(_file, _operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert main(["train", "--max-steps", "2", "--backend", "numpy", "--run-dir", "r"]) == 0
+    assert capsys.readouterr().out.count("the file system of r has no file locks") == 1
+    assert not directory.is_training(Path("r"))
+    with RunDirectory.reopen(Path("r")) as run:
+        assert not run.locked
+
+
+def test_a_lock_that_fails_otherwise_is_an_error(monkeypatch):
+    def flock(_file, _operation):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ConfigError, match="cannot be written: Input/output error"):
+        created()
 
 
 # Taken up again

@@ -12,7 +12,6 @@ A picture that cannot be read is left out and listed. More than one in a hundred
 preparation: then something is wrong with the source, not with a file.
 """
 
-import fcntl
 import hashlib
 import io
 import shutil
@@ -37,7 +36,8 @@ from refnet.data.shards import PlannedShard, ShardNote, plan_shards, read_note, 
 from refnet.data.source import Source
 from refnet.data.statistics import Sums
 from refnet.errors import ConfigError, DataError, setting
-from refnet.files import remove_orphans, replace
+from refnet.files import lock as lock_file
+from refnet.files import remove_orphans, replace, warn_unlocked
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
 
@@ -78,7 +78,11 @@ def prepare(
     began = time.monotonic()
     shape = (size, size, channels)
     check_form(source, shape)
-    with _writing(destination), _claimed(destination, Path(source.where)) as workplace, threadpool_limits(1, "blas"):
+    with (
+        _writing(destination),
+        _claimed(destination, Path(source.where), show) as workplace,
+        threadpool_limits(1, "blas"),
+    ):
         shards = plan_shards(source, shape)
         with show.task("checking for finished shards", len(shards)) as advance:
             notes, tokens = {}, {}
@@ -188,7 +192,7 @@ def _writing(destination: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _claimed(destination: Path, source: Path) -> Iterator[Path]:
+def _claimed(destination: Path, source: Path, show: Show) -> Iterator[Path]:
     """Make the directory and lock it against other processes; yield the folder in it for unfinished work."""
     if destination.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{printable(destination)} is inside {printable(source)}: choose a directory outside it")
@@ -205,7 +209,8 @@ def _claimed(destination: Path, source: Path) -> Iterator[Path]:
     workplace.mkdir(exist_ok=True)
     with (workplace / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_file(lock):
+                show.say(warn_unlocked(destination))
         except BlockingIOError as error:
             raise ConfigError(f"{printable(destination)} is being prepared by another process: wait for it") from error
         for leftover in workplace.glob("*.new"):

@@ -1,6 +1,5 @@
 """The folder of a run: its configuration, environment, metrics, checkpoints and result."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -35,11 +34,13 @@ class RunDirectory:
     (:mod:`refnet.runs.generations`) and ``result.json`` the result. All but the result exist also after a crash.
 
     ``.lock`` is locked while a process trains. The system unlocks it when that process ends in whatever way.
+    `locked` is False on a file system that has no locks: there a second process is not noticed.
     """
 
     path: Path
     metrics: Metrics
     lock: BinaryIO
+    locked: bool = True
 
     @classmethod
     def create(cls, config: Config) -> Self:
@@ -56,13 +57,14 @@ class RunDirectory:
             path = _made(path) if config.run_dir else _made_fresh(config.net)
             made = True  # and it was empty, so from here on everything in it belongs to this run
             with ExitStack() as undo:
-                lock = undo.enter_context(_locked(path))
+                lock, locked = _locked(path)
+                undo.enter_context(lock)
                 (path / generations.FOLDER).mkdir()
                 files.replace(path / CONFIG, to_toml(repeatable(config)).encode())
                 files.replace(path / ENVIRONMENT, _json(environment.describe()))
                 metrics = Metrics(path / METRICS)
                 undo.pop_all()
-            return cls(path, metrics, lock)
+            return cls(path, metrics, lock, locked)
         except OSError as error:
             if made:
                 shutil.rmtree(path, ignore_errors=True)
@@ -82,13 +84,14 @@ class RunDirectory:
         configuration(path)
         try:
             with ExitStack() as undo:
-                lock = undo.enter_context(_locked(path))
+                lock, locked = _locked(path)
+                undo.enter_context(lock)
                 (path / generations.FOLDER).mkdir(exist_ok=True)
                 for folder in (path, path / generations.FOLDER):
                     files.remove_orphans(folder)
                 metrics = Metrics(path / METRICS)
                 undo.pop_all()
-            return cls(path, metrics, lock)
+            return cls(path, metrics, lock, locked)
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror}; fix that, or copy the run") from error
 
@@ -150,28 +153,34 @@ def configuration(path: Path) -> Path:
 
 
 def is_training(path: Path) -> bool:
-    """Tell whether a process is training in a run folder. Raises ``OSError`` if its lock cannot be opened."""
+    """Tell whether a process is training in a run folder; False where the file system has no locks.
+
+    Raises ``OSError`` if its lock cannot be opened.
+    """
     with (path / LOCK).open("rb") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            files.lock(lock, shared=True)
         except BlockingIOError:
             return True
     return False
 
 
-def _locked(path: Path) -> BinaryIO:
-    """Lock a folder for this process. Raises ``OSError``, and ``ConfigError`` if another process has locked it."""
+def _locked(path: Path) -> tuple[BinaryIO, bool]:
+    """Lock a folder for this process; return the lock, and whether the file system has locks.
+
+    Raises ``OSError``, and ``ConfigError`` if another process has locked it.
+    """
     lock = (path / LOCK).open("ab")
     for _ in range(LOCK_TRIES):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = files.lock(lock)
         except BlockingIOError:
             time.sleep(LOCK_POLL_SECONDS)  # `is_training` in another process holds the lock for a moment
         except BaseException:
             lock.close()
             raise
         else:
-            return lock
+            return lock, locked
     lock.close()
     raise ConfigError(f"{path} is in use: another process is training there; wait for it, or stop it")
 

@@ -20,6 +20,7 @@ from refnet.data.opening import open_showing
 from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, NumericError, setting
 from refnet.evaluation.score import score
+from refnet.files import warn_unlocked
 from refnet.machine import environment
 from refnet.nets import Net
 from refnet.runs import generations
@@ -152,6 +153,8 @@ def open_session(
         run = stack.enter_context(RunDirectory.create(config))
     else:
         _take_up(run, config, facts, saved, changed, show)
+    if not run.locked:
+        show.say(warn_unlocked(run.path))
     # BLAS's threads are the process's; NumPy's warnings are silenced because every loss is checked.
     stack.enter_context(threadpool_limits(config.threads, "blas"))
     stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
