@@ -289,8 +289,8 @@ def test_two_validation_folders(tmp_path):
     refused(root, "both val/ and validation/")
 
 
-def test_the_folder_above(tmp_path):
-    make(tmp_path, {"cifar10/train/a": 1, "cifar10/test/a": 1})
+def test_the_folder_above_two(tmp_path):
+    make(tmp_path, {"cifar10/train/a": 1, "cifar10/test/a": 1, "mnist/train/a": 1})
     refused(tmp_path, "/cifar10 is taken for a class, but the folder 'test' is in it")
 
 
@@ -331,8 +331,8 @@ def test_a_text_named_jpg_is_found_at_opening(tmp_path):
     (root / "a" / "123.jpg").write_text("no image")
     message = refused(root, r"/a/123.jpg is not an image refnet reads \(JPEG, PNG, BMP, WebP\)")
     assert "more files" not in message
-    (root / "b" / "notes.txt").write_text("no image")
-    (root / "b" / "Thumbs.db").write_text("no image")
+    (root / "b" / "other.jpg").write_text("no image")
+    (root / "b" / "another.PNG").write_text("no image")
     refused(root, r"is not an image .*; and 2 more files like it")
 
 

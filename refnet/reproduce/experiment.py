@@ -12,7 +12,7 @@ from refnet.config import Config, configure, to_toml
 from refnet.data.dataset import Dataset, describe
 from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, open_showing
-from refnet.data.readers import folder, idx, registry
+from refnet.data.readers import idx, registry, walk
 from refnet.errors import ConfigError, DataError, NumericError, setting
 from refnet.reproduce.claims import TARGET, Claim, Outcome, Variant, epochs_to
 from refnet.runs import directory, history
@@ -58,7 +58,7 @@ def net_for(data: str) -> str:
     if net_of_data:
         return net_of_data
     try:
-        folder.entries(Path(data))
+        walk.entries(Path(data))
         channels = read_meta(Path(data)).image_shape[2] if is_prepared(data) else None
         gray = channels == 1 or (channels is None and registry.find(data) is idx)
     except DataError as error:

@@ -2,7 +2,7 @@
 
 Layouts
 -------
-``train/<class>/*`` beside ``val/<class>/*`` (or ``validation/``) and ``test/<class>/*``:
+``train/<class>/*`` beside ``val/<class>/*`` and ``test/<class>/*``, under any of the names in `SPLITS`, in any case:
 
 - val and test: used as they are;
 - only val: it is both validation and test, as the paper reports validation figures;
@@ -16,25 +16,33 @@ Beside the folders a file may say what people call the classes (:mod:`refnet.dat
 
 Decisions
 ---------
-Classes are the sorted names of train's folders. Hidden names (with a leading dot) and files beside class folders
-are passed over. A link to a folder is refused rather than followed (it may lead anywhere, even in a circle); a link
-to a file is read. Whether a file is an image is seen later, when its first bytes are read.
+Classes are the sorted names of train's folders; a name that is composed differently in another split (Unicode's NFC and
+NFD) is the same class. A folder named like a split is a class if images, not folders, are in it and there are other
+classes beside it. A folder that is alone in what the user named is entered. What is passed over is named in the layout
+(:mod:`refnet.data.readers.walk` says what that is); whether a file is an image is seen later, when its first bytes are
+read.
 """
 
-import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 
 from refnet.data.naming import read_words
+from refnet.data.readers.walk import LAYOUTS, Walk
 from refnet.data.source import FilePictures, Pictures, Source, deal
 from refnet.errors import DataError
 from refnet.terminal.printable import printable
 
 Listing = dict[str, list[str]]  # class to its files, both sorted
 
-PARTS = ("train", "val", "validation", "test")
-LAYOUTS = "train/<class>/<image> with val/ or test/ beside train/, or <class>/<image>"
+SPLITS = {
+    "train": ("train", "training", "training_set", "train_set", "trainset"),
+    "val": ("val", "valid", "validation", "validation_set", "val_set", "valid_set", "valset", "dev", "dev_set"),
+    "test": ("test", "testing", "test_set", "testset", "eval", "evaluation"),
+}
+SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+USUAL = ("train", "val", "validation", "test")
 
 
 def recognise(data: str, names: frozenset[str]) -> bool:  # noqa: ARG001
@@ -49,31 +57,30 @@ def read(data: str) -> Source:
     ------
     DataError
         For a path that is no folder, a layout that is none of the above, a class without images or too few of
-        them, and a class that only validation or test has.
+        them, a class that only validation or test has, two folders for one split, and a link that is broken or
+        leads into a circle.
     """
-    root = Path(data)
-    parts = {entry.name: Path(entry.path) for entry in entries(root) if entry.name in PARTS and is_folder(entry)}
+    walk = Walk(Path(data))
+    root = _without_wrapper(walk)
+    parts = _parts(walk, root)
     if not parts:
-        listing = list_classes(root)
+        listing = list_classes(walk, root)
         classes = tuple(listing)
         train, test, validation = deal(data, pictures(listing, classes), classes, held_out=2, share=5)
         layout = "one folder per class, a fifth of each held out for validation and for test"
-        words = read_words(root, classes)
-        return Source(root.resolve().name, data, layout, classes, words, train, validation, test)
-    layout, listings = _listings(root, parts)
-    classes = tuple(listings["train"])
-    for part, which in (("val", "validation"), ("test", "test")):
-        for name in listings.get(part, {}):
-            if name not in classes:
-                raise DataError(
-                    f"{printable(data)}: the {which} class '{printable(name)}' has no folder in train/: add it there"
-                )
-    splits: dict[str, Pictures] = {part: pictures(listing, classes) for part, listing in listings.items()}
-    if "val" not in splits:
-        splits["train"], splits["val"] = deal(str(parts["train"]), splits["train"], classes, held_out=1, share=10)
-    train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
+    else:
+        layout, listings = _listings(walk, root, parts)
+        classes = tuple(listings["train"])
+        splits: dict[str, Pictures] = {
+            split: pictures(_named_as_in_train(data, split, listing, classes), classes)
+            for split, listing in listings.items()
+        }
+        if "val" not in splits:
+            splits["train"], splits["val"] = deal(str(parts["train"]), splits["train"], classes, held_out=1, share=10)
+        train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
+    layout = "; ".join([layout, *walk.remarks()])
     words = read_words(root, classes)
-    return Source(root.resolve().name, data, layout, classes, words, train, validation, test)
+    return Source(walk.root.resolve().name, data, layout, classes, words, train, validation, test)
 
 
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
@@ -83,72 +90,104 @@ def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
     return FilePictures([file for files in listing.values() for file in files], labels)
 
 
-def _listings(root: Path, parts: dict[str, Path]) -> tuple[str, dict[str, Listing]]:
+def _split_of(name: str) -> str | None:
+    """Return the split that a folder's name spells: "train", "val", "test" or None."""
+    return SPLIT_OF.get(name.lower().replace("-", "_").replace(" ", "_"))
+
+
+def _without_wrapper(walk: Walk) -> Path:
+    """Return the folder of the classes or splits: the root, or the only folder in it if that has folders in turn."""
+    folders = walk.folders(walk.root)
+    if len(folders) == 1 and not _split_of(folders[0].name):
+        inner = Path(folders[0].path)
+        if walk.folders(inner) and not walk.has_files(inner):
+            walk.entered = folders[0].name
+            return inner
+    return walk.root
+
+
+def _parts(walk: Walk, root: Path) -> dict[str, Path]:
+    """Return the folders of the splits by split; none where the folders are classes.
+
+    Raises ``DataError`` for two spellings of one split.
+    """
+    folders = walk.folders(root)
+    spelled = [entry for entry in folders if _split_of(entry.name)]
+    others = [entry for entry in folders if not _split_of(entry.name)]
+    if others and not any(walk.folders(Path(entry.path)) for entry in spelled):
+        return {}  # a class may be called "train"
+    parts: dict[str, Path] = {}
+    for entry in spelled:
+        split = _split_of(entry.name) or ""
+        if split in parts:
+            raise DataError(
+                f"{printable(root)} has both {printable(parts[split].name)}/ and {printable(entry.name)}/, two names "
+                "of the same split: remove or rename one"
+            )
+        parts[split] = Path(entry.path)
+    if parts:
+        walk.unused += [entry.name for entry in others]
+    return parts
+
+
+def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict[str, Listing]]:
     """Return the layout in words, and what is in train/, val/ and test/."""
     if "train" not in parts:
-        raise DataError(f"{printable(root)} has {' and '.join(parts)}/ but no train/: add it")
-    if "val" in parts and "validation" in parts:
-        raise DataError(f"{printable(root)} has both val/ and validation/: remove one")
-    listings = {"val" if name == "validation" else name: list_classes(path) for name, path in parts.items()}
+        names = " and ".join(f"{printable(path.name)}/" for path in parts.values())
+        raise DataError(f"{printable(root)} has {names} but no train/: add it")
+    if len(parts) == 1:
+        unused = f" (not used: {walk.unused_in_words()})" if walk.unused else ""
+        raise DataError(
+            f"{printable(root)} has {printable(parts['train'].name)}/ but neither val/ nor test/{unused}: add one, or "
+            f"give {printable(parts['train'])} itself to have images held out",
+        )
+    called = {
+        split: split if path.name in USUAL else f"{split} ({printable(path.name)}/)" for split, path in parts.items()
+    }
+    listings = {split: list_classes(walk, path) for split, path in parts.items()}
     match sorted(listings):
         case ["test", "train", "val"]:
-            return "folders train, val and test", listings
+            return f"folders {called['train']}, {called['val']} and {called['test']}", listings
         case ["train", "val"]:
-            return "folders train and val, val also serving as test", listings
-        case ["test", "train"]:
-            return "folders train and test, a tenth of train held out to validate", listings
+            return f"folders {called['train']} and {called['val']}, val also serving as test", listings
         case _:
+            held_out = "a tenth of train held out to validate"
+            return f"folders {called['train']} and {called['test']}, {held_out}", listings
+
+
+def _named_as_in_train(data: str, split: str, listing: Listing, classes: tuple[str, ...]) -> Listing:
+    """Return the listing of a split under train's names of the classes. Raises ``DataError`` for an unknown class."""
+    named = {unicodedata.normalize("NFC", name): name for name in classes}
+    renamed: Listing = {}
+    for name, files in listing.items():
+        train_name = name if name in classes else named.get(unicodedata.normalize("NFC", name))
+        if train_name is None:
+            which = "validation" if split == "val" else split
             raise DataError(
-                f"{printable(root)} has train/ but neither val/ nor test/: add one, or give "
-                f"{printable(parts['train'])} itself to have images held out",
+                f"{printable(data)}: the {which} class '{printable(name)}' has no folder in train/: add it there"
             )
+        renamed[train_name] = renamed.get(train_name, []) + files
+    return renamed
 
 
-def list_classes(folder: Path) -> Listing:
+def list_classes(walk: Walk, folder: Path) -> Listing:
     """List the class folders in a folder."""
-    listing = {entry.name: _files(Path(entry.path)) for entry in entries(folder) if is_folder(entry)}
+    walk.refuse_broken_links(folder)
+    listing = {entry.name: _files(walk, Path(entry.path)) for entry in walk.folders(folder)}
     if not listing:
         raise DataError(f"{printable(folder)} has no class folders: refnet reads {LAYOUTS}")
     return listing
 
 
-def _files(folder: Path) -> list[str]:
-    """List the files of one class folder."""
-    found = entries(folder)
-    for entry in found:
-        if is_folder(entry):
-            raise DataError(
-                f"{printable(folder)} is taken for a class, but the folder '{printable(entry.name)}' is in it: refnet "
-                f"reads {LAYOUTS}",
-            )
-    if not found:
-        raise DataError(f"{printable(folder)} is a class without images: add some, or remove the folder")
-    return [entry.path for entry in found]
-
-
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List what is in a folder and not hidden, sorted by name."""
-    try:
-        with os.scandir(folder) as found:
-            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except FileNotFoundError as error:
+def _files(walk: Walk, folder: Path) -> list[str]:
+    """List the images of one class folder, those in folders in it included."""
+    inner = next((entry.name for entry in walk.folders(folder) if _split_of(entry.name)), None)
+    if inner:
         raise DataError(
-            f"{printable(folder)} does not exist: give 'digits', or a folder of images ({LAYOUTS})"
-        ) from error
-    except NotADirectoryError as error:
-        raise DataError(f"{printable(folder)} is a file: give 'digits', or a folder of images ({LAYOUTS})") from error
-    except OSError as error:
-        raise DataError(f"{printable(folder)} cannot be listed: {error.strerror}; fix its permissions") from error
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell folders from all else. Raises ``DataError`` for a link to a folder."""
-    try:
-        folder = entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
-    if folder and entry.is_symlink():
-        raise DataError(
-            f"{printable(entry.path)} is a link to a folder, which is not followed: put a real folder there"
+            f"{printable(folder)} is taken for a class, but the folder '{printable(inner)}' is in it: refnet "
+            f"reads {LAYOUTS}",
         )
-    return folder
+    files = walk.images(folder)
+    if not files:
+        raise DataError(f"{printable(folder)} is a class without images: add some, or remove the folder")
+    return files

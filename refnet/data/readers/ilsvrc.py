@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from refnet.data.archive import Place, members, open_file, read_bytes, regular
-from refnet.data.readers.folder import entries, is_folder
+from refnet.data.readers.walk import entries, is_folder
 from refnet.data.source import FilePictures, Source
 from refnet.errors import DataError
 from refnet.terminal.printable import printable, reason

@@ -1,0 +1,191 @@
+"""A walk through a tree of images: which folders and images are in it, and what is passed over.
+
+Decisions
+---------
+Passed over and counted: files without an image's name and without an image's first bytes (``Thumbs.db``, tables, notes,
+``:Zone.Identifier``), hidden files in class folders, and the folders of `SIDECARS`. A file with an image's name is
+listed whatever its content, so that a damaged image is never left out. Hidden folders are passed over.
+
+Links are followed. A link to a folder outside of what the user named is named in the description; a link to a folder
+that contains the link is refused.
+"""
+
+import os
+from pathlib import Path
+
+from refnet.errors import DataError
+from refnet.terminal.printable import printable
+
+LAYOUTS = "train/<class>/<image> with val/ or test/ beside train/, or <class>/<image>"
+SIDECARS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that systems leave
+SUFFIXES = frozenset(
+    (
+        "avif",
+        "bmp",
+        "dib",
+        "gif",
+        "heic",
+        "heif",
+        "j2k",
+        "jfif",
+        "jp2",
+        "jpe",
+        "jpeg",
+        "jpg",
+        "jxl",
+        "pbm",
+        "pgm",
+        "png",
+        "pnm",
+        "ppm",
+        "tif",
+        "tiff",
+        "webp",
+    )
+)
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF")  # JPEG, PNG, BMP and WebP
+MAX_NAMED = 3  # of what was passed over; more are only counted
+
+
+class Walk:
+    """Lists folders and images, and remembers what it passes over.
+
+    Attributes
+    ----------
+    entered
+        The only folder in the root, if the classes are in it.
+    unused
+        Names of folders beside the splits.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.entered = ""
+        self.unused: list[str] = []
+        self._real_root = Path(os.path.realpath(root))
+        self._skipped: dict[str, str] = {}  # path to name
+        self._outside: dict[str, str] = {}  # path of a link to what it leads to
+        self._nested: list[str] = []
+
+    def folders(self, folder: Path) -> list[os.DirEntry[str]]:
+        """List the folders in a folder, without hidden ones and those of other systems."""
+        inner = []
+        for entry in entries(folder):
+            if not is_folder(entry):
+                continue
+            if entry.name in SIDECARS:
+                self._skipped[entry.path] = entry.name
+                continue
+            target = Path(os.path.realpath(entry.path))
+            if entry.is_symlink() and not target.is_relative_to(self._real_root):
+                self._outside[entry.path] = str(target)
+            inner.append(entry)
+        return inner
+
+    def has_files(self, folder: Path) -> bool:
+        """Tell whether images are directly in a folder."""
+        return any(not is_folder(entry) and not _is_sidecar(entry) for entry in entries(folder))
+
+    def refuse_broken_links(self, folder: Path) -> None:
+        """Raise ``DataError`` for a link in a folder of classes that leads nowhere."""
+        for entry in entries(folder):
+            if entry.is_symlink() and not Path(entry.path).exists():
+                raise DataError(f"{printable(entry.path)} is a broken link: remove it, or restore what it points to")
+
+    def images(self, folder: Path) -> list[str]:
+        """List the images of a class, in folders of the class too, sorted by name."""
+        return self._images(folder, (Path(os.path.realpath(folder)),))
+
+    def remarks(self) -> list[str]:
+        """Describe what was passed over and what was done to find the images."""
+        remarks = []
+        if self.entered:
+            remarks.append(f"all in the folder {printable(self.entered)}/")
+        if self.unused:
+            remarks.append(f"not used: {self.unused_in_words()}")
+        if self._nested:
+            remarks.append(f"images in folders of a class belong to the class ({_listed(self._nested)})")
+        if self._outside:
+            links = [f"{Path(link).name} -> {target}" for link, target in self._outside.items()]
+            remarks.append(f"links to folders elsewhere are followed ({_listed(links)})")
+        if self._skipped:
+            kinds = [*dict.fromkeys(map(_kind, self._skipped.values()))]
+            remarks.append(f"left out as no images: {len(self._skipped):,} ({_listed(kinds)})")
+        return remarks
+
+    def unused_in_words(self) -> str:
+        """Name the folders beside the splits."""
+        return ", ".join(f"{printable(name)}/" for name in self.unused)
+
+    def _images(self, folder: Path, chain: tuple[Path, ...]) -> list[str]:
+        folders = {entry.name: entry.path for entry in self.folders(folder)}
+        files = []
+        for entry in entries(folder, hidden=True):
+            if entry.name in folders:
+                inner = Path(os.path.realpath(entry.path))
+                if any(outer.is_relative_to(inner) for outer in chain):
+                    raise DataError(f"{printable(entry.path)} is a link to a folder that contains it: remove the link")
+                self._nested.append(f"{folder.name}/{entry.name}")
+                files += self._images(Path(entry.path), (*chain, inner))
+            elif entry.name.startswith("."):
+                if entry.is_file():
+                    self._skipped[entry.path] = entry.name
+            elif entry.name not in SIDECARS:
+                if _is_sidecar(entry):
+                    self._skipped[entry.path] = entry.name
+                else:
+                    files.append(entry.path)
+        return files
+
+
+def entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
+    """List what is in a folder, sorted by name; what is hidden only if asked for."""
+    try:
+        with os.scandir(folder) as scanned:
+            listed = [entry for entry in scanned if hidden or not entry.name.startswith(".")]
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{printable(folder)} does not exist: give 'digits', or a folder of images ({LAYOUTS})"
+        ) from error
+    except NotADirectoryError as error:
+        raise DataError(f"{printable(folder)} is a file: give 'digits', or a folder of images ({LAYOUTS})") from error
+    except OSError as error:
+        raise DataError(f"{printable(folder)} cannot be listed: {error.strerror}; fix its permissions") from error
+    return sorted(listed, key=lambda entry: entry.name)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell folders, and links to them, from all else. Raises ``DataError`` for a link to a folder that contains it."""
+    try:
+        folder = entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+    if folder and entry.is_symlink():
+        parent = Path(os.path.realpath(Path(entry.path).parent))
+        if parent.is_relative_to(os.path.realpath(entry.path)):
+            raise DataError(f"{printable(entry.path)} is a link to a folder that contains it: remove the link")
+    return folder
+
+
+def _is_sidecar(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a file is no image, by its name and by its first bytes. A file that cannot be read may be one."""
+    if entry.name.rpartition(".")[2].lower() in SUFFIXES:
+        return False
+    try:
+        if not entry.is_file():
+            return False
+        with open(entry.path, "rb") as file:  # noqa: PTH123 - no Path is needed
+            return not file.read(12).startswith(SIGNATURES)
+    except OSError:
+        return False
+
+
+def _kind(name: str) -> str:
+    """Return what files of this kind are called: "*:Zone.Identifier" for the ones that Windows adds to each image."""
+    stem, colon, stream = name.rpartition(":")
+    return f"*:{stream}" if stem and colon else "._*" if name.startswith("._") else name
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(map(printable, names[:MAX_NAMED])) + more

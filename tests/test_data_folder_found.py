@@ -1,0 +1,191 @@
+"""Image folders as people have them: names of splits, files of other programs, links, and folders in folders."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+from test_data_folder import grays, make, open_, paths, refused
+
+from refnet.data.dataset import describe
+
+# Splits
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "is_test"),
+    [
+        ("training", "testing", True),
+        ("training_set", "test_set", True),
+        ("Train", "Test", True),
+        ("TRAIN", "VAL", False),
+        ("train", "dev", False),
+        ("train", "eval", True),
+        ("trainset", "testset", True),
+        ("train", "valid", False),
+        ("training-set", "Validation Set", False),
+    ],
+)
+def test_names_of_splits(tmp_path, train, other, is_test):
+    dataset = open_(make(tmp_path, {f"{train}/a": 10, f"{train}/b": 10, f"{other}/a": 1, f"{other}/b": 1}))
+    assert dataset.classes == ("a", "b")
+    assert grays(dataset.test) == [21, 22]
+    assert (dataset.test is dataset.validation) is not is_test
+    assert len(dataset.train) == (18 if is_test else 20)
+    assert other == "Test" or other in dataset.layout
+
+
+def test_valid_is_the_validation_split_beside_test(tmp_path):
+    parts = {f"{split}/{name}": 2 for split in ("train", "valid", "test") for name in "ab"}
+    dataset = open_(make(tmp_path, parts))
+    assert [grays(part) for part in (dataset.train, dataset.validation, dataset.test)] == [
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+        [9, 10, 11, 12],
+    ]
+    assert dataset.layout == "folders train, val (valid/) and test"
+
+
+@pytest.mark.parametrize(("first", "second"), [("val", "valid"), ("Validation", "dev"), ("test", "testing")])
+def test_two_names_of_a_split(tmp_path, first, second):
+    root = make(tmp_path, {f"{part}/{name}": 1 for part in ("train", first, second) for name in "ab"})
+    message = refused(root, "two names of the same split")
+    assert f"{first}/" in message
+    assert f"{second}/" in message
+
+
+def test_a_folder_that_is_not_used_is_named(tmp_path):
+    dataset = open_(make(tmp_path, {"train/a": 1, "train/b": 1, "val/a": 1, "extra/a": 1, "unlabelled": 1}))
+    assert "; not used: extra/, unlabelled/;" in describe(dataset)
+
+
+def test_a_folder_that_is_not_used_is_named_where_a_split_is_missing(tmp_path):
+    root = make(tmp_path, {"train/a": 1, "train/b": 1, "holdout/a": 1})
+    refused(root, r"neither val/ nor test/ \(not used: holdout/\)")
+
+
+@pytest.mark.parametrize(
+    "names", [("bus", "car", "train"), ("control", "test"), ("other", "val"), ("a", "test", "val")]
+)
+def test_a_class_may_be_called_like_a_split(tmp_path, names):
+    assert open_(make(tmp_path, dict.fromkeys(names, 3))).classes == names
+
+
+def test_splits_without_classes_are_no_classes(tmp_path):
+    refused(make(tmp_path, {"train": 3, "test": 3}), "has no class folders")
+
+
+# Files of other programs
+
+
+SIDECARS = {
+    "Thumbs.db": b"\xd0\xcf\x11\xe0",
+    "desktop.ini": b"[.ShellClassInfo]",
+    ".DS_Store": b"Bud1",
+    "._000.png": b"\x00\x05\x16\x07",
+    "000.png:Zone.Identifier": b"[ZoneTransfer]",
+    "GT-00000.csv": b"Filename;Width",
+    "README": b"",
+}
+
+
+def test_files_that_are_no_images_are_counted(tmp_path):
+    root = make(tmp_path, {"a": 5, "b": 5})
+    for name, content in SIDECARS.items():
+        (root / "a" / name).write_bytes(content)
+    make(root, {"a/@eaDir/000.png": 1, "__MACOSX/a": 1})
+    dataset = open_(root)
+    assert dataset.classes == ("a", "b")
+    images = [gray for part in (dataset.train, dataset.validation, dataset.test) for gray in grays(part)]
+    assert sorted(images) == list(range(1, 11))
+    assert f"; left out as no images: {len(SIDECARS) + 2} (" in describe(dataset)
+
+
+def test_files_of_one_kind_are_named_once(tmp_path):
+    root = make(tmp_path, {"a": 5, "b": 5})
+    for path in list(root.glob("*/*.png")):
+        path.with_name(f"{path.name}:Zone.Identifier").write_text("[ZoneTransfer]")
+    assert "left out as no images: 10 (*:Zone.Identifier)" in open_(root).layout
+
+
+def test_an_image_without_an_images_name_is_read(tmp_path):
+    root = make(tmp_path, {"a": 3, "b": 3})
+    (root / "a" / "000.png").rename(root / "a" / "000")
+    dataset = open_(root)
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 6
+    assert "left out" not in dataset.layout
+
+
+def test_a_class_of_files_that_are_no_images(tmp_path):
+    root = make(tmp_path, {"a": 3, "b": 3, "c": 0})
+    (root / "c" / "notes.txt").write_text("text")
+    refused(root, "/c is a class without images")
+
+
+# Links
+
+
+def test_linked_classes_and_splits_are_followed(tmp_path):
+    make(tmp_path / "full", {"a": 3, "b": 3, "c": 3})
+    root = tmp_path / "some"
+    make(root, {"train/z": 1})
+    for name in "ab":
+        (root / "train" / name).symlink_to(tmp_path / "full" / name)
+    (root / "val").symlink_to(tmp_path / "full")
+    with_c = root / "train" / "c"
+    with_c.symlink_to("z")
+    dataset = open_(root)
+    assert dataset.classes == ("a", "b", "c", "z")
+    assert len(dataset.validation) == 9
+    assert "links to folders elsewhere are followed (val -> " in dataset.layout
+    assert " and 1 more" not in dataset.layout  # two classes and val; the link inside is not named
+    assert "c -> " not in dataset.layout
+
+
+def test_a_broken_link_in_place_of_a_class(tmp_path):
+    root = make(tmp_path, {"a": 3, "b": 3})
+    (root / "c").symlink_to(tmp_path / "nowhere")
+    refused(root, "/c is a broken link")
+
+
+def test_links_in_a_circle(tmp_path):
+    root = make(tmp_path, {"a": 3, "b": 3})
+    (root / "a" / "x").symlink_to(root / "b")
+    (root / "b" / "y").symlink_to(root / "a")
+    refused(root, "is a link to a folder that contains it: remove the link")
+
+
+# Folders in folders
+
+
+@pytest.mark.parametrize("parts", [("",), ("train/", "val/")])
+def test_a_folder_too_many_is_entered(tmp_path, parts):
+    flat = {f"{part}{name}": 3 for part in parts for name in "ab"}
+    root = make(tmp_path, {f"archive/{name}": count for name, count in flat.items()})
+    (root / "README.txt").write_text("text")
+    make(root, {"__MACOSX/archive": 0})
+    dataset = open_(root)
+    assert dataset.classes == ("a", "b")
+    assert "all in the folder archive/" in describe(dataset)
+    inside = open_(root / "archive")
+    assert paths(inside.train) == paths(dataset.train)
+    assert inside.classes == dataset.classes
+
+
+def test_folders_in_classes(tmp_path):
+    root = make(tmp_path, {"train/a/images": 2, "train/b/images": 2, "val/a": 1, "val/b": 1, "val/b/more/deep": 1})
+    (root / "train" / "a" / "a_boxes.txt").write_text("000.JPEG 0 0 1 1")
+    dataset = open_(root)
+    assert grays(dataset.train) == [1, 2, 3, 4]
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.validation.labels.tolist() == [0, 1, 1]
+    assert "images in folders of a class belong to the class (a/images, b/images, " in dataset.layout
+    assert "left out as no images: 1 (a_boxes.txt)" in dataset.layout
+
+
+def test_composed_and_decomposed_names_are_one_class(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    dataset = open_(make(tmp_path, {f"train/{decomposed}": 2, "train/b": 2, f"val/{composed}": 1, "val/b": 1}))
+    assert dataset.classes == ("b", decomposed)
+    assert [Path(path).parent.name for path in paths(dataset.validation)] == ["b", composed]
+    assert dataset.validation.labels.tolist() == [0, 1]
