@@ -136,9 +136,15 @@ def test_linked_classes_and_splits_are_followed(tmp_path):
     dataset = open_(root)
     assert dataset.classes == ("a", "b", "c", "z")
     assert len(dataset.validation) == 9
-    assert "links to folders elsewhere are followed (val -> " in dataset.layout
-    assert " and 1 more" not in dataset.layout  # two classes and val; the link inside is not named
+    assert "links that lead elsewhere are followed: 3 (val -> " in dataset.layout
     assert "c -> " not in dataset.layout
+
+
+def test_a_linked_image_elsewhere_is_named(tmp_path):
+    root = make(tmp_path / "tree", {"a": 3, "b": 3})
+    make(tmp_path / "elsewhere", {"x": 1})
+    (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "x" / "000.png")
+    assert "links that lead elsewhere are followed: 1 (out.png -> " in open_(root).layout
 
 
 def test_a_broken_link_in_place_of_a_class(tmp_path):
@@ -189,3 +195,36 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path):
     assert dataset.classes == ("b", decomposed)
     assert [Path(path).parent.name for path in paths(dataset.validation)] == ["b", composed]
     assert dataset.validation.labels.tolist() == [0, 1]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Make what tiny-imagenet is: folders in classes, and validation images with their classes in a file."""
+    root = make(tmp_path, {"train/a/images": 2, "train/b/images": 2, "val/images": 3, "test/images": 2})
+    (root / "val" / "val_annotations.txt").write_text("000.png\tb\t0\t0\n001.png\ta\t0\t0\n002.png\tb\t0\t0\n")
+    return root
+
+
+def test_images_with_their_classes_in_a_file(tiny):
+    dataset = open_(tiny)
+    assert dataset.classes == ("a", "b")
+    assert grays(dataset.validation) == [6, 5, 7]
+    assert dataset.validation.labels.tolist() == [0, 1, 1]
+    assert dataset.test is dataset.validation
+    assert "; not used: test/images/;" in describe(dataset)
+
+
+def test_an_image_whose_class_is_not_in_the_file(tiny):
+    (tiny / "val" / "val_annotations.txt").write_text("000.png\tb\n001.png\ta\n")
+    refused(tiny, r"/val/val_annotations\.txt has no class for .*/images/002\.png")
+
+
+def test_a_class_in_the_file_that_train_lacks(tiny):
+    (tiny / "val" / "val_annotations.txt").write_text("000.png\tb\n001.png\ta\n002.png\tc\n")
+    refused(tiny, "the validation class 'c' has no folder in train/")
+
+
+def test_a_class_may_be_called_images(tmp_path):
+    dataset = open_(make(tmp_path, {"train/images": 2, "train/other": 2, "val/other": 1, "test/images": 1}))
+    assert grays(dataset.test) == [6]
+    assert dataset.test.labels.tolist() == [0]

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from refnet.data.naming import read_words
+from refnet.data.readers.annotated import IMAGES, annotations, list_annotated, only_images
 from refnet.data.readers.walk import LAYOUTS, Walk
 from refnet.data.source import FilePictures, Pictures, Source, deal
 from refnet.errors import DataError
@@ -135,6 +136,9 @@ def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict
     if "train" not in parts:
         names = " and ".join(f"{printable(path.name)}/" for path in parts.values())
         raise DataError(f"{printable(root)} has {names} but no train/: add it")
+    if "test" in parts and _has_unknown_classes(walk, parts["train"], parts["test"]):
+        walk.unused.append(f"{parts['test'].name}/{IMAGES}")
+        parts = {split: path for split, path in parts.items() if split != "test"}
     if len(parts) == 1:
         unused = f" (not used: {walk.unused_in_words()})" if walk.unused else ""
         raise DataError(
@@ -144,7 +148,7 @@ def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict
     called = {
         split: split if path.name in USUAL else f"{split} ({printable(path.name)}/)" for split, path in parts.items()
     }
-    listings = {split: list_classes(walk, path) for split, path in parts.items()}
+    listings = {split: _list_split(walk, path) for split, path in parts.items()}
     match sorted(listings):
         case ["test", "train", "val"]:
             return f"folders {called['train']}, {called['val']} and {called['test']}", listings
@@ -153,6 +157,19 @@ def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict
         case _:
             held_out = "a tenth of train held out to validate"
             return f"folders {called['train']} and {called['test']}, {held_out}", listings
+
+
+def _has_unknown_classes(walk: Walk, train: Path, test: Path) -> bool:
+    """Tell whether test images are in one folder that is no class and that no file describes, as tiny-imagenet's."""
+    return only_images(walk, test) and not annotations(test) and not (train / IMAGES).exists()
+
+
+def _list_split(walk: Walk, folder: Path) -> Listing:
+    """List a split by its class folders, or by a file that says the class of each image."""
+    file = annotations(folder)
+    if file and only_images(walk, folder):
+        return list_annotated(walk, folder, file)
+    return list_classes(walk, folder)
 
 
 def _named_as_in_train(data: str, split: str, listing: Listing, classes: tuple[str, ...]) -> Listing:

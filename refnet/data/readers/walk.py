@@ -6,7 +6,7 @@ Passed over and counted: files without an image's name and without an image's fi
 ``:Zone.Identifier``), hidden files in class folders, and the folders of `SIDECARS`. A file with an image's name is
 listed whatever its content, so that a damaged image is never left out. Hidden folders are passed over.
 
-Links are followed. A link to a folder outside of what the user named is named in the description; a link to a folder
+Links are followed. A link that leads out of what the user named is named in the description; a link to a folder
 that contains the link is refused.
 """
 
@@ -76,9 +76,7 @@ class Walk:
             if entry.name in SIDECARS:
                 self._skipped[entry.path] = entry.name
                 continue
-            target = Path(os.path.realpath(entry.path))
-            if entry.is_symlink() and not target.is_relative_to(self._real_root):
-                self._outside[entry.path] = str(target)
+            self._note_link(entry)
             inner.append(entry)
         return inner
 
@@ -107,7 +105,7 @@ class Walk:
             remarks.append(f"images in folders of a class belong to the class ({_listed(self._nested)})")
         if self._outside:
             links = [f"{Path(link).name} -> {target}" for link, target in self._outside.items()]
-            remarks.append(f"links to folders elsewhere are followed ({_listed(links)})")
+            remarks.append(f"links that lead elsewhere are followed: {len(links):,} ({_listed(links)})")
         if self._skipped:
             kinds = [*dict.fromkeys(map(_kind, self._skipped.values()))]
             remarks.append(f"left out as no images: {len(self._skipped):,} ({_listed(kinds)})")
@@ -134,8 +132,16 @@ class Walk:
                 if _is_sidecar(entry):
                     self._skipped[entry.path] = entry.name
                 else:
+                    self._note_link(entry)
                     files.append(entry.path)
         return files
+
+    def _note_link(self, entry: os.DirEntry[str]) -> None:
+        """Remember a link that leads out of what the user named."""
+        if entry.is_symlink():
+            target = os.path.realpath(entry.path)
+            if not Path(target).is_relative_to(self._real_root):
+                self._outside[entry.path] = target
 
 
 def entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
