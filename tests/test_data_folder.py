@@ -329,7 +329,9 @@ def test_a_text_named_jpg_is_found_at_opening(tmp_path):
     root = make(tmp_path, {"a": 300, "b": 4})
     (root / "a" / "123.png").rename(root / "a" / "123.jpg")
     (root / "a" / "123.jpg").write_text("no image")
-    message = refused(root, r"/a/123.jpg is not an image refnet reads \(JPEG, PNG, BMP, WebP\)")
+    message = refused(
+        root, r"/a/123.jpg is not an image refnet reads \(JPEG, PNG, BMP, WebP, TIFF, GIF, PPM, PGM, PBM, AVIF\)"
+    )
     assert "more files" not in message
     (root / "b" / "other.jpg").write_text("no image")
     (root / "b" / "another.PNG").write_text("no image")

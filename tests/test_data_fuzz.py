@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from refnet.data import prepare
 from refnet.data.archive import members
@@ -43,6 +43,22 @@ SEEDS = {
     "bits.bmp": _saved("BMP", "1"),
     "lossless.webp": _saved("WEBP", lossless=True),
     "lossy.webp": _saved("WEBP", quality=50),
+    "plain.tif": _saved("TIFF"),
+    "lzw.tif": _saved("TIFF", compression="tiff_lzw"),
+    "jpeg.tif": _saved("TIFF", compression="jpeg"),
+    "alpha.tif": _saved("TIFF", "RGBA", compression="tiff_adobe_deflate"),
+    "sixteen.tif": _saved("TIFF", "I;16"),
+    "fax.tif": _saved("TIFF", "1", compression="group4"),
+    "palette.gif": _saved("GIF", "P"),
+    "transparent.gif": _saved("GIF", "P", transparency=7),
+    "gray.gif": _saved("GIF", "L", interlace=True),
+    "colour.ppm": _saved("PPM"),
+    "gray.pgm": _saved("PPM", "L"),
+    "sixteen.pgm": _saved("PPM", "I;16"),
+    "plain.pgm": b"P2 6 5 99 " + b" ".join(b"%d" % (n * 3) for n in range(30)) + b"\n",
+    "bits.pbm": _saved("PPM", "1"),
+    **({"still.avif": _saved("AVIF", "RGBA")} if features.check("avif") else {}),
+    "sixteen.png": _saved("PNG", "I;16"),
 }
 
 

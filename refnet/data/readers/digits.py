@@ -58,7 +58,7 @@ def read(data: str = NAME) -> Source:  # noqa: ARG001 - there is one such data s
 
 def fit(image: Image.Image) -> Pixels:
     """Return a picture of a digit, light on dark, as an image of this data set: uint8 (10,10,1), pixels 0..16."""
-    pixels = decode.centre_square(image, SIZE, 1)
+    pixels = decode.centre_square(image, SIZE, 1, background=0)
     return np.pad(np.rint(pixels * (LARGEST_PIXEL / 255)).astype(np.uint8), BORDER)
 
 

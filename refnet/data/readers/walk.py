@@ -20,9 +20,13 @@ LAYOUTS = "train/<class>/<image> with val/ or test/ beside train/, or <class>/<i
 SIDECARS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that systems leave
 SUFFIXES = frozenset(
     (
+        "arw",
         "avif",
         "bmp",
+        "cr2",
+        "cr3",
         "dib",
+        "dng",
         "gif",
         "heic",
         "heif",
@@ -33,17 +37,31 @@ SUFFIXES = frozenset(
         "jpeg",
         "jpg",
         "jxl",
+        "nef",
+        "orf",
         "pbm",
         "pgm",
         "png",
         "pnm",
         "ppm",
+        "psd",
+        "raf",
+        "rw2",
+        "svg",
         "tif",
         "tiff",
         "webp",
     )
 )
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF")  # JPEG, PNG, BMP and WebP
+SIGNATURES = (  # JPEG, PNG, BMP, WebP, GIF, TIFF
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"BM",
+    b"RIFF",
+    b"GIF8",
+    b"II*\0",
+    b"MM\0*",
+)
 MAX_NAMED = 3  # of what was passed over; more are only counted
 
 
