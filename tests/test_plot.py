@@ -2,6 +2,11 @@
 
 import builtins
 import io
+import os
+import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ from rich.console import Console
 import refnet
 from refnet.cli.main import main
 from refnet.errors import ConfigError
+from refnet.pictures import fonts
 from refnet.pictures.plot import KINDS
 from refnet.terminal.progress import Live, Plain
 from refnet.terminal.sparkline import WIDTH, Sparkline
@@ -94,6 +100,55 @@ def test_without_matplotlib_the_extra_is_named(trained, capsys, lacks):
     lacks("matplotlib")
     assert main(["plot", "curves", str(trained)]) == 2
     assert "pip install 'refnet[plots]'" in capsys.readouterr().err
+
+
+def test_runs_whose_names_begin_with_an_underscore_are_named(trained, tmp_path):
+    import matplotlib as mpl
+
+    runs = [tmp_path / name for name in ("_lr1", "lr2", "_lr3")]
+    for run in runs:
+        shutil.copytree(trained, run)
+    with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["plot", "curves", *map(str, runs), "-o", str(tmp_path / "a.svg")]) == 0
+    svg = (tmp_path / "a.svg").read_text()
+    assert [svg.count(f">{run.name}<") for run in runs] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("inherited", ["module://matplotlib_inline.backend_inline", "Qt4Agg", "nonsense"])
+def test_an_inherited_backend_of_matplotlib_is_not_read(trained, tmp_path, inherited):
+    argv = [sys.executable, "-m", "refnet", "plot", "curves", str(trained), "-o", str(tmp_path / "a.png")]
+    done = subprocess.run(argv, env=os.environ | {"MPLBACKEND": inherited}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_in_other_scripts(trained, tmp_path, capsys, monkeypatch):
+    runs = [tmp_path / name for name in ("猫", "كلب")]
+    for run in runs:
+        shutil.copytree(trained, run)
+    argv = ["plot", "curves", *map(str, runs), "-o", str(tmp_path / "a.png")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setattr(fonts, "_fonts", lambda: iter([("cmr10", {"x"})]))
+        assert main(argv) == 0
+        assert capsys.readouterr().err.startswith("note: no font here has 猫; install one")
+        monkeypatch.setattr(fonts, "_fonts", lambda: iter([("STIXGeneral", {"猫"}), ("cmr10", {"猫"})]))
+        assert main(argv) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_a_text_gets_a_font_that_has_its_characters(monkeypatch):
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(fonts, "_fonts", lambda: iter([("cmr10", {"x"}), ("STIXGeneral", {"猫"})]))
+    figure = Figure()
+    text = figure.text(0, 0, "猫狗")
+    assert fonts.choose(figure) == "狗"
+    assert text.get_fontfamily() == ["DejaVu Sans", "STIXGeneral"]
+
+
+def test_the_fonts_that_are_here_are_read():
+    assert "e" in dict(fonts._fonts())["STIXGeneral"]
 
 
 # TensorBoard

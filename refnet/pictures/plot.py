@@ -1,7 +1,9 @@
 """Pictures of runs with matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
 
+import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from refnet.errors import ConfigError, setting
 from refnet.evaluation.responses import activations, evenly_spaced, respond
 from refnet.evaluation.trained import Floats, Trained, open_data, open_trained
-from refnet.pictures import neighbours
+from refnet.pictures import fonts, neighbours
 from refnet.pictures.charts import charts
 from refnet.pictures.kernels import first_kernels, grid
 from refnet.pictures.predictions import predictions
@@ -52,7 +54,7 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
         Matplotlib is not installed, or the file's name ends in neither .png nor .svg; or, for curves, a path is not a
         run folder.
     """
-    with figure_to(output) as figure:
+    with figure_to(output, show) as figure:
         from matplotlib.gridspec import GridSpec  # noqa: PLC0415 - an extra, which is there
 
         if kind == "curves":
@@ -76,13 +78,26 @@ def check_output(output: Path) -> None:
     if output.suffix not in {".png", ".svg"}:
         raise ConfigError(f"-o {output} must end in .png or .svg")
     try:
-        import matplotlib as mpl  # noqa: F401, PLC0415 - an extra
+        _import_matplotlib()
     except ImportError as error:
         raise ConfigError("a picture needs matplotlib; install it with: pip install 'refnet[plots]'") from error
 
 
+def _import_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names a backend that is not there, as in a notebook's subprocess."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an extra
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):  # refnet needs no backend; the program that called it may
+            mpl.rcParams["backend"] = backend
+
+
 @contextmanager
-def figure_to(output: Path) -> Iterator[Any]:
+def figure_to(output: Path, show: Show) -> Iterator[Any]:
     """Yield an empty figure in refnet's style, and write it when it has been drawn. Raises as `check_output` does."""
     check_output(output)
     import matplotlib as mpl  # noqa: PLC0415 - an extra
@@ -92,7 +107,12 @@ def figure_to(output: Path) -> Iterator[Any]:
         figure = Figure(layout="constrained")
         yield figure
         metadata = {"Date": None} if output.suffix == ".svg" else {}
-        figure.savefig(output, dpi=144, metadata=metadata)
+        lacking = fonts.choose(figure)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the note below names them
+            figure.savefig(output, dpi=144, metadata=metadata)
+    if lacking:
+        show.say(f"note: no font here has {lacking}; install one that does, such as Noto Sans CJK for Chinese")
 
 
 def _curves(figure: Any, runs: Sequence[Path]) -> Size:
@@ -100,14 +120,14 @@ def _curves(figure: Any, runs: Sequence[Path]) -> Size:
     axes = figure.subplots(2, 2)
     histories = [history.read(run) for run in runs]
     longest = max(map(len, histories))
-    for place, (run, of_run) in enumerate(zip(runs, histories, strict=True)):
-        style = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.4, "label": printable(run.resolve().name)}
+    for place, of_run in enumerate(histories):
+        style = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.4}
         for axis, chart in zip(axes.flat, charts(of_run, longest), strict=True):
             solid, *dashed = chart.lines
             factor = 100 if chart.percent else 1
             axis.plot(solid.x, factor * solid.y, **style)
             for line in dashed:
-                axis.plot(line.x, factor * line.y, **style | {"label": None, "linestyle": "--"})
+                axis.plot(line.x, factor * line.y, **style | {"linestyle": "--"})
             other = "".join(f" (dashed: {line.label})" for line in dashed)
             axis.set_title(f"{chart.title}{', %' if chart.percent else ''}{other}")
             axis.set_xlabel(chart.x_label)
@@ -121,7 +141,11 @@ def _curves(figure: Any, runs: Sequence[Path]) -> Size:
         if axis.get_yscale() == "linear":
             axis.set_ylim(bottom=0)
     if len(runs) > 1:
-        axes[0, 0].legend(frameon=False)
+        # Set last, since matplotlib leaves out a label that begins with an underscore.
+        solid_lines = axes[0, 0].get_lines()[:: len(axes[0, 0].get_lines()) // len(runs)]
+        legend = axes[0, 0].legend(solid_lines, list(map(str, range(len(runs)))), frameon=False)
+        for text, run in zip(legend.get_texts(), runs, strict=True):
+            text.set_text(printable(run.resolve().name))
     return 9, 6
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from refnet.pictures.plot import COLOURS, figure_to
 from refnet.reproduce.claims import Claim, Measure, Outcome
 from refnet.reproduce.verdict import compare
+from refnet.terminal.progress import Quiet
 
 VARIANT_COLOURS = COLOURS[1], COLOURS[0]  # without the paper's idea, with it
 PAIR_COLOUR = "#b9bfc4"
@@ -17,7 +18,7 @@ PAIR_COLOUR = "#b9bfc4"
 def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
     """Draw at least one seed of each variant to a PNG or SVG file. Raises ``ConfigError`` as `figure_to`."""
     variants = [[outcome for outcome in outcomes if outcome.variant == variant.name] for variant in claim.variants]
-    with figure_to(output) as figure:
+    with figure_to(output, Quiet()) as figure:
         figure.set_size_inches(4.6 + 2.2 * len(claim.measures), 3.6)
         axes = figure.subplots(1, 1 + len(claim.measures), width_ratios=[2.1, *[1.0] * len(claim.measures)])
         _curves(axes[0], claim, variants)
