@@ -4,9 +4,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_data_folder import grays, make, open_, paths, refused
 
 from refnet.data.dataset import describe
+from refnet.data.readers.folder import read
 
 # Splits
 
@@ -113,6 +115,13 @@ def test_an_image_without_an_images_name_is_read(tmp_path):
     dataset = open_(root)
     assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 6
     assert "left out" not in dataset.layout
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF"])
+def test_an_image_of_any_kind_without_a_name_is_listed(tmp_path, kind):
+    make(tmp_path, {"a": 3, "b": 3})
+    Image.new("L", (9, 8)).save(tmp_path / "a" / "unnamed", kind)
+    assert "left out" not in read(str(tmp_path)).layout
 
 
 def test_a_class_of_files_that_are_no_images(tmp_path):

@@ -53,7 +53,7 @@ SUFFIXES = frozenset(
         "webp",
     )
 )
-SIGNATURES = (  # JPEG, PNG, BMP, WebP, GIF, TIFF
+SIGNATURES = (  # JPEG, PNG, BMP, WebP, GIF, TIFF (AVIF and HEIC have theirs at byte 4)
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
     b"BM",
@@ -199,7 +199,8 @@ def _is_sidecar(entry: os.DirEntry[str]) -> bool:
         if not entry.is_file():
             return False
         with open(entry.path, "rb") as file:  # noqa: PTH123 - no Path is needed
-            return not file.read(12).startswith(SIGNATURES)
+            first = file.read(12)
+            return not first.startswith(SIGNATURES) and first[4:8] != b"ftyp"  # which AVIF and HEIC have
     except OSError:
         return False
 
