@@ -10,6 +10,7 @@ import tarfile
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -353,3 +354,13 @@ def test_too_many_files(tmp_path, monkeypatch):
     (tmp_path / "to").mkdir()
     with pytest.raises(DataError, match="3 is more than 3 files"):
         extract(tmp_path / "set.tgz", tmp_path / "to", 1000)
+
+
+def test_an_account_without_a_home_is_told_to_name_a_folder(monkeypatch):
+    def homeless():
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ConfigError, match="no home folder to keep data in; name a folder with"):
+        cache()

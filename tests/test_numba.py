@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 from networks import SEED, BackwardsOrder, train
-from refnet_numba import _jit, _layout, _memory, _microkernel
+from refnet_numba import NumbaBackend, _jit, _layout, _memory, _microkernel
 from refnet_numba._instructions import LANES, ROWS, VECTORS
 from threadpoolctl import threadpool_limits
 
@@ -441,3 +441,10 @@ def test_twenty_steps_of_training():
     off, allowed = np.abs(found - reference), 4 * divergence + np.spacing(reference.astype(np.float32))
     assert (off <= allowed).all(), f"off by {off}, allowed {allowed}"
     assert reference[-5:].mean() < 0.85 * reference[:5].mean()
+
+
+def test_the_variable_that_limits_threads_is_named(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    monkeypatch.setattr(NumbaBackend, "max_threads", 1)
+    with pytest.raises(ConfigError, match="it must be at most 1, the limit of NUMBA_NUM_THREADS=1"):
+        NumbaBackend(threads=2)

@@ -3,6 +3,7 @@
 Importing it compiles nothing. A function is compiled at its first call, or read from the cache.
 """
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -45,8 +46,10 @@ class NumbaBackend:
         require_cpu(self.name, devices)
         most = self.max_threads
         if threads is not None and threads > most:
+            variable = os.environ.get("NUMBA_NUM_THREADS")
+            limited = f", the limit of NUMBA_NUM_THREADS={variable}" if variable else ""
             raise ConfigError(
-                f"{setting('threads', threads)} is more than backend numba has here; it must be at most {most}"
+                f"{setting('threads', threads)} is more than backend numba has here; it must be at most {most}{limited}"
             )
         self.set_threads(threads or min(physical_cores(), most))
         self.columns = columns

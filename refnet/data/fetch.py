@@ -125,9 +125,19 @@ def fetch(name: str, to: Path | None, show: Show, *, context: ssl.SSLContext | N
 
 
 def cache() -> Path:
-    """Name the directory of fetched data sets: refnet/data in the user's cache."""
+    """Name the directory of fetched data sets: refnet/data in the user's cache.
+
+    Raises ``ConfigError`` for an account that has no home folder.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "refnet" / "data"
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise ConfigError(
+                f"this account has no home folder to keep data in; name a folder with {setting('to')}"
+            ) from error
+    return base / "refnet" / "data"
 
 
 def _inside(place: Path) -> Path:
