@@ -27,7 +27,7 @@ from refnet.data.dataset import Dataset, Pixels, Shape, Split
 from refnet.data.handle import Data, open_data, refuse_parts
 from refnet.data.on_demand import split_of
 from refnet.data.parallel import Reading
-from refnet.errors import CheckpointError, ConfigError, with_arguments
+from refnet.errors import CheckpointError, ConfigError
 from refnet.evaluation import protocol
 from refnet.evaluation.inputs import is_single, pixels_of
 from refnet.evaluation.neighbours import of_images
@@ -49,6 +49,7 @@ from refnet.terminal import progress as terminal
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Quiet
 from refnet.terminal.signals import Interrupted
+from refnet.terminal.spelling import with_arguments
 from refnet.training import loop
 
 __all__ = ["Curves", "Data", "Network", "Prediction", "Run", "load", "open_data", "train"]

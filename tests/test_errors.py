@@ -10,8 +10,9 @@ from refnet import nets
 from refnet.backend.loading import load
 from refnet.cli.main import main
 from refnet.config import configure
-from refnet.errors import CheckpointError, ConfigError, NumericError, setting, with_arguments, with_flags
+from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.runs.directory import RunDirectory
+from refnet.terminal.spelling import setting, with_arguments, with_flags
 from refnet.terminal.suggestion import did_you_mean, nearest
 
 

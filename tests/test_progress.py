@@ -6,9 +6,9 @@ import re
 import pytest
 from rich.console import Console
 
-from refnet.errors import setting, with_arguments
 from refnet.terminal import progress
 from refnet.terminal.progress import Live, Pace, Plain, Quiet
+from refnet.terminal.spelling import setting, with_arguments
 
 
 class Terminal(io.StringIO):

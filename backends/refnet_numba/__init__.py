@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from refnet.backend.interface import require_cpu, with_ops
 from refnet.backend.powers import Doctor
-from refnet.errors import ConfigError, setting
+from refnet.errors import ConfigError
 from refnet.machine.environment import physical_cores
+from refnet.terminal.spelling import setting
 from refnet_numba import _memory
 
 Array = npt.NDArray[Any]

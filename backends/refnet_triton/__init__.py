@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import METHODS
-from refnet.errors import BackendUnavailableError, ConfigError, setting
+from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.ops import OPS, chapter
+from refnet.terminal.spelling import setting
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
-from refnet.errors import BackendUnavailableError, ConfigError, setting
+from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.terminal.spelling import setting
 
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 INTERPRETER = "interpreter"

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from refnet.errors import BackendUnavailableError, ConfigError, setting
+from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.terminal.spelling import setting
 from refnet_triton._configs import PRECISIONS
 
 INTERPRET = "TRITON_INTERPRET"

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from refnet.errors import BackendUnavailableError, ShapeError, setting
+from refnet.errors import BackendUnavailableError, ShapeError
+from refnet.terminal.spelling import setting
 from refnet_triton import _configs
 from refnet_triton._configs import Config, Table
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.errors import BackendUnavailableError, DeviceMemoryError, setting
+from refnet.errors import BackendUnavailableError, DeviceMemoryError
+from refnet.terminal.spelling import setting
 from refnet_triton import _configs
 from refnet_triton._configs import Config, product
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from refnet.errors import BackendUnavailableError, setting
+from refnet.errors import BackendUnavailableError
 from refnet.ops import OPS
+from refnet.terminal.spelling import setting
 
 Class = TypeVar("Class")
 

@@ -13,8 +13,9 @@ from typing import Any, cast
 
 from refnet.backend.interface import METHODS, Backend
 from refnet.backend.wrapped import Checked
-from refnet.errors import BackendUnavailableError, ConfigError, RefnetError, setting
+from refnet.errors import BackendUnavailableError, ConfigError, RefnetError
 from refnet.ops import OPS, chapter
+from refnet.terminal.spelling import setting
 from refnet.terminal.suggestion import did_you_mean
 
 GROUP = "refnet.backends"

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from refnet.bench.timing import timed
-from refnet.errors import BackendUnavailableError, RefnetError, setting
+from refnet.errors import BackendUnavailableError, RefnetError
 from refnet.nets import NetSpec, get
+from refnet.terminal.spelling import setting
 
 # PyTorch's contenders, with whether the network is compiled, and the possible memory layouts.
 PEERS = {"torch-eager": False, "torch-compiled": True}

@@ -9,7 +9,8 @@ from typing import Any
 from refnet import typed_json
 from refnet.bench import machine
 from refnet.bench.figures import PASSES
-from refnet.errors import ConfigError, setting
+from refnet.errors import ConfigError
+from refnet.terminal.spelling import setting
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from typing import Any
 
 from refnet.bench.contender import LAYOUTS, PEERS, Spec
 from refnet.bench.timing import Timing
-from refnet.errors import BackendUnavailableError, ConfigError, setting
+from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.terminal.progress import Advance, Show
+from refnet.terminal.spelling import setting
 
 
 @dataclass(frozen=True)

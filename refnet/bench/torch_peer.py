@@ -14,12 +14,13 @@ from torch import nn
 from torch.nn import functional
 
 from refnet.bench.timing import Work
-from refnet.errors import BackendUnavailableError, setting
+from refnet.errors import BackendUnavailableError
 from refnet.nets import Net
 from refnet.network.initial import initialise
 from refnet.network.plan import IMAGE, Plan
 from refnet.network.walk import RATES, Visit, images_of, labels_of
 from refnet.ops._rules import overhang
+from refnet.terminal.spelling import setting
 
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 

@@ -5,8 +5,8 @@ import json
 import os
 from collections.abc import Iterator
 
-from refnet.errors import with_flags
 from refnet.machine.doctor import Examination, examine
+from refnet.terminal.spelling import with_flags
 
 # The vector instructions that convolution's micro-kernels are chosen by, and some that say how old a processor is.
 VECTOR_UNITS = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")

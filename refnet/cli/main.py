@@ -8,9 +8,10 @@ from importlib import import_module
 
 from refnet import config
 from refnet.cli.parser import parse
-from refnet.errors import ConfigError, RefnetError, setting, with_flags
+from refnet.errors import ConfigError, RefnetError
 from refnet.terminal.printable import printable
 from refnet.terminal.signals import Interrupted
+from refnet.terminal.spelling import setting, with_flags
 
 
 def main(argv: list[str] | None = None) -> int:

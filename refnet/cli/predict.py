@@ -12,10 +12,11 @@ from rich.text import Text
 
 from refnet.cli import _common
 from refnet.data.dataset import Pixels
-from refnet.errors import DataError, with_flags
+from refnet.errors import DataError
 from refnet.evaluation.protocol import PROTOCOLS, classify
 from refnet.evaluation.trained import Trained
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import with_flags
 
 TOP_K = 5
 BAR_WIDTH = 30  # characters of a probability of 1

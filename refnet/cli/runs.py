@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refnet.errors import ConfigError, with_flags
+from refnet.errors import ConfigError
 from refnet.runs import inventory
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import with_flags
 from refnet.terminal.tables import print_table
 
 WIDTH = 120  # of a table that does not go to a terminal

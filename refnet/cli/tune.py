@@ -8,10 +8,11 @@ import numpy as np
 
 from refnet.backend.loading import load
 from refnet.backend.powers import Tuning
-from refnet.errors import ConfigError, setting
+from refnet.errors import ConfigError
 from refnet.nets import NetSpec
 from refnet.network import passes
 from refnet.terminal import progress
+from refnet.terminal.spelling import setting
 from refnet.training.step import begin
 
 

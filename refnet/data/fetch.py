@@ -28,10 +28,11 @@ from typing import IO, BinaryIO
 from urllib.parse import urlsplit
 
 from refnet.data.archive import regular
-from refnet.errors import ConfigError, DataError, setting
+from refnet.errors import ConfigError, DataError
 from refnet.machine.version import __version__
 from refnet.terminal.printable import printable, reason
 from refnet.terminal.progress import Advance, Show
+from refnet.terminal.spelling import setting
 from refnet.terminal.suggestion import did_you_mean
 
 BLOCK = 1 << 18

@@ -35,11 +35,12 @@ from refnet.data.prepared import BAD, UNFINISHED
 from refnet.data.shards import PlannedShard, ShardNote, plan_shards, read_note, write_shards
 from refnet.data.source import Source
 from refnet.data.statistics import Sums
-from refnet.errors import ConfigError, DataError, setting
+from refnet.errors import ConfigError, DataError
 from refnet.files import lock as lock_file
 from refnet.files import remove_orphans, replace, warn_unlocked
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
+from refnet.terminal.spelling import setting
 
 PICTURES_PER_FAULT = 100  # more than one picture in so many that cannot be read ends the preparation
 

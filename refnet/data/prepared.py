@@ -28,8 +28,9 @@ import numpy.typing as npt
 from refnet.data.archive import open_file
 from refnet.data.dataset import Dataset, Indices, Pixels, Shape, Split
 from refnet.data.meta import FORMAT, META, Meta, Shard, read_meta
-from refnet.errors import DataError, setting
+from refnet.errors import DataError
 from refnet.terminal.printable import printable, reason
+from refnet.terminal.spelling import setting
 
 BAD = "bad_files.txt"
 UNFINISHED = "unfinished"  # a directory in it, for as long as it is being written

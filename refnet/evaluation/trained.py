@@ -22,7 +22,7 @@ from refnet.data.naming import names
 from refnet.data.opening import open_showing
 from refnet.data.parallel import Reading
 from refnet.data.readers import registry
-from refnet.errors import CheckpointError, ConfigError, DataError, NumericError, setting
+from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -32,6 +32,7 @@ from refnet.runs import checkpoint, generations
 from refnet.runs.state import Facts
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
+from refnet.terminal.spelling import setting
 
 Floats = npt.NDArray[np.float32]
 

@@ -15,9 +15,9 @@ from typing import Any
 from refnet.backend.loading import available, load
 from refnet.backend.powers import Doctor, Examinable
 from refnet.backend.wrapped import unwrapped
-from refnet.errors import setting, with_flags
 from refnet.machine import environment
 from refnet.machine.environment import Throttle
+from refnet.terminal.spelling import setting, with_flags
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TOOL_SECONDS = 20  # that a driver's own tool may take

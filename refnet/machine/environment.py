@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from refnet.errors import setting
 from refnet.machine.version import __version__
+from refnet.terminal.spelling import setting
 
 # Which variables limit the threads of NumPy's matrix products, and which choose how they are cut and computed.
 THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -33,7 +33,7 @@ class Throttle:
     what
         The setting, with its value.
     cost, cure
-        What it costs and how to fix it, in words; `cure` may name settings (:func:`refnet.errors.setting`).
+        What it costs and how to fix it, in words; `cure` may name settings (:func:`refnet.terminal.spelling.setting`).
     """
 
     what: str

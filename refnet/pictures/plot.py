@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from refnet.errors import ConfigError, setting
+from refnet.errors import ConfigError
 from refnet.evaluation.responses import activations, evenly_spaced, respond
 from refnet.evaluation.trained import Floats, Trained, open_data, open_trained
 from refnet.pictures import fonts, neighbours
@@ -20,6 +20,7 @@ from refnet.pictures.thumbnails import thumbnails
 from refnet.runs import directory, history
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
+from refnet.terminal.spelling import setting
 
 EXAMPLES = 4  # of the best and of the worst predictions
 MAX_MAPS = 32  # of a layer in a column

@@ -13,12 +13,13 @@ from refnet.data.dataset import Dataset, describe
 from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, open_showing
 from refnet.data.readers import idx, registry, walk
-from refnet.errors import ConfigError, DataError, NumericError, setting
+from refnet.errors import ConfigError, DataError, NumericError
 from refnet.reproduce.claims import TARGET, Claim, Outcome, Variant, epochs_to
 from refnet.runs import directory, history
 from refnet.runs.resume import Resume
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Advance, Show
+from refnet.terminal.spelling import setting
 from refnet.training.loop import train
 
 EPOCHS: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}  # epochs

@@ -24,11 +24,12 @@ import numpy.typing as npt
 import safetensors
 
 from refnet import files
-from refnet.errors import CheckpointError, ConfigError, setting
+from refnet.errors import CheckpointError, ConfigError
 from refnet.nets import NETS, NetSpec
 from refnet.network.plan import Plan
 from refnet.runs.state import Facts
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import setting
 from refnet.typed_json import check, decode, encode
 
 Array = npt.NDArray[np.float32]

@@ -13,10 +13,11 @@ from typing import Any, BinaryIO, Self
 from refnet import files
 from refnet.config import Config, to_toml
 from refnet.data.readers import registry
-from refnet.errors import ConfigError, setting
+from refnet.errors import ConfigError
 from refnet.machine import environment
 from refnet.runs import generations
 from refnet.runs.metrics import Metrics, truncate
+from refnet.terminal.spelling import setting
 
 DEFAULT = Path("runs")
 CONFIG, METRICS, RESULT, LOCK = "config.toml", "metrics.jsonl", "result.json", ".lock"

@@ -9,9 +9,10 @@ from typing import Any
 from refnet.config import DEFAULTS, Config
 from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
-from refnet.errors import ConfigError, DataError, setting
+from refnet.errors import ConfigError, DataError
 from refnet.runs.state import Facts, Rate, State
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import setting
 
 FIXED = ("net", "init", "variant", "columns", "seed")
 PLACES = ("run_dir", "data")  # only locations: the contents are compared instead

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import ConfigError, setting
+from refnet.errors import ConfigError
+from refnet.terminal.spelling import setting
 
 FOLDER = "tensorboard"
 NAMES = {

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from refnet.errors import with_flags
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import with_flags
 
 
 class Advance(Protocol):
@@ -31,7 +31,7 @@ class Show(Protocol):
     """Shows the progress and the messages of long work."""
 
     def say(self, line: str) -> None:
-        """Print one line that stays. It may contain settings (:func:`refnet.errors.setting`)."""
+        """Print one line that stays. It may contain settings (:func:`refnet.terminal.spelling.setting`)."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show a task while the context lasts; it yields a function to report parts done, their total and a remark."""
@@ -190,8 +190,8 @@ def clock(seconds: float) -> str:
 def on(stream: TextIO | None, spelling: Callable[[str], str] = with_flags) -> Live | Plain | Quiet:
     """Return the display that suits a stream; None is what Python has for a closed stream.
 
-    `spelling` writes the settings in a line: as flags for the command (:func:`refnet.errors.with_flags`), or as
-    arguments for Python (:func:`refnet.errors.with_arguments`).
+    `spelling` writes the settings in a line: ``with_flags`` for the command, ``with_arguments`` for a Python caller
+    (:mod:`refnet.terminal.spelling`).
     """
     if stream is None:
         return Quiet()

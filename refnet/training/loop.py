@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from refnet.config import Config
 from refnet.data.dataset import Dataset
 from refnet.data.loader import TrainingBatch
-from refnet.errors import CheckpointError, DeviceMemoryError, NumericError, setting
+from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
 from refnet.network import passes
 from refnet.runs import generations, tensorboard
 from refnet.runs.resume import Resume
 from refnet.runs.state import Score, State, Validated
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
+from refnet.terminal.spelling import setting
 from refnet.training.memory import batch_that_fits
 from refnet.training.schedule import after_epoch
 from refnet.training.session import Session, open_session

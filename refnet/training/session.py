@@ -18,7 +18,7 @@ from refnet.data.fingerprint import fingerprint
 from refnet.data.loader import Loader
 from refnet.data.opening import open_showing
 from refnet.data.parallel import Reading
-from refnet.errors import ConfigError, NumericError, setting
+from refnet.errors import ConfigError, NumericError
 from refnet.evaluation.score import score
 from refnet.files import warn_unlocked
 from refnet.machine import environment
@@ -32,6 +32,7 @@ from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.progress import Lasting, Pace, Show
 from refnet.terminal.signals import Interrupted, Stop
 from refnet.terminal.sparkline import Sparkline
+from refnet.terminal.spelling import setting
 from refnet.training import schedule
 from refnet.training.step import StepSettings, TrainingStep, begin, restore
 

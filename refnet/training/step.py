@@ -12,11 +12,12 @@ from refnet.backend.interface import Array, Backend
 from refnet.backend.powers import Recording
 from refnet.backend.wrapped import unwrapped
 from refnet.data.dataset import Labels
-from refnet.errors import ConfigError, NumericError, setting
+from refnet.errors import ConfigError, NumericError
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import RandomKey
 from refnet.network.plan import Node, Plan
+from refnet.terminal.spelling import setting
 
 Gradients: TypeAlias = dict[str, Array]
 Halves: TypeAlias = tuple[Callable[..., tuple[Array, Any]], Callable[[Any, float], None]]
