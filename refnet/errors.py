@@ -18,7 +18,7 @@ class RefnetError(Exception):
 
     @property
     def message(self) -> str:
-        """The message, in which the command has still to write settings as flags (:func:`with_flags`)."""
+        """The message with both spellings of each setting; :func:`with_flags` chooses one."""
         return super().__str__()
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class RefnetError(Exception):
 
 
 def end(name: str, main: Callable[[], int]) -> NoReturn:
-    """Run a program of its own, beside the command line, and end with its exit code or with that of a user's error."""
+    """Run a program that is not a command of refnet, and exit with its code or with that of a ``RefnetError``."""
     try:
         sys.exit(main())
     except RefnetError as error:
@@ -79,13 +79,13 @@ class DeviceMemoryError(BackendUnavailableError):
     Parameters
     ----------
     device
-        Its name.
+        Name of the device.
     total
-        Bytes that it has; None where that is not known.
+        Bytes of memory on the device; None if unknown.
     remedy
         What to do, in words.
     room
-        How many of them this process has or could have; all of them unless others hold some.
+        Bytes that this process uses or could use: `total`, less what other processes use.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is drawn on the host with :mod:`refnet.ops.philox`: purposes, and normal numbers for the first weights.
+"""Random numbers drawn on the host with :mod:`refnet.ops.philox`: normal ones for the first weights, and purposes.
 
 Everything here is computed once by the reference and then handed to a backend, so it has the same bits on all.
 """
@@ -23,7 +23,7 @@ class Purpose(IntEnum):
 
 
 def normal(samples: int, features: int, *, key: philox.Key, counter: philox.Counter) -> npt.NDArray[np.float64]:
-    """Draw standard normal numbers: float64 (samples, features). Features 2i and 2i+1 come from their own two words."""
+    """Return standard normal numbers: float64 (samples, features). Features 2i and 2i+1 come from two words."""
     step, layer, sample, feature = counter
     skip = feature % 2
     pairs = (skip + features + 1) // 2
@@ -32,11 +32,11 @@ def normal(samples: int, features: int, *, key: philox.Key, counter: philox.Coun
 
 
 def gaussian(words: philox.Word) -> npt.NDArray[np.float64]:
-    """Make standard normal numbers of random words, an even number of them in each row: float64, shaped like words.
+    """Return standard normal numbers made from random words: float64, shaped like words, with rows of even length.
 
     Box and Muller's transform of two words into two numbers: with u and t uniform in (0, 1], numbers 2i and 2i+1 are
     ``sqrt(-2 log u) cos(2 pi t)`` and ``sqrt(-2 log u) sin(2 pi t)``. Rounded to float32 they are the same on every
-    machine but for a last bit of log, cos or sin that falls on a rounding boundary (about one number in 2^28).
+    machine except for a last bit of log, cos or sin that falls on a rounding boundary (about one number in 2^28).
     """
     uniform = (words + np.float64(1)) * 2.0**-32
     radius, angle = np.sqrt(-2 * np.log(uniform[:, 0::2])), 2 * np.pi * uniform[:, 1::2]

@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def encode(record: Any, *, indent: int | None = None) -> str:
-    """Write a dataclass as strict JSON. Raises ``ValueError`` for NaN and infinity."""
+    """Return a dataclass as strict JSON. Raises ``ValueError`` for NaN and infinity."""
     return json.dumps(asdict(record), allow_nan=False, indent=indent)
 
 
 def decode(kind: type[T], text: str | bytes, *, ignore_unknown: bool = False) -> T:
-    """Read a dataclass back.
+    """Return the dataclass that JSON describes.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def decode(kind: type[T], text: str | bytes, *, ignore_unknown: bool = False) ->
 
 
 def check(kind: type[T], value: Any, ignore_unknown: bool = False) -> T:
-    """Make a dataclass of what JSON was parsed to. Raises ``ValueError`` as `decode` does."""
+    """Return the dataclass that parsed JSON describes. Raises ``ValueError`` as `decode` does."""
     return cast("T", _build(kind, value, kind.__name__, ignore_unknown))
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """Read a file that holds one JSON object; None where it cannot be read or holds something else."""
+    """Return the JSON object in a file; None if the file cannot be read or contains anything else."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -46,12 +46,12 @@ class Net:
 
     @property
     def outputs(self) -> int:
-        """How many classes it can tell apart."""
+        """The number of classes."""
         return self.layers[-1].width
 
     @property
     def columns(self) -> int:
-        """How many columns its recipe splits it into; by default two, as the paper."""
+        """The number of columns in its recipe; two by default, as in the paper."""
         columns: int = self.recipe.get("columns", 2)
         return columns
 
@@ -61,9 +61,9 @@ class Net:
 
 
 def malformed(net: Any) -> str | None:
-    """Return what is wrong with the form of a network, and what is right; None where it can be planned.
+    """Return what is wrong with the form of a network, and what is allowed; None if nothing is wrong.
 
-    Whether the layers fit each other is told by the plan.
+    It does not check whether the layers fit each other; `split` does.
     """
     return next(_faults(net), None)
 

@@ -68,7 +68,7 @@ def get(name: str, init: str | None = None, variant: Sequence[str] | None = None
 
 
 def names() -> list[str]:
-    """Return the names of all networks. None is loaded for it."""
+    """Return the names of all networks, without loading any."""
     return [*packages.points(GROUP, OWN), *_registered]
 
 

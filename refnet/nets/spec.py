@@ -26,7 +26,7 @@ class NetSpec:
     exchange
         How arrays travel between columns: "fp32", "fp16", or "none", where no convolution reads the other column.
     outputs
-        How many classes it can tell apart; None for the network's own number.
+        The number of classes; None for the network's own number.
     """
 
     name: str

@@ -2,7 +2,8 @@
 
 A layer takes its node, the arrays that the node reads, its parameters by letter and the pass it is part of. It returns
 ``(y, backprop)``; ``backprop(dy)`` returns the gradient of each input, in order, and of each parameter by its letter.
-The arrays that backprop needs are kept in its closure, and freed with it.
+The arrays that backprop needs are kept in its closure, and freed with it. Ops raise ``ShapeError`` and
+``ArgumentError``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,7 @@ class Pass:
 
 
 def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Run a convolution. The gradient with respect to the image is not computed."""
+    """Run a convolution: (N,C,H,W) to (N,K,P,Q). The gradient with respect to the image is not computed (None)."""
     (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d, node.layer.options
 
     def backprop(dy: Array) -> tuple[Sequence[Array | None], Params]:
@@ -58,7 +59,7 @@ def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
 
 
 def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Run a fully connected layer."""
+    """Run a fully connected layer: (N,D) or (N,C,H,W) to (N,K)."""
     (x,), w, op = inputs, params["w"], pass_.backend.linear
 
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
@@ -69,7 +70,7 @@ def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
 
 
 def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Run a convolution and its ReLU. The gradient with respect to the image is not computed."""
+    """Run a convolution and its ReLU, shapes as in `conv2d`. The gradient with respect to the image is None."""
     (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d_relu, node.layer.options
     y = op.forward(x, w, params["b"], **options)
 
@@ -81,7 +82,7 @@ def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Laye
 
 
 def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
-    """Run a fully connected layer and its ReLU."""
+    """Run a fully connected layer and its ReLU, shapes as in `linear`."""
     (x,), w, op = inputs, params["w"], pass_.backend.linear_relu
     y = op.forward(x, w, params["b"])
 
@@ -93,28 +94,28 @@ def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered
 
 
 def relu(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
-    """Run rectified linear units."""
+    """Run rectified linear units; the output has the shape of the input."""
     op = pass_.backend.relu
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
 def tanh(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
-    """Run tanh units."""
+    """Run tanh units; the output has the shape of the input."""
     op = pass_.backend.tanh
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
 def lrn(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Run local response normalisation over the column's own feature maps."""
+    """Run local response normalisation over the column's own feature maps: (N,C,H,W) to the same shape."""
     (x,), op, options = inputs, pass_.backend.lrn, node.layer.options
     y, scale = op.forward(x, **options)
     return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
 
 
 def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Run max-pooling. Of x only the shape is kept."""
+    """Run max-pooling: (N,C,H,W) to (N,C,P,Q). Only the shape of x is kept for the backward pass."""
     (x,), op, options = inputs, pass_.backend.maxpool, node.layer.options
     y, which = op.forward(x, **options)
     x_shape = x.shape
@@ -122,7 +123,7 @@ def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
 
 
 def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
-    """Drop units at random in training; use the expected value in a test pass."""
+    """Drop units at random in training, use the expected value in a test pass; the shape stays the same."""
     (x,), op, options = inputs, pass_.backend.dropout, node.layer.options
     if pass_.random_key is None:
         return op.expected(x, **options), lambda dy: ((op.expected(dy, **options),), {})

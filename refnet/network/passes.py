@@ -58,19 +58,22 @@ class Tape:
 
 
 def place(plan: Plan, images: npt.NDArray[Any], backend: Backend) -> list[Array]:
-    """Return the images once for each column: copied to column 0, and from there to the others."""
+    """Return the images (N,C,H,W) once for each column: copied to column 0, and from there to the others."""
     return _spread(plan, backend.asarray(images), backend)
 
 
 def place_bytes(
     plan: Plan, images: npt.NDArray[Any], mean: npt.NDArray[Any], draws: Draws, backend: Backend
 ) -> list[Array]:
-    """Return augmented crops of images (N,H,W,C, bytes), once for each column: computed in column 0, then copied."""
+    """Return augmented crops (N,C,h,w, float32), once for each column: computed in column 0, then copied.
+
+    The images are (N,H,W,C, uint8), the mean image is (H,W,C, float32); (C,h,w) is the plan's input shape.
+    """
     return crop(plan, backend.asarray(images), backend.asarray(mean), draws, backend)
 
 
 def crop(plan: Plan, images: Array, mean: Array, draws: Draws, backend: Backend) -> list[Array]:
-    """Return the same as `place_bytes`, for images and a mean image that are already on column 0's device."""
+    """Return the crops of `place_bytes`, for images and a mean image that are already on column 0's device."""
     placed_draws = [backend.asarray(array) for array in draws]
     crops = backend.augment.forward(images, mean, *placed_draws, size=plan.input_shape[1:])
     return _spread(plan, crops, backend)

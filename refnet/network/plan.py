@@ -296,7 +296,7 @@ def _param_shapes(layer: Layer, width: int, source: Shape) -> dict[str, Shape]:
 
 
 def _output_shape(layer: Layer, source: Shape, params: Mapping[str, Shape]) -> Shape:
-    """Ask the chapter's own shape rule, with a batch of one: that of a test pass, where the op has another there."""
+    """Return the output shape for one sample, by the shape rule of the op (that of a test pass, if it has its own)."""
     chapter = ops.chapter(layer.op)
     rule = chapter.expected_shapes if "expected" in chapter.INTERFACE else chapter.forward_shapes
     y, *_ = rule((1, *source), *params.values(), **layer.options)

@@ -1,4 +1,4 @@
-"""Run one call on a backend and compare it with its chapter."""
+"""Run one call on a backend and compare the results with those of the reference."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -92,12 +92,12 @@ def agree(backend: Any, case: Case, call: Call) -> None:
 
 
 def hold(backend: Any, problem: Problem, results: Sequence[Any], dtype: Any = np.float32) -> dict[str, float]:
-    """Compare results with those of the reference, by the layers T0 and T1.
+    """Compare results with those of the reference (T0 and T1), and return the largest error of each over its bound.
 
     Bounds follow from the roundings of float32. For results in float64 they are smaller by the ratio of the two
     roundings, and twice as large, since the reference's own float64 may err by as much.
 
-    Returns, for each result, its largest error over what is allowed; 0 for one that had to be exact.
+    The returned number is 0 for a result that must be exact.
     """
     case, call = problem.case, problem.call
     exactly = case.exact == "always"

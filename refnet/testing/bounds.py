@@ -1,7 +1,7 @@
 """Comparisons, one for each layer of agreement: each passes in silence or fails with the worst element.
 
-``u`` is 2^-24, the largest relative error of rounding to float32, and ``eps`` is twice that. ``where`` says in a line
-what was computed, so that a failure can be repeated.
+``u`` is 2^-24, the largest relative error of rounding to float32, and ``eps`` is twice that. ``where`` is one line
+that describes the computation, so that a failure can be repeated.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Element:
 
 
 class DisagreementError(AssertionError):
-    """Numbers that are not as they have to be; `ratio` is the largest error over its bound, infinite without one.
+    """Numbers that differ from those expected; `ratio` is the largest error over its bound, infinite without one.
 
     `where` is what was computed, `element` the worst element; None where the shape or the dtype is wrong.
     """
@@ -43,7 +43,7 @@ class DisagreementError(AssertionError):
 
 
 def bit_equal(y: Array, expected: Array, where: str) -> None:
-    """T0: the same bits, signed zeros included; one NaN is as good as another."""
+    """T0: fail unless the bits are the same, signed zeros included. NaN equals NaN."""
     _same_form(y, expected, where)
     same = _bits(y) == _bits(expected)
     if y.dtype.kind == "f":
@@ -52,14 +52,14 @@ def bit_equal(y: Array, expected: Array, where: str) -> None:
 
 
 def equal(y: Array, expected: Array, where: str) -> None:
-    """T0 for sums: the same numbers. The sign of a sum that is zero depends on the order of its terms."""
+    """T0 for sums: fail unless the numbers are the same. The sign of a zero sum depends on the order of its terms."""
     _same_form(y, expected, where)
     same = (y == expected) | (np.isnan(y) & np.isnan(expected))
     _fail_at(~same, y, expected, where, "T0: the numbers differ")
 
 
 def within(y: Array, y64: Array, allowed: Array, where: str) -> None:
-    """T1: every error is at most what is allowed there; NaN and infinities stand where they stand in y64."""
+    """T1: fail unless each error is within its bound and NaN and infinities are where y64 has them."""
     _same_form(y, y64, where, same_dtype=False)
     finite = np.isfinite(y64)
     alike = np.isfinite(y) & finite | (y == y64) | (np.isnan(y) & np.isnan(y64))
@@ -69,7 +69,7 @@ def within(y: Array, y64: Array, allowed: Array, where: str) -> None:
 
 
 def share_of_bound(y: Array, y64: Array, allowed: Array) -> Array:
-    """Divide each error by what is allowed there; 0 where y64 is not finite."""
+    """Return each error divided by its bound, in the shape of y64; 0 where y64 is not finite."""
     finite = np.isfinite(y64)
     error = np.zeros(y64.shape)
     np.subtract(y, y64, out=error, where=finite, dtype=np.float64)
@@ -80,17 +80,17 @@ def share_of_bound(y: Array, y64: Array, allowed: Array) -> Array:
 
 
 def within_data_bound(y: Array, y64: Array, bracket: Array, terms: int, where: str, precision: str = "ieee") -> None:
-    """T1 for sums of products, by ``data_bound``."""
+    """T1 for sums of products: fail unless each error is within ``data_bound``."""
     within(y, y64, data_bound(y64, bracket, terms, precision), where)
 
 
 def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> float:
-    """T2: the largest error is at most four times NumPy's own in float32, and a unit in the last place.
+    """T2: fail unless the largest error is at most four times NumPy's in float32, plus an ulp.
 
-    Returns the largest error over what is allowed.
+    Returns the largest error divided by its bound.
 
-    The unit is that of the largest element. Compare arrays of a hundred elements or more: the largest error of a few
-    can be zero by luck.
+    The ulp (unit in the last place) is that of the largest element. Compare arrays of a hundred elements or more: the
+    largest error of a few can be zero by luck.
     """
     _same_form(y, y32, where)
     worst = np.abs(np.float64(y) - y64)
@@ -116,13 +116,13 @@ def data_bound(y64: Array, bracket: Array, terms: int, precision: str = "ieee") 
 
 
 def relative_bound(y64: Array, count: float | Array) -> Array:
-    """Return an allowed error of `count` eps of each element."""
+    """Return the allowed error of each element: `count` times eps times its absolute value."""
     allowed: Array = count * EPS * np.abs(y64)
     return allowed
 
 
 def softmax_bound(z: Array) -> Array:
-    """Return the relative error allowed for probabilities, a number a row: ``(10 + max |z - m|) eps``."""
+    """Return the relative error allowed for probabilities, one number per row, (N,1): ``(10 + max |z - m|) eps``."""
     spread = z.max(axis=1, keepdims=True) - z
     worst: Array = np.where(np.isfinite(spread), spread, 0).max(axis=1, keepdims=True)
     return (10 + worst) * EPS
@@ -139,7 +139,7 @@ def sgd_bound(w: Array, v: Array, g: Array, *, lr: float, momentum: float, weigh
 
 
 def zero_share(y: Array) -> float:
-    """Part of the elements that are zero."""
+    """Return the share of the elements that are zero; 1 for an empty array."""
     return float((y == 0).mean()) if y.size else 1.0
 
 

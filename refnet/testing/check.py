@@ -1,4 +1,4 @@
-"""Check functions of one's own against the NumPy reference, without writing a backend.
+"""Check your own functions against the NumPy reference, without writing a backend.
 
 :func:`check` takes functions by name: ``lrn_forward`` is :func:`refnet.ops.lrn.forward`, ``sgd_step_`` is
 :func:`refnet.ops.sgd.step_`, and so on for every function of every chapter. It draws arguments as the conformance suite
@@ -58,7 +58,7 @@ def check(
         Draw other calls. Without a seed every check of a function draws the same ones.
     only
         Check a part of what the reference can do: by the name of a keyword argument (``{"stride": 1}``) or of a length
-        (N, C, H, W, K, R, S, ...), the value, or a function that says which values are supported. A keyword argument
+        (N, C, H, W, K, R, S, ...), the value, or a function that tells which values are supported. A keyword argument
         that has one value may be missing from the function.
     kinds
         Which kinds of checks to make, of those in ``KINDS``; all of them if none is named.
@@ -120,7 +120,7 @@ def kinds(function: str) -> tuple[str, ...]:
 
 
 def _kinds(case: "Case", precision: str, dtype: str) -> tuple[str, ...]:
-    """List what can be checked: values only of arguments that are arrays, NumPy's own error only in float32."""
+    """Return the kinds of checks that apply: values need array arguments, NumPy's own error needs float32."""
     absent = set()
     if not case.arrays:
         absent |= {"integers", "one_signed", "views", "inside"}

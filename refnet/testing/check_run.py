@@ -145,9 +145,9 @@ class Asked(Problem):
 def rows_of(
     subject: Subject, kinds: Sequence[str], examples: int, seed: int | None, case: Mapping[str, Any] | None = None
 ) -> Iterator[Row]:
-    """Make the checks of a function, or that of one printed call, in rows.
+    """Check a function, or one printed call of it, and yield one row for each kind of check.
 
-    Whether it can be called at all comes first, and stands alone where it cannot.
+    If the function cannot be called, the only row is the failure of its signature.
     """
     complaint = _signature_complaint(subject)
     if complaint:

@@ -33,7 +33,7 @@ LOGITS = 1e-4  # of the largest: what the scores of a whole network may differ b
 
 @dataclass(frozen=True)
 class Row:
-    """How far backends are from the textbook in one function.
+    """The largest errors of the backends against the NumPy reference in one function.
 
     Attributes
     ----------
@@ -54,10 +54,10 @@ class Row:
     breaches: Mapping[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON, which has no infinity: None stands for it."""
-        found = asdict(self)
-        found["worst"] = {name: worst if isfinite(worst) else None for name, worst in self.worst.items()}
-        return found
+        """Return the row as a dict for JSON, which has no infinity: None is written instead."""
+        record = asdict(self)
+        record["worst"] = {name: worst if isfinite(worst) else None for name, worst in self.worst.items()}
+        return record
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Recorded(Problem):
     layer: str = ""
 
     def where(self, backend: Any, result: str = "") -> str:
-        """Say what was computed."""
+        """Return what was computed."""
         return f"{result or 'result'} of {self.case} in {self.layer} on backend {backend.name}"
 
 

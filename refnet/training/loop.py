@@ -33,7 +33,7 @@ class Result:
     test
         Loss and errors on the test images, which are used only once, at the end.
     steps, epochs
-        How many it took.
+        The number of training steps and of epochs, of which the last may be cut short.
     seconds
         The time from the configuration to the test error, over all sessions of the run.
     run
@@ -139,7 +139,7 @@ def _train(session: Session) -> Result:
 
 
 def train_epoch(session: Session) -> None:
-    """Take one step for each batch that is left of the epoch; the last batch may be short."""
+    """Take one training step for each remaining batch of the epoch; the last batch may be smaller."""
     config, state, loader = session.config, session.state, session.loader
     before = loader.batches() - loader.batches(state.position)
     with session.show.task(f"epoch {state.epoch}", loader.batches()) as advance:

@@ -6,7 +6,9 @@ from refnet.network.plan import Plan
 
 
 def batch_that_fits(plan: Plan, room: int | None, batch: int, devices: int) -> int:
-    """Estimate the largest batch that fits on the devices, smaller than `batch`, which does not; 0 if none does.
+    """Return an estimate of the largest batch that fits on the devices; 0 if not even one image fits.
+
+    The estimate is at most half of `batch`, which did not fit.
 
     A parameter needs a velocity and a gradient as well. A step keeps every activation, and needs as much again for
     gradients and for the working memory of ops. The columns share one device or have one each.
@@ -14,7 +16,7 @@ def batch_that_fits(plan: Plan, room: int | None, batch: int, devices: int) -> i
     Parameters
     ----------
     room
-        Bytes of each device; None where nobody knows.
+        Bytes of memory on each device; None if unknown.
     """
     fixed = 3 * 4 * sum(prod(shape) for shape in plan.param_shapes().values())
     image = 2 * 4 * sum(prod(node.shape) for node in plan.nodes)

@@ -84,10 +84,10 @@ class Session:
             self.save(must=True)
             raise Interrupted(self.stop.asked, f"; step {self.state.step} is saved")
 
-    def score(self, which: Literal["train", "validation", "test"], most: int | None = None) -> Score:
-        """Return loss and errors on the images of a split, on at most `most` of them if given."""
+    def score(self, which: Literal["train", "validation", "test"], max_images: int | None = None) -> Score:
+        """Return loss and errors on the images of a split, on at most `max_images` of them if given."""
         split: Split = getattr(self.dataset, which)
-        split = split if most is None else few(split, most)
+        split = split if max_images is None else few(split, max_images)
         training, mean, batch = self.training, self.dataset.mean, self.config.batch
         with self.at_step(self.state.step):
             return score(
@@ -114,7 +114,10 @@ class Session:
 def open_session(
     config: Config, show: Show, resume: Resume | None, stack: ExitStack, dataset: Dataset | None = None
 ) -> Session:
-    """Open a run. The folder of a new one is made last, so that a user's mistake leaves none."""
+    """Return the session of a new run or of one that is resumed.
+
+    The folder of a new run is made last, so that a user's mistake leaves no folder.
+    """
     began = time.monotonic()
     net = config.spec.net()
     saved = None
@@ -134,7 +137,7 @@ def open_session(
         threads=config.threads,
         checked=config.checked,
         precision=config.precision,
-        exchange="fp16" if config.exchange == "fp16" else None,  # that none do is the network's business
+        exchange="fp16" if config.exchange == "fp16" else None,  # "none" changes the plan, not the backend
         graph=config.graph or None,
     )
     dataset = _part(net, config, dataset or _open_data(net, config, show), show)
@@ -205,7 +208,7 @@ def _take_up(
     changed: Changes,
     show: Show,
 ) -> None:
-    """Continue from the checkpoint, and log what has changed since."""
+    """Prepare the run folder to continue from the checkpoint; show and log which settings have changed since."""
     state = facts.state
     lines = run.rewind(config, state.lines)
     if lines < state.lines:
@@ -246,7 +249,7 @@ def _open_data(net: Net, config: Config, show: Show) -> Dataset:
 
 
 def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:
-    """Hold the data to the net, and take as many images of them as are wanted."""
+    """Check that the data fit the net, and return the configured number of images of them. Raises ``DataError``."""
     check_fits(dataset, net.outputs)
     dataset = dataset if config.images is None else dataset.few(config.images)
     show.say(describe(dataset))

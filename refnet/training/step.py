@@ -145,7 +145,10 @@ class TrainingStep:
             self.backend.sgd.steps_(w, v, g, lr=lr, momentum=momentum, weight_decays=decays)
 
     def finish(self, kept: _Scored, lr: float) -> None:
-        """Do what follows the forward pass. Raises ``NumericError`` for a gradient that is not finite."""
+        """Run the backward pass, then reduce, check and apply the gradients.
+
+        Raises ``NumericError`` if a gradient is not finite.
+        """
         gradients = self.reduce(self.backward(kept))
         if not self.settings.graph:
             self._check(gradients, lr)
@@ -167,7 +170,7 @@ class TrainingStep:
                 )
 
     def _first_not_finite(self, images: Sequence[Array], step: int) -> str:
-        """Run forward once more, with the same random numbers, and say where a number was first not finite."""
+        """Run forward once more, with the same random numbers, and return where a number was first not finite."""
         findings: list[str] = []
         if not all(_is_finite(a, self.backend) for a in images):
             return "the images are not finite"
