@@ -234,7 +234,7 @@ def draw(figure: Figure) -> None:
     axes.plot(x, square.backward(np.ones_like(x), x))
 '''
 
-LAYER = '''def square(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
+LAYER = '''def square(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> LayerResult:
     """Square."""
     op = pass_.backend.square
     return op.forward(*inputs), lambda dy: ((op.backward(dy, *inputs),), {})

@@ -93,10 +93,10 @@ class BackendNet:
     def train(self) -> None:
         """Take a training step."""
         from refnet.network import passes  # noqa: PLC0415
-        from refnet.network.walk import RATES  # noqa: PLC0415
+        from refnet.network.walk import SGD_OPTIONS  # noqa: PLC0415
 
         images = passes.place(self._plan, self._images, self._backend)
-        self._training.take(images, self._labels, RATES["lr"], 1)
+        self._training.take(images, self._labels, SGD_OPTIONS["lr"], 1)
         self._backend.synchronize()
 
     def forward(self) -> Any:

@@ -17,7 +17,7 @@ from refnet.backend.interface import Backend, nbytes
 from refnet.backend.wrapped import Tapped, arrays_in
 from refnet.bench.timing import Timing, Work, in_rounds
 from refnet.network.plan import IMAGE, Node, Plan
-from refnet.network.walk import RATES, Visit, labels_of, walk
+from refnet.network.walk import SGD_OPTIONS, Visit, labels_of, walk
 from refnet.terminal.progress import Show
 
 Host = npt.NDArray[Any]
@@ -93,8 +93,8 @@ class BackendLayers:
         """Return the work of updating all parameters."""
         asarray, op = self._backend.asarray, self._backend.sgd
         w, v, g = ([asarray(make(a)) for a in params.values()] for make in (np.array, np.zeros_like, np.ones_like))
-        decays = [RATES["weight_decay"]] * len(w)
-        rates = {"lr": RATES["lr"], "momentum": RATES["momentum"], "weight_decays": decays}
+        decays = [SGD_OPTIONS["weight_decay"]] * len(w)
+        rates = {"lr": SGD_OPTIONS["lr"], "momentum": SGD_OPTIONS["momentum"], "weight_decays": decays}
         return {"update": self._ended(lambda: op.steps_(w, v, g, **rates))}
 
     def _backprop(self, forward: Callable[[], Any], dy: Any) -> Work:

@@ -18,7 +18,7 @@ from refnet.errors import BackendUnavailableError
 from refnet.nets import Net
 from refnet.network.initial import initialise
 from refnet.network.plan import IMAGE, Plan
-from refnet.network.walk import RATES, Visit, images_of, labels_of
+from refnet.network.walk import SGD_OPTIONS, Visit, images_of, labels_of
 from refnet.ops._rules import overhang
 from refnet.terminal.spelling import setting
 
@@ -198,4 +198,4 @@ def _gradients(y: Tensor, sought: Sequence[Tensor], dy: Tensor) -> tuple[Tensor,
 
 
 def _optimiser(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(params, **RATES, fused=True)
+    return torch.optim.SGD(params, **SGD_OPTIONS, fused=True)

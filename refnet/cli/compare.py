@@ -17,7 +17,7 @@ from refnet.nets import NetSpec, get
 from refnet.terminal import progress
 
 if TYPE_CHECKING:
-    from refnet.testing.compare import Row
+    from refnet.testing.compare import Comparison
 
 WIDTH = 120
 BREACH = 1  # the exit code
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     return BREACH if breached else 0
 
 
-def _print(rows: Sequence["Row"], backends: Sequence[str], title: str) -> None:
+def _print(rows: Sequence["Comparison"], backends: Sequence[str], title: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
     for part, what in (("op", "ops, on drawn calls"), ("layer", f"layers of {title}")):
         table = Table(title=f"{what}: largest error over its bound", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -62,7 +62,7 @@ def _print(rows: Sequence["Row"], backends: Sequence[str], title: str) -> None:
     console.print(f"{len(breaches)} breaches" if breaches else "All backends agree with the NumPy reference.")
 
 
-def _worst(row: "Row", name: str) -> str:
+def _worst(row: "Comparison", name: str) -> str:
     """Write a share of the bound; an op without one is exact or a breach."""
     worst = f"{row.worst[name]:.3f}" if row.worst[name] else "exact"
     return f"{worst} BREACH" if name in row.breaches else worst

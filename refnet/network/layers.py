@@ -18,7 +18,7 @@ from refnet.randomness import Purpose
 Inputs: TypeAlias = Sequence[Array]
 Params: TypeAlias = Mapping[str, Array]
 Backprop: TypeAlias = Callable[[Array], tuple[Sequence[Array | None], Params]]
-Layered: TypeAlias = tuple[Array, Backprop]
+LayerResult: TypeAlias = tuple[Array, Backprop]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pass:
     crossings: list[Crossing] = field(default_factory=list)
 
 
-def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
+def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> LayerResult:
     """Run a convolution: (N,C,H,W) to (N,K,P,Q). The gradient with respect to the image is not computed (None)."""
     (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d, node.layer.options
 
@@ -58,7 +58,7 @@ def conv2d(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
     return op.forward(x, w, params["b"], **options), backprop
 
 
-def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
+def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> LayerResult:
     """Run a fully connected layer: (N,D) or (N,C,H,W) to (N,K)."""
     (x,), w, op = inputs, params["w"], pass_.backend.linear
 
@@ -69,7 +69,7 @@ def linear(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
     return op.forward(x, w, params["b"]), backprop
 
 
-def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
+def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> LayerResult:
     """Run a convolution and its ReLU, shapes as in `conv2d`. The gradient with respect to the image is None."""
     (x,), w, op, options = inputs, params["w"], pass_.backend.conv2d_relu, node.layer.options
     y = op.forward(x, w, params["b"], **options)
@@ -81,7 +81,7 @@ def conv2d_relu(node: Node, inputs: Inputs, params: Params, pass_: Pass) -> Laye
     return y, backprop
 
 
-def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered:
+def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> LayerResult:
     """Run a fully connected layer and its ReLU, shapes as in `linear`."""
     (x,), w, op = inputs, params["w"], pass_.backend.linear_relu
     y = op.forward(x, w, params["b"])
@@ -93,28 +93,28 @@ def linear_relu(_: Node, inputs: Inputs, params: Params, pass_: Pass) -> Layered
     return y, backprop
 
 
-def relu(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
+def relu(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> LayerResult:
     """Run rectified linear units; the output has the shape of the input."""
     op = pass_.backend.relu
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
-def tanh(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> Layered:
+def tanh(_: Node, inputs: Inputs, __: Params, pass_: Pass) -> LayerResult:
     """Run tanh units; the output has the shape of the input."""
     op = pass_.backend.tanh
     y = op.forward(*inputs)
     return y, lambda dy: ((op.backward(dy, y),), {})
 
 
-def lrn(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
+def lrn(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     """Run local response normalisation over the column's own feature maps: (N,C,H,W) to the same shape."""
     (x,), op, options = inputs, pass_.backend.lrn, node.layer.options
     y, scale = op.forward(x, **options)
     return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
 
 
-def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
+def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     """Run max-pooling: (N,C,H,W) to (N,C,P,Q). Only the shape of x is kept for the backward pass."""
     (x,), op, options = inputs, pass_.backend.maxpool, node.layer.options
     y, which = op.forward(x, **options)
@@ -122,7 +122,7 @@ def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     return y, lambda dy: ((op.backward(dy, which, x_shape=x_shape, **options),), {})
 
 
-def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
+def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     """Drop units at random in training, use the expected value in a test pass; the shape stays the same."""
     (x,), op, options = inputs, pass_.backend.dropout, node.layer.options
     if pass_.random_key is None:
@@ -134,7 +134,7 @@ def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     return op.forward(x, **options, **random), lambda dy: ((op.backward(dy, **options, **random),), {})
 
 
-def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
+def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     """Join every column's channels in this column; backward returns to each column the gradient of its own channels.
 
     Joining is linear, y = sum over c of E_c x_c, where E_c puts column c's channels in their place among all. Its
@@ -156,6 +156,8 @@ def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> Layered:
     return backend.concat([moved(x, column, here) for x, column in zip(inputs, node.sources, strict=True)]), backprop
 
 
-LAYERED = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
+LAYER_FUNCTIONS = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
 
-LAYERS: Mapping[str, Callable[[Node, Inputs, Params, Pass], Layered]] = {layer.__name__: layer for layer in LAYERED}
+LAYERS: Mapping[str, Callable[[Node, Inputs, Params, Pass], LayerResult]] = {
+    layer.__name__: layer for layer in LAYER_FUNCTIONS
+}

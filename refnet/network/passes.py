@@ -14,7 +14,7 @@ from refnet.ops.augment import Draws
 
 
 @dataclass(frozen=True)
-class Ran:
+class NodeRun:
     """A node of a plan that has run forward.
 
     Attributes
@@ -150,7 +150,7 @@ def forward(
     return Tape(backend, output, tape, pass_.crossings)
 
 
-def run(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], pass_: Pass) -> Iterator[Ran]:
+def run(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], pass_: Pass) -> Iterator[NodeRun]:
     """Run a plan node by node, and yield each node with what it read and returned.
 
     An output is freed once its last reader has run. A caller should delete each yielded node before it asks for the
@@ -167,7 +167,7 @@ def run(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], pass_:
             unread[name] -= 1
             if not unread[name]:
                 outputs.pop(name, None)
-        yield Ran(node, inputs, letters, output, backprop)
+        yield NodeRun(node, inputs, letters, output, backprop)
         del inputs, output, backprop
 
 

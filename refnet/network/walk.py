@@ -10,13 +10,13 @@ import numpy.typing as npt
 from refnet.backend.interface import Backend
 from refnet.network import passes
 from refnet.network.initial import initialise
-from refnet.network.layers import LAYERS, Layered, Pass, RandomKey
+from refnet.network.layers import LAYERS, LayerResult, Pass, RandomKey
 from refnet.network.plan import Node, Plan
 
 Host = npt.NDArray[Any]
 RANDOM_KEY = RandomKey(seed=0, step=1)
 # So small a learning rate that any number of steps hardly changes the parameters.
-RATES: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}
+SGD_OPTIONS: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Visit:
 
     def run(
         self, backend: Backend, random_key: RandomKey | None = RANDOM_KEY, node: Node | None = None
-    ) -> Callable[[], Layered]:
+    ) -> Callable[[], LayerResult]:
         """Copy everything to a backend and return the layer's forward pass there, or that of `node` in its place."""
         node = node or self.node
         inputs = [backend.asarray(a, column) for a, column in zip(self.inputs, node.sources, strict=True)]

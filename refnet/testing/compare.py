@@ -19,7 +19,7 @@ from refnet.nets import NetSpec
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.plan import Plan
-from refnet.network.walk import RANDOM_KEY, RATES, images_of, labels_of, walk
+from refnet.network.walk import RANDOM_KEY, SGD_OPTIONS, images_of, labels_of, walk
 from refnet.terminal.progress import Show
 from refnet.testing import agreement
 from refnet.testing.agreement import Problem
@@ -32,7 +32,7 @@ LOGITS = 1e-4  # of the largest: what the scores of a whole network may differ b
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """The largest errors of the backends against the NumPy reference in one function.
 
     Attributes
@@ -71,7 +71,7 @@ class Recorded(Problem):
         return f"{result or 'result'} of {self.case} in {self.layer} on backend {backend.name}"
 
 
-def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[Row]:
+def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[Comparison]:
     """Compare every function of every chapter on as many drawn calls, and on a larger one where the case has it."""
     rows = []
     with show.task("ops", len(CASES)) as advance:
@@ -82,13 +82,13 @@ def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[
     return rows
 
 
-def compare_layers(spec: NetSpec, batch: int, backends: Sequence[Backend], show: Show) -> list[Row]:
+def compare_layers(spec: NetSpec, batch: int, backends: Sequence[Backend], show: Show) -> list[Comparison]:
     """Compare every layer on the activations that the first backend computes; then the loss, the update, the scores.
 
     Dropout is on, and off in a second pass of the layers that compute something else then.
     """
     plan = spec.plan()
-    rows: list[Row] = []
+    rows: list[Comparison] = []
     with show.task("layers", len(plan.nodes) + 3) as advance:
         for done, visit in enumerate(walk(plan, backends[0], batch)):
             advance(done, remark=visit.node.name)
@@ -108,7 +108,7 @@ def compare_layers(spec: NetSpec, batch: int, backends: Sequence[Backend], show:
     return rows
 
 
-def _row(part: str, name: str, function: str, problems: Sequence[Problem], backends: Sequence[Backend]) -> Row:
+def _row(part: str, name: str, function: str, problems: Sequence[Problem], backends: Sequence[Backend]) -> Comparison:
     worst = {backend.name: 0.0 for backend in backends}
     breaches = {}
     for problem in problems:
@@ -120,7 +120,7 @@ def _row(part: str, name: str, function: str, problems: Sequence[Problem], backe
                 if ratio > worst[backend.name]:
                     breaches[backend.name] = str(error)
             worst[backend.name] = max(worst[backend.name], ratio)
-    return Row(part, name, function, worst, breaches)
+    return Comparison(part, name, function, worst, breaches)
 
 
 def _calls(case: Case, examples: int) -> list[Call]:
@@ -158,10 +158,10 @@ def _updates(plan: Plan) -> Iterator[tuple[str, list[Problem]]]:
     rng = np.random.default_rng(4)
     for name, shape in plan.param_shapes().items():
         arrays = {letter: rng.standard_normal(shape, np.float32) for letter in "wvg"}
-        yield f"update of {name}", [_recorded(name, case_of("sgd", "step_"), arrays | RATES | {"lr": 0.01})]
+        yield f"update of {name}", [_recorded(name, case_of("sgd", "step_"), arrays | SGD_OPTIONS | {"lr": 0.01})]
 
 
-def _scores(plan: Plan, batch: int, backends: Sequence[Backend]) -> Row:
+def _scores(plan: Plan, batch: int, backends: Sequence[Backend]) -> Comparison:
     """Compare the scores of a whole training pass with those of the first backend."""
     host, images = initialise(plan, seed=0), images_of(plan, batch)
     scores = {}
@@ -179,4 +179,4 @@ def _scores(plan: Plan, batch: int, backends: Sequence[Backend]) -> Row:
         for name, ratio in worst.items()
         if not ratio <= 1
     }
-    return Row("layer", "whole network", "scores", worst, breaches)
+    return Comparison("layer", "whole network", "scores", worst, breaches)
