@@ -34,8 +34,7 @@ from refnet.evaluation.neighbours import of_images
 from refnet.evaluation.prediction import Prediction, prediction
 from refnet.evaluation.protocol import PROTOCOLS, Tally
 from refnet.evaluation.responses import outputs_of
-from refnet.evaluation.trained import Floats, Trained, check_data, open_trained
-from refnet.evaluation.trained import open_data as open_trained_data
+from refnet.evaluation.trained import Floats, Trained, check_data, open_trained, open_trained_data
 from refnet.machine import environment
 from refnet.nets import Net, NetSpec, register
 from refnet.nets import get as get_net
@@ -333,7 +332,7 @@ class Network:
             return open_trained_data(self._trained, Quiet())
         images = self._trained.facts.config.get("images")
         dataset = self.opened(self._data)
-        return dataset.few(images) if isinstance(images, int) else dataset
+        return dataset.subset(images) if isinstance(images, int) else dataset
 
     def summary(self, batch: int = BATCH) -> "Text":
         """Return the table of its layers: shapes, parameters, multiply-adds, and memory for a batch of that size."""

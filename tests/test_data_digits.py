@@ -103,7 +103,7 @@ def test_labels_out_of_range(digits, which, label):
 
 @pytest.mark.parametrize("images", [1, 100, 1296])
 def test_few_images_are_some_of_all(digits, images):
-    few = digits.few(images)
+    few = digits.subset(images)
     assert (len(few.train), len(few.test)) == (images, 360)
     assert len(few.validation) == max(1, round(140 * images / 1297))
     numbers = few.train.chosen
@@ -118,19 +118,19 @@ def test_few_images_are_some_of_all(digits, images):
 
 
 def test_fewer_are_among_more_and_of_every_class(digits):
-    small, large = digits.few(100).train, digits.few(200).train
+    small, large = digits.subset(100).train, digits.subset(200).train
     assert set(small.chosen) < set(large.chosen)
-    assert (digits.few(100).train.chosen == small.chosen).all()
+    assert (digits.subset(100).train.chosen == small.chosen).all()
     assert set(small.labels) == set(range(10))
 
 
 @pytest.mark.parametrize("images", [1297, 5000])
 def test_there_are_no_more_than_all(digits, images):
-    few = digits.few(images)
+    few = digits.subset(images)
     assert few.train is digits.train
     assert few.validation is digits.validation
 
 
 def test_where_validation_tests_it_still_does(digits):
-    few = replace(digits, test=digits.validation).few(500)
+    few = replace(digits, test=digits.validation).subset(500)
     assert few.test is few.validation

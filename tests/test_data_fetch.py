@@ -16,7 +16,7 @@ import pytest
 
 from refnet.cli.main import main
 from refnet.data import fetch as fetching
-from refnet.data.fetch import SETS, File, cache, extract, fetch
+from refnet.data.fetch import SETS, Download, cache, extract, fetch
 from refnet.errors import ConfigError, DataError
 from refnet.terminal.progress import Quiet
 
@@ -110,7 +110,7 @@ def offered(server, certificate, monkeypatch, tmp_path):
             server.contents[f"/{name}"] = (answers or {}).get(name, content)
             summed = gzip.decompress(content) if unpack == "gzip" else content
             digits = checksum or f"sha256:{hashlib.sha256(summed).hexdigest()}"
-            files.append(File(f"{server.url}/{name}", digits, size, unpack))
+            files.append(Download(f"{server.url}/{name}", digits, size, unpack))
         monkeypatch.setitem(SETS, "mine", tuple(files))
         return partial(fetch, "mine", tmp_path / "to", Quiet(), context=context)
 

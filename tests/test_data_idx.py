@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refnet.data.opening import open_dataset, read_source
-from refnet.data.readers.idx import CLOTHES
+from refnet.data.readers.idx import FASHION_CLASSES
 from refnet.errors import DataError
 
 SHAPE = (5, 4)  # rows and columns
@@ -147,9 +147,9 @@ def test_fashion_mnist_is_known_by_its_labels(root, monkeypatch):
     from refnet.data.readers import idx as reader
 
     _, labels = contents("train")
-    monkeypatch.setattr(reader, "FASHION", hashlib.sha256(labels.astype(np.uint8).tobytes()).hexdigest())
+    monkeypatch.setattr(reader, "FASHION_LABELS_SHA256", hashlib.sha256(labels.astype(np.uint8).tobytes()).hexdigest())
     with pytest.raises(DataError, match="the class 'dress' has 0 of the 2 images needed"):  # these have three classes
         read_source(str(root))
-    monkeypatch.setattr(reader, "CLOTHES", CLOTHES[:3])
+    monkeypatch.setattr(reader, "FASHION_CLASSES", FASHION_CLASSES[:3])
     source = read_source(str(root))
     assert (source.name, source.classes) == ("fashion-mnist", ("T-shirt/top", "trouser", "pullover"))

@@ -14,7 +14,7 @@ from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
 from refnet.evaluation import responses as responding
 from refnet.evaluation.neighbours import nearest
-from refnet.evaluation.trained import open_data, open_trained
+from refnet.evaluation.trained import open_trained, open_trained_data
 from refnet.pictures import curves, drawing, kernels
 from refnet.pictures.charts import Chart, Line
 from refnet.pictures.page import esc
@@ -185,10 +185,10 @@ def test_long_curves_are_means_of_stretches():
 def test_runs_in_one_picture_are_means_over_stretches_of_one_length():
     short = history.History({name: np.arange(100.0) for name in history.STEP}, {})
     assert len(short.smooth("loss")[0]) == 100
-    assert len(short.smooth("loss", beside=1000)[0]) == 24
-    assert len(short.speed(beside=1000)[1]) == 24
-    assert len(short.smooth("loss", beside=10**9)[0]) == 1
-    assert len(history.History({name: np.array([]) for name in history.STEP}, {}).smooth("loss", beside=5)[0]) == 0
+    assert len(short.smooth("loss", other_steps=1000)[0]) == 24
+    assert len(short.speed(other_steps=1000)[1]) == 24
+    assert len(short.smooth("loss", other_steps=10**9)[0]) == 1
+    assert len(history.History({name: np.array([]) for name in history.STEP}, {}).smooth("loss", other_steps=5)[0]) == 0
 
 
 def test_the_learning_rate_falls_at_once():
@@ -248,7 +248,7 @@ def test_a_grid_has_every_tile_in_its_place():
 
 def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
     net = open_trained(run, "numpy")
-    data = open_data(net, Quiet())
+    data = open_trained_data(net, Quiet())
     seen = responding.respond(net, data.test, np.arange(len(data.test)), Quiet())
     assert fingerprint(data) == net.facts.data.fingerprint
     assert seen.p.sum(axis=1) == pytest.approx(1, abs=1e-5)

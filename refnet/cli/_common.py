@@ -13,7 +13,7 @@ from refnet.data.parallel import Reading
 from refnet.errors import ConfigError
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Features
-from refnet.evaluation.trained import Trained, open_data, open_trained
+from refnet.evaluation.trained import Trained, open_trained, open_trained_data
 from refnet.terminal.progress import Show
 
 
@@ -27,7 +27,7 @@ def network(arguments: argparse.Namespace, where: Path) -> Iterator[Trained]:
 
 def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Dataset:
     """Return the data set of --data, or the one that the network was trained on, after checking that it fits."""
-    opened = open_data(trained, show, what=arguments.data, reading=reading(arguments))
+    opened = open_trained_data(trained, show, what=arguments.data, reading=reading(arguments))
     show.say(describe(opened))
     return opened
 

@@ -1,7 +1,7 @@
-"""A part of a file as a file of its own, and the regular files in a tar archive as such parts.
+"""Open a part of a file as a file of its own, and list the regular files in a tar archive as such parts.
 
-An image inside a tar is read where it lies. Archives are taken from anybody: links, devices and sparse files in them
-are refused, names are only shown, and no member is trusted about its size beyond the end of the archive.
+An image inside a tar archive is read there, without unpacking. Archives may be hostile: links, devices and sparse files
+in them are refused, names are only shown, and a member whose size reaches beyond the end of the archive is an error.
 """
 
 import io
@@ -17,7 +17,7 @@ from refnet.terminal.printable import printable, reason
 
 
 class Member(NamedTuple):
-    """A regular file in a tar archive, which may itself lie in another."""
+    """A regular file in a tar archive, which may itself be inside another archive."""
 
     path: str  # the outermost file
     name: str
@@ -28,11 +28,14 @@ class Member(NamedTuple):
         return f"{self.path}:{self.name}"
 
 
-Place = str | Member  # where the bytes of a file lie: a path, or a part of an archive
+Place = str | Member  # of a file's bytes: a path, or a part of an archive
 
 
 class _Section(io.RawIOBase):
-    """Bytes start..start+size of an open file. Reads do not move a position that others share."""
+    """Bytes start..start+size of an open file.
+
+    Reads do not move the position of the open file, which other threads share.
+    """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file, self._start, self._size, self._position = file, start, size, 0
@@ -66,7 +69,7 @@ class _Section(io.RawIOBase):
 def open_place(place: Place) -> BinaryIO:
     """Open a regular file, or a part of one, to read.
 
-    Raises ``OSError``, and ``DataError`` for what is not a regular file: to open a pipe would wait for ever.
+    Raises ``OSError``, and ``DataError`` for what is not a regular file: opening a pipe would wait for ever.
     """
     if isinstance(place, Member):
         return cast("BinaryIO", io.BufferedReader(_Section(_open_regular(place.path), place.start, place.size)))
@@ -74,13 +77,18 @@ def open_place(place: Place) -> BinaryIO:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file to read. Raises ``DataError`` in the words of :func:`read_bytes`."""
+    """Open a regular file to read. Raises ``DataError`` if it is missing or cannot be opened."""
     try:
         return _open_regular(str(path))
     except FileNotFoundError as error:
         raise DataError(f"{printable(path)} is missing: put it there") from error
     except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error for a file that the system cannot read."""
+    return DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it")
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
@@ -89,7 +97,7 @@ def read_bytes(path: Path, largest: int) -> bytes:
         try:
             content = file.read(largest + 1)
         except OSError as error:
-            raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it") from error
+            raise unreadable(path, error) from error
     if len(content) > largest:
         raise DataError(f"{printable(path)} is larger than {largest:,} bytes, which no such file is: replace it")
     return content
@@ -109,9 +117,9 @@ def _open_regular(path: str) -> BinaryIO:
 
 
 def regular(tar: tarfile.TarFile, where: str, *, remedy: str) -> Iterator[tarfile.TarInfo]:
-    """List the regular files of an open archive, from whoever it may be; folders are passed over.
+    """Yield the regular files of an open archive, which may be hostile; folders are skipped.
 
-    Raises ``DataError`` for what must not be trusted: a name that is absolute or leads upwards, a link, a device, a
+    Raises ``DataError`` for an unsafe member: a name that is absolute or leads upwards, a link, a device, a
     sparse file, or a negative size. `where` is what messages call the archive.
     """
     for info in tar:
@@ -120,11 +128,11 @@ def regular(tar: tarfile.TarFile, where: str, *, remedy: str) -> Iterator[tarfil
             raise DataError(f"{where}: {printable(info.name)} in it {fault}: {remedy}")
         if not info.isdir():
             yield info
-        tar.members = []  # type: ignore[attr-defined] # it would keep every one of millions
+        tar.members = []  # type: ignore[attr-defined] # it would keep a record of every member, of which there may be millions
 
 
 def _fault(info: tarfile.TarInfo) -> str | None:
-    """Say what is not to be trusted about a member."""
+    """Return what is unsafe about a member, or None."""
     if info.size < 0:  # Python's tarfile would go backwards, and round and round
         return "has a negative size"
     name, parts = info.name, PurePosixPath(info.name).parts
@@ -136,9 +144,10 @@ def _fault(info: tarfile.TarInfo) -> str | None:
 
 
 def members(archive: Place) -> Iterator[Member]:
-    """List the regular files of a plain tar archive, in its order.
+    """Yield the regular files of a plain tar archive, in its order.
 
-    Raises ``DataError`` for what is no tar, is cut short or damaged, or holds anything but folders and regular files.
+    Raises ``DataError`` for a file that is not a tar archive, is cut short or damaged, or contains anything but folders
+    and regular files.
     """
     try:
         with open_place(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:

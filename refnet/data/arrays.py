@@ -2,7 +2,8 @@
 
 Source
 ------
-Images that are not given for validation or test are held out of the training images, drawn as those of a folder are.
+Images that are not given for validation or test are held out of the training images, in the same way as for an image
+folder.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,9 @@ from refnet.data.source import ArrayPictures, Pictures, Source, deal
 from refnet.errors import DataError
 from refnet.terminal.printable import printable
 
-NAME = "<arrays>"  # stands in a run's configuration where other runs have a path
+NAME = "<arrays>"  # in a run's configuration, where other runs have a path
 WHERE = "memory"
-SHARE, SMALLER_SHARE = 5, 10  # one image in so many is held out, for validation and test or for one of them
+SHARE_OF_TWO, SHARE_OF_ONE = 5, 10  # hold out 1/5 for validation and 1/5 for test, or 1/10 if only one is missing
 SHOWN_LABELS = 5
 
 
@@ -70,7 +71,7 @@ def source(
     }
     missing = [name for name in ("test", "validation") if name not in splits]
     if missing:
-        share = SHARE if len(missing) == 2 else SMALLER_SHARE
+        share = SHARE_OF_TWO if len(missing) == 2 else SHARE_OF_ONE
         parts = deal("data", splits["train"], names, held_out=len(missing), share=share)
         splits |= dict(zip(("train", *missing), parts, strict=True))
         part = "a fifth" if len(missing) == 2 else "a tenth"
@@ -79,7 +80,10 @@ def source(
 
 
 def labelled(pair: Sequence[Any], classes: tuple[str, ...], argument: str) -> ArrayPictures:
-    """Return images with labels, for which there are classes. Raises ``DataError``, which names the argument."""
+    """Return a checked pair (images, labels): uint8 (N,H,W,C) and int64 (N,).
+
+    Raises ``DataError``, which names `argument`.
+    """
     images, labels = _pair(pair, argument)
     pixels = stacked(images, argument)
     numbers = _numbers(labels, classes, argument)
@@ -110,7 +114,7 @@ def stacked(images: Any, argument: str) -> Pixels:
 
 
 def check_bytes(pixels: Any, argument: str) -> None:
-    """Raise ``DataError`` unless pixels are uint8, with how to convert them."""
+    """Raise ``DataError``, with a remedy, unless pixels are uint8."""
     if pixels.dtype == np.uint8:
         return
     kind = pixels.dtype.name
@@ -140,7 +144,7 @@ def _pair(pair: Sequence[Any], argument: str) -> tuple[Any, Any]:
 
 
 def _classes(data: Sequence[Any], classes: Any) -> tuple[str, ...]:
-    """Return the names of the classes, from the training labels where nobody gives them."""
+    """Return the names of the classes, from the training labels if `classes` is None."""
     if classes is not None:
         if isinstance(classes, str) or not isinstance(classes, Iterable):
             kind = "one text" if isinstance(classes, str) else type(classes).__name__
@@ -158,7 +162,7 @@ def _classes(data: Sequence[Any], classes: Any) -> tuple[str, ...]:
     if not len(labels):
         return ()
     largest = int(labels.max())
-    if largest >= len(labels) and labels.min() >= 0:  # too many names for the memory, perhaps
+    if largest >= len(labels) and labels.min() >= 0:  # one wrong label could ask for more names than memory holds
         raise DataError(
             f"data: labels count the classes from 0, but the largest of {len(labels):,} is {largest}; number the "
             "classes anew: numpy.unique(labels, return_inverse=True)[1]"
@@ -175,7 +179,7 @@ def _numbers(labels: Any, classes: tuple[str, ...], argument: str) -> Labels:
         if unknown:
             raise DataError(
                 f"{argument}: the label {unknown[0]!r} is none of the {len(classes)} classes "
-                f"({_some(classes)}); correct the label or give classes="
+                f"({_first_classes(classes)}); correct the label or give classes="
             )
         return np.array([number[name] for name in array.tolist()], np.int64)
     wrong = array[(array < 0) | (array >= len(classes))]
@@ -206,6 +210,6 @@ def _plain_labels(labels: Any, argument: str) -> Any:
     return array
 
 
-def _some(classes: tuple[str, ...]) -> str:
+def _first_classes(classes: tuple[str, ...]) -> str:
     shown = ", ".join(map(printable, classes[:SHOWN_LABELS]))
     return f"{shown}, ..." if len(classes) > SHOWN_LABELS else shown

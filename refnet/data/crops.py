@@ -1,4 +1,4 @@
-"""What is drawn for an image in an epoch: where it is cropped, whether it is mirrored, how its colours are shifted.
+"""Random choices for an image in an epoch: where it is cropped, whether it is mirrored, how its colours are shifted.
 
 Source
 ------
@@ -8,7 +8,7 @@ principal axes of the training pixels' colours, l says how far the colours sprea
 normal distribution of mean 0 and standard deviation 0.1, once for an image each time that it is used. code2012,
 ``convdata_jpeg.py``.
 
-What the draws do to an image is the chapter :mod:`refnet.ops.augment`.
+The chapter :mod:`refnet.ops.augment` applies these choices to the pixels.
 
 Decisions
 ---------
@@ -16,15 +16,16 @@ The draw for an image has key (seed, CROPS) and counter (epoch, 0, index, featur
 and mirror. So what an image looks like in an epoch depends on seed, epoch and its own index, and not on the batch it is
 in. A word u becomes one of n integers by ``u n div 2^32``: each is drawn with probability 1/n to within 2^-32.
 
-``crop_sharing`` = 32 is the habit of code2012: 32 images that follow each other in an epoch have one crop and one
-mirror. Their draw has the counter (epoch, 1, position in the epoch div 32, feature). Colours are every image's own.
+``crop_sharing`` = 32 does as code2012: 32 consecutive images of an epoch share one crop position and one mirror choice.
+Their draw has the counter (epoch, 1, position in the epoch div 32, feature). The colour shift is drawn for each image
+separately.
 
 The colour shift has key (seed, COLOUR) and counter (epoch, 0, index, feature), one normal number for each channel.
 
 The trap: l must be a *standard deviation* of the colours, the square root of an eigenvalue of their covariance. The
 paper calls l an eigenvalue. In the unit of the pixels, 0..255, the largest eigenvalue over ImageNet is about 14,831
 (grey levels squared): a tenth of it would shift an image by 1,483 grey levels, where the standard deviation gives 12.
-The numbers 0.2175, 0.0188 and 0.0045, which are found in many programs, are eigenvalues of pixels in 0..1 used as if
+The numbers 0.2175, 0.0188 and 0.0045, which many programs use, are eigenvalues of pixels in 0..1 used as if
 they were deviations (which are 0.4776, 0.1455 and 0.0773 there): 2 to 17 times too weak.
 """
 
@@ -49,15 +50,15 @@ class Augmentation:
     Attributes
     ----------
     crop
-        (h,w) of what is cut out.
+        (h,w) of the crop.
     flip
         Whether half of the crops are mirrored.
     colour_noise
         Standard deviation of the paper's a; 0 leaves the colours alone.
     crop_sharing
-        How many images that follow each other share a crop and a mirror.
+        How many consecutive images share a crop position and a mirror choice.
     at_random
-        Whether images are cropped and mirrored at random; otherwise all give their centre, as it is.
+        Whether images are cropped and mirrored at random; if not, each gives its centre crop, not mirrored.
     """
 
     crop: Size
@@ -69,8 +70,9 @@ class Augmentation:
     def draw(
         self, indices: Indices, *, shape: Shape, colours: Colours, seed: int, epoch: int, position: int = 0
     ) -> Draws:
-        """Draw for the images `indices` of a split, of which the first stands at `position` in the epoch's order.
+        """Return the random choices for the images `indices` of a split.
 
+        `position` is the place of the first of them in the epoch's order.
         Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
         """
         shifts = self._shifts(indices, colours, seed, epoch)
@@ -98,7 +100,7 @@ class Augmentation:
 
 
 def centre(count: int, shape: Shape, size: Size) -> Draws:
-    """Crop the central window, as it is; of two or four that tie, the upper left one.
+    """Return the choices that give the centre crop of `count` images; of two or four that tie, the upper left one.
 
     Raises ``ConfigError`` if the crop is larger than the images, whose shape is (H,W,C).
     """
@@ -108,9 +110,9 @@ def centre(count: int, shape: Shape, size: Size) -> Draws:
 
 
 def ten(count: int, shape: Shape, size: Size) -> list[Draws]:
-    """List the ten crops of the paper's test: the centre, the four corners, and the mirror images of these five.
+    """Return the ten crops of the paper's test: the centre, the four corners, and the mirror images of these five.
 
-    The first is what `centre` gives. Where crop and image are of one size, all are the same or its mirror image.
+    The first is what `centre` returns. If the crop is as large as the image, the ten are only two different images.
 
     Source: paper, section 4.1, "(the four corner patches and the center patch) as well as their horizontal
     reflections".

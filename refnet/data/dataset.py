@@ -34,7 +34,7 @@ class Split(ABC):
     labels
         The class of each image: int64 (n,).
     grain
-        How many images a thread takes at a time where many are read.
+        How many images a thread reads at a time.
     """
 
     labels: Labels
@@ -57,7 +57,7 @@ class Split(ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """Name an image, or the file that it lies in, for a message of one line."""
+        """Return a name of an image, or of the file that contains it, for a one-line message."""
 
     def images(self, indices: Indices) -> Pixels:
         """Return the images asked for, in that order, as a fresh array: uint8 (len(indices), H, W, C)."""
@@ -84,7 +84,7 @@ class Split(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArraySplit(Split):
-    """A split that lies in memory: labels int64 (n,), pixels uint8 (n,H,W,C)."""
+    """A split in memory: labels int64 (n,), pixels uint8 (n,H,W,C)."""
 
     labels: Labels
     pixels: Pixels
@@ -108,7 +108,7 @@ class ArraySplit(Split):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PartialSplit(Split):
-    """Some images of a split: the number of each there is int64 (n,)."""
+    """A part of a split: `chosen` has the index of each image in `whole`, int64 (n,)."""
 
     whole: Split
     chosen: Indices
@@ -131,8 +131,8 @@ class PartialSplit(Split):
         return self.whole.where(int(self.chosen[index]))
 
 
-def few(split: Split, count: int) -> Split:
-    """Choose `count` images of a split, the same ones each time; a smaller choice is part of a larger one."""
+def subset(split: Split, count: int) -> Split:
+    """Return `count` random images of a split, the same ones each time; a smaller subset is part of a larger one."""
     if count >= len(split):
         return split
     order = permutation(len(split), key=(0, Purpose.SPLIT), counter=(1, 0, 0, 0))
@@ -146,11 +146,11 @@ class Colours:
     Attributes
     ----------
     mean
-        Of each channel: float64 (C,).
+        The mean of each channel: float64 (C,).
     deviations
-        Standard deviations along the principal axes, from the least to the largest: float64 (C,).
+        Standard deviations along the principal axes, in ascending order: float64 (C,).
     vectors
-        The axes, one in each column, of length 1: float64 (C,C).
+        The axes as columns of length 1: float64 (C,C).
     """
 
     mean: npt.NDArray[np.float64]
@@ -163,7 +163,7 @@ class Dataset:
     """Everything the trainer needs of data."""
 
     name: str
-    where: str  # a path, or where the reader of a data set with a name says that it is
+    where: str  # a path, or the `WHERE` of a named data set's reader
     layout: str  # the form that was recognised, for messages
     classes: tuple[str, ...]  # a label is an index into these; WNIDs in ImageNet
     words: tuple[str, ...]  # a readable name of each class, or the class itself
@@ -184,15 +184,15 @@ class Dataset:
         """See :func:`refnet.data.naming.captions`."""
         return naming.captions(self.classes, self.words)
 
-    def few(self, images: int) -> "Dataset":
-        """Keep `images` training images and the same fraction of the validation images.
+    def subset(self, images: int) -> "Dataset":
+        """Return a data set of `images` training images and the same fraction of the validation images.
 
-        All test images stay, and so do the mean and the colours of all training images.
+        All test images are kept; the mean and the colours are still those of all training images.
         """
         share = max(1, round(len(self.validation) * images / len(self.train)))
-        validation = few(self.validation, share)
+        validation = subset(self.validation, share)
         test = validation if self.test is self.validation else self.test
-        return replace(self, train=few(self.train, images), validation=validation, test=test)
+        return replace(self, train=subset(self.train, images), validation=validation, test=test)
 
 
 def describe(dataset: Dataset) -> str:

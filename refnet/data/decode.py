@@ -1,4 +1,4 @@
-"""One image file to pixels.
+"""Decode one image file into pixels.
 
 Source
 ------
@@ -7,16 +7,16 @@ the central 256x256 patch from the resulting image".
 
 Decisions
 ---------
-A file is what its bytes say, not its name (ImageNet holds a PNG named .JPEG and 22 CMYK JPEGs); only the formats of
-``FORMATS`` are tried, and no other decoder of Pillow ever sees the file. Of a file with several images the first is
-read. EXIF orientation is ignored, as is usual for ImageNet, and so is all other metadata.
-Colours become RGB or gray. Of gray with 9 to 16 bits the upper 8 are kept (Pillow alone clips); floating-point
-numbers and integers of 32 bits have no stated white and are refused. Transparent pixels are composed on white, because
-the colour stored under them is often noise; digits, which are light on dark, are composed on black.
+The type of a file is detected from its content, not its name (ImageNet holds a PNG named .JPEG and 22 CMYK JPEGs); only
+the formats of ``FORMATS`` are tried, and no other decoder of Pillow ever sees the file. Of a file with several images
+the first is read. EXIF orientation is ignored, as is usual for ImageNet, and so is all other metadata. Colours become
+RGB or gray. Of gray with 9 to 16 bits the upper 8 are kept (Pillow alone clips); floating-point numbers and integers of
+32 bits have no stated white and are refused. Transparent pixels are composed on white, because the colour stored under
+them is often noise; digits, which are light on dark, are composed on black.
 
-Rescaling and cropping are one step: the centred largest square is resampled to size x size, so that a very long
-image never grows. The filter is Pillow's bicubic, which widens with the reduction (antialiasing); the paper names
-none. A square of the right size passes unchanged.
+Rescaling and cropping are one step: the centred largest square is resampled to size x size, so a very long image is
+never enlarged beyond that square. The filter is Pillow's bicubic, which widens with the reduction (antialiasing); the
+paper names none. A square of the right size passes unchanged.
 
 A header that promises more than 178,956,970 pixels is refused before memory is asked for (Pillow's guard against
 "decompression bombs", twice its ``MAX_IMAGE_PIXELS``), and so is a TIFF with a tile as large.
@@ -63,7 +63,10 @@ def read(place: Place, size: int, channels: int) -> Pixels:
 
 
 def opened(place: Place) -> AbstractContextManager[Image.Image]:
-    """Open an image file. Whatever is wrong with it, now or while it is decoded, is a ``DataError`` that names it."""
+    """Open an image file.
+
+    Raises ``DataError``, which names the file, for any fault in it, now or while it is decoded.
+    """
     return _opened(str(place), lambda: open_place(place))
 
 
@@ -85,7 +88,7 @@ def centre_square(image: Image.Image, size: int, channels: int, background: int 
 
 
 def fault(place: Place) -> str | None:
-    """Check a file's header, without decoding: what is wrong with it, or None."""
+    """Return what is wrong with a file's header, or None; the pixels are not decoded."""
     try:
         with opened(place):
             return None
@@ -98,7 +101,7 @@ class _Quiet:
 
     Pillow warns of corrupt EXIF, palettes with transparency and large images. All of these are read, or refused with
     an error of our own, so the warnings would tell a user nothing. Python's list of filters belongs to the process: one
-    entry is put into it by the first thread that comes, and taken out by the last that leaves.
+    entry is added by the first thread that enters and removed by the last that leaves.
     """
 
     def __init__(self) -> None:
@@ -119,7 +122,7 @@ class _Quiet:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                with suppress(ValueError):  # somebody has set filters of his own meanwhile
+                with suppress(ValueError):  # other code has replaced the filters meanwhile
                     self._filters.remove(self._entry)
 
 

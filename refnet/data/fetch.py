@@ -1,8 +1,8 @@
 """Download public data sets to the user's cache, whole and as their publishers made them, or not at all.
 
 Each file has one address and one checksum, and nothing is kept whose checksum differs. What is downloaded goes to a
-directory beside the one to be made, which is renamed when everything is in it; the place is there as a whole or not at
-all. Nothing else in refnet uses the network.
+temporary directory next to the final one, and is renamed when it is complete; so a data set is complete or absent.
+Nothing else in refnet uses the network.
 
 Sources of the checksums: CIFAR-10, the MD5 on its own page; Imagenette, the MD5 that torchvision states. Fashion-MNIST
 is compressed differently in different places, so the SHA-256 is of the uncompressed files, as they come out of
@@ -41,7 +41,7 @@ MAX_FILES = 1 << 16  # in an archive
 
 
 @dataclass(frozen=True)
-class File:
+class Download:
     """A file to download.
 
     Attributes
@@ -49,7 +49,7 @@ class File:
     checksum
         The algorithm and the digits, as in "md5:...".
     size
-        Bytes that it, and all that comes out of it, may have.
+        Largest number of bytes of the file, and of everything unpacked from it.
     unpack
         "" for a file kept as it is, "gzip" for one that is uncompressed (the checksum is then of what comes out), "tar"
         for an archive that is unpacked.
@@ -62,9 +62,9 @@ class File:
 
 
 _FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
-SETS: dict[str, tuple[File, ...]] = {
+SETS: dict[str, tuple[Download, ...]] = {
     "cifar10": (
-        File(
+        Download(
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             "md5:c32a1d4ab5d03f1284b67883e8d87530",
             200_000_000,
@@ -72,7 +72,7 @@ SETS: dict[str, tuple[File, ...]] = {
         ),
     ),
     "fashion-mnist": tuple(
-        File(f"{_FASHION}{name}.gz", f"sha256:{digits}", 50_000_000, "gzip")
+        Download(f"{_FASHION}{name}.gz", f"sha256:{digits}", 50_000_000, "gzip")
         for name, digits in {
             "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
             "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -81,7 +81,7 @@ SETS: dict[str, tuple[File, ...]] = {
         }.items()
     ),
     "imagenette": (
-        File(
+        Download(
             "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz",
             "md5:3df6f0d01a2c9592104656642f5e78a3",
             500_000_000,
@@ -92,21 +92,21 @@ SETS: dict[str, tuple[File, ...]] = {
 
 
 def fetch(name: str, to: Path | None, show: Show, *, context: ssl.SSLContext | None = None) -> Path:
-    """Download a data set; returns the directory to train on.
+    """Download a data set; return the directory to train on.
 
     Parameters
     ----------
     to
         The directory to make; None for one in the user's cache, which is returned as it is if it is there.
     context
-        What to trust, in place of the system's certificates.
+        The certificates to trust; the system's by default.
 
     Raises
     ------
     ConfigError
         There is no such data set, or the directory holds something already or cannot be written.
     DataError
-        The network fails, a checksum differs, or an archive holds what it should not.
+        The network fails, a checksum differs, or an archive has an unsafe member.
     """
     if name not in SETS:
         raise ConfigError(
@@ -126,7 +126,7 @@ def fetch(name: str, to: Path | None, show: Show, *, context: ssl.SSLContext | N
 
 
 def cache() -> Path:
-    """Name the directory of fetched data sets: refnet/data in the user's cache.
+    """Return the directory of fetched data sets: refnet/data in the user's cache.
 
     Raises ``ConfigError`` for an account that has no home folder.
     """
@@ -142,14 +142,14 @@ def cache() -> Path:
 
 
 def _inside(place: Path) -> Path:
-    """Enter the one folder that an archive makes, if that is all."""
-    found = list(place.iterdir())
-    return found[0] if len(found) == 1 and found[0].is_dir() else place
+    """Return the only folder in a directory, as archives make it; the directory itself if it has more."""
+    inner = list(place.iterdir())
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() else place
 
 
 @contextmanager
 def _made_whole(place: Path) -> Iterator[Path]:
-    """Yield a directory that takes the place's name when all went well, and goes away when not."""
+    """Yield a temporary directory; rename it to `place` on success and delete it on failure."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         workplace = Path(mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -166,7 +166,7 @@ def _made_whole(place: Path) -> Iterator[Path]:
         ) from error
 
 
-def _download(file: File, workplace: Path, show: Show, context: ssl.SSLContext | None) -> None:
+def _download(file: Download, workplace: Path, show: Show, context: ssl.SSLContext | None) -> None:
     name = PurePosixPath(urlsplit(file.url).path).name
     with show.task(f"fetching {name}") as advance:
         path = workplace / name
@@ -178,10 +178,10 @@ def _download(file: File, workplace: Path, show: Show, context: ssl.SSLContext |
         path = whole
     algorithm, _, expected = file.checksum.partition(":")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-    if found != expected:
+        actual = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    if actual != expected:
         raise DataError(
-            f"{file.url} is not what it was: its {algorithm} is {found}, expected {expected}; nothing was kept. Try "
+            f"{file.url} is not what it was: its {algorithm} is {actual}, expected {expected}; nothing was kept. Try "
             f"again, or get the files elsewhere and give their folder with {setting('data')}"
         )
     if file.unpack == "tar":
@@ -189,8 +189,8 @@ def _download(file: File, workplace: Path, show: Show, context: ssl.SSLContext |
         path.unlink()
 
 
-def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext | None) -> None:
-    """Write what the address sends to a file."""
+def _receive(file: Download, path: Path, advance: Advance, context: ssl.SSLContext | None) -> None:
+    """Write the server's answer to a file, with progress."""
     request = urllib.request.Request(file.url, headers={"User-Agent": f"refnet/{__version__}"})  # noqa: S310
     opener = urllib.request.build_opener(_Secure(), urllib.request.HTTPSHandler(context=context))
     try:
@@ -228,7 +228,7 @@ def _receive(file: File, path: Path, advance: Advance, context: ssl.SSLContext |
 
 
 class _Secure(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection to https alone."""
+    """Follows redirections to https only."""
 
     def redirect_request(
         self,
@@ -245,7 +245,7 @@ class _Secure(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _uncompress(file: File, path: Path, whole: Path) -> None:
+def _uncompress(file: Download, path: Path, whole: Path) -> None:
     try:
         with gzip.open(path, "rb") as stream, whole.open("wb") as out:
             _copy(stream, out, file.size, f"{file.url} is more than {file.size:,} bytes uncompressed; nothing was kept")
@@ -253,19 +253,18 @@ def _uncompress(file: File, path: Path, whole: Path) -> None:
         raise DataError(f"{file.url} is damaged or cut short ({reason(error)}): try again") from error
 
 
-def extract(archive: Path, to: Path, most: int) -> None:
+def extract(archive: Path, to: Path, max_bytes: int) -> None:
     """Unpack a tar archive, trusting nothing in it.
 
-    Only regular files are written, under names that lie in `to` whatever they are called; folders are made as needed.
-    Nothing that exists is written over.
+    Only regular files are written, and only inside `to`; folders are made as needed. No existing file is overwritten.
 
     Raises
     ------
     DataError
-        The archive is damaged; or it holds a link, a device, a name that is absolute, leads upwards or comes twice; or
-        more than `most` bytes or `MAX_FILES` files.
+        The archive is damaged; or it holds a link, a device, a name that is absolute, leads upwards or occurs twice; or
+        more than `max_bytes` bytes or `MAX_FILES` files.
     """
-    left = most
+    left = max_bytes
     try:
         with tarfile.open(archive, "r:*") as tar:
             for count, info in enumerate(regular(tar, printable(archive.name), remedy="nothing was kept"), start=1):
@@ -285,19 +284,19 @@ def extract(archive: Path, to: Path, most: int) -> None:
                 except FileExistsError as error:
                     raise DataError(f"{where} is in it twice; nothing was kept") from error
                 with out:
-                    left -= _copy(content, out, left, f"{where}: more than {most:,} bytes; nothing was kept")
+                    left -= _copy(content, out, left, f"{where}: more than {max_bytes:,} bytes; nothing was kept")
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{printable(archive.name)} is damaged or cut short ({reason(error)}); nothing was kept"
         ) from error
 
 
-def _copy(source: IO[bytes] | gzip.GzipFile, out: BinaryIO, most: int, otherwise: str) -> int:
-    """Copy at most so many bytes; returns how many there were."""
+def _copy(source: IO[bytes] | gzip.GzipFile, out: BinaryIO, max_bytes: int, message: str) -> int:
+    """Copy a stream; return its number of bytes. Raises ``DataError`` with the message for more than `max_bytes`."""
     done = 0
     while block := source.read(BLOCK):
         done += len(block)
-        if done > most:
-            raise DataError(otherwise)
+        if done > max_bytes:
+            raise DataError(message)
         out.write(block)
     return done

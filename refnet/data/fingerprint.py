@@ -1,4 +1,4 @@
-"""The fingerprint of a data set, by which a resumed run can tell whether its data have changed."""
+"""The fingerprint of a data set, which tells a resumed run whether its data have changed."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ from refnet.data.dataset import Dataset
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Hash the classes' names, the images' shape, every label, and the mean image: SHA-256 in hexadecimal.
+    """Return the SHA-256, in hexadecimal, of the classes' names, the images' shape, every label and the mean image.
 
-    No image is read. A training image that is replaced shows in the mean, one that is added or removed in the labels;
-    another validation or test image of the same class does not show. Where the data lie does not count.
+    No image is read. A replaced training image changes the mean; an added or removed one changes the labels. A
+    validation or test image replaced by another of its class is not noticed. The location of the data does not matter.
     """
     digest = hashlib.sha256(repr((dataset.classes, dataset.image_shape)).encode())
     for split in (dataset.train, dataset.validation, dataset.test):

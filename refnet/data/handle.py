@@ -18,7 +18,7 @@ from refnet.data.source import ArrayPictures, Pictures, Source
 from refnet.errors import DataError
 from refnet.terminal.printable import printable
 
-SIZE, CHANNELS = 256, 3  # of images that have no size of their own: as the paper's
+SIZE, CHANNELS = 256, 3  # shape in which image files are shown, as in the paper
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,25 +26,25 @@ class Data:
     """A data set: classes, and labelled images for training, validation and test.
 
     ``data.train[0]`` is an image, uint8 (H,W,C), and its label; ``data.train[:100]`` is 100 of both;
-    ``data.train.labels`` has all labels. Image files are read when they are asked for, and shown as 256x256x3. A
-    network reads each data set in its own size.
+    ``data.train.labels`` has all labels. Image files are read when they are indexed, and shown as 256x256x3. A
+    network converts the images to the size that it needs.
 
     Attributes
     ----------
     name
-        What refnet calls the data set.
+        The name of the data set.
     given
         The path or name that opens it again; ``"<arrays>"`` for arrays.
     layout
-        What was recognised, in words.
+        The form that was recognised, in words.
     classes
         The names of the classes; a label is an index into these.
     captions
-        What people call each class; its name where nothing else is known.
+        A readable name of each class; the class's own name if none is known.
     train, validation, test
         The images of each split.
     source
-        The labelled pictures, in the sizes that they have; None for a prepared data set.
+        The labelled pictures, in their own sizes; None for a prepared data set.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Data:
 
     @classmethod
     def of(cls, source: Source, given: str) -> Self:
-        """Return what a source has; `given` is what a user called it."""
-        splits = {name: _as_it_is(pictures) for name, pictures in source.splits.items()}
+        """Return a source as a data set; `given` is the path or name that the user gave."""
+        splits = {name: _in_own_size(pictures) for name, pictures in source.splits.items()}
         splits.setdefault("test", splits["validation"])
         called = captions(source.classes, source.words)
         return cls(source.name, given, source.layout, source.classes, called, **splits, source=source)
@@ -110,10 +110,10 @@ def open_data(
         that ``refnet train --data`` reads; or a pair of arrays (images, labels). Images are uint8 (N,H,W) or (N,H,W,C)
         with C 1 or 3. Labels are N integers, which count the classes from 0, or N names of classes.
     validation, test
-        Pairs of arrays like `data`, for arrays alone. Without them, images are held out of `data`: a fifth of each
+        Pairs of arrays like `data`, only for arrays. Without them, images are held out of `data`: a fifth of each
         class for each where both are missing, a tenth where one is.
     classes
-        The names of the classes in the order of the labels, for arrays alone. Without it, the labels name them.
+        The names of the classes in the order of the labels, only for arrays. Without it, the labels name them.
 
     Raises
     ------
@@ -142,13 +142,13 @@ def open_data(
 
 
 def refuse_parts(data: str, **parts: object) -> None:
-    """Raise ``DataError`` for arguments that belong to arrays, where `data` are none."""
+    """Raise ``DataError`` for any argument that is only for arrays, when `data` is not arrays."""
     for name, value in parts.items():
         if value is not None:
             raise DataError(f"{name}= belongs to arrays, but {data} has its own; leave {name} out")
 
 
-def _as_it_is(pictures: Pictures) -> Split:
-    """Return pictures in their own size, where they have one."""
+def _in_own_size(pictures: Pictures) -> Split:
+    """Return arrays in their own size, and image files as `SIZE` x `SIZE` x `CHANNELS`."""
     shape = pictures.pixels.shape[1:] if isinstance(pictures, ArrayPictures) else (SIZE, SIZE, CHANNELS)
     return split_of(pictures, shape)

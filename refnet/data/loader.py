@@ -1,9 +1,9 @@
-"""The loader: images in batches, read ahead in threads.
+"""The loader: images in batches, which threads read ahead.
 
-Threads read and decode; they run no compiled loops of their own that are parallel, and nothing forks. They read at
-most `BATCHES_AHEAD` batches ahead, which bounds the memory. An epoch is a permutation of the training images, a pure
-function of seed and epoch (:mod:`refnet.data.order`), and what is drawn for an image is one of seed, epoch and image
-(:mod:`refnet.data.crops`): so a resumed run asks for the rest of an epoch and gets the batches it would have had.
+Threads read and decode; they run no parallel compiled loops, and no process is forked. They read at most
+`BATCHES_AHEAD` batches ahead, which bounds the memory. An epoch is a permutation of the training images, a pure
+function of seed and epoch (:mod:`refnet.data.order`), and the random choices for an image are one of seed, epoch and
+image (:mod:`refnet.data.crops`): so a resumed run gets the same batches as one that was never stopped.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ BATCHES_AHEAD = 2  # that threads read while another batch is used
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images on their way to a net.
+    """Images, labels and indices of a batch.
 
     Attributes
     ----------
@@ -51,8 +51,8 @@ class TrainingBatch(Batch):
     draws
         Where to crop each image, whether to mirror it, and what to add to its colours.
     stop
-        How many images of the epoch have been visited when this batch is done: where a run that breaks off after it
-        has to start.
+        Number of images of the epoch up to the end of this batch: the position from which a run stopped after it
+        resumes.
     """
 
     draws: Draws
@@ -67,7 +67,7 @@ class _Piece(NamedTuple):
 
 
 def batches(split: Split, order: Indices, size: int, *, reading: Reading) -> Iterator[Batch]:
-    """Read the images of a split in the order given, `size` at a time; the last batch may be short.
+    """Yield the images of a split in the order given, `size` in a batch; the last batch may be smaller.
 
     At most `BATCHES_AHEAD` batches are read ahead. Raises ``DataError``, when its batch is asked for, for a file that
     cannot be read, or not in time.
@@ -117,11 +117,11 @@ class Loader:
         self._reading = reading
 
     def batches(self, start: int = 0) -> int:
-        """Count the batches of an epoch that begins at its image number `start`."""
+        """Return the number of batches left in an epoch from position `start` on."""
         return -(-(len(self._split) - start) // self._size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
-        """Go through an epoch, from the image at position `start` of its order on.
+        """Yield the batches of an epoch, beginning with the image at position `start` of its order.
 
         Raises ``ConfigError`` for a start that is not in the epoch, and ``DataError`` as `batches` does.
         """

@@ -14,7 +14,7 @@ from refnet.terminal.printable import printable, reason
 
 FORMAT, VERSION = "refnet-prepared", 1
 META = "meta.json"
-NAME = re.compile(r"[a-z_]+(-[a-z0-9]+)?\.(npy|txt)")  # of a file: nothing that leads out of the directory
+NAME = re.compile(r"[a-z_]+(-[a-z0-9]+)?\.(npy|txt)")  # of a file; no such name leads out of the directory
 MAX_BYTES = 1 << 28
 
 
@@ -27,7 +27,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class File:
+class FileRecord:
     """The length and the SHA-256 of a file."""
 
     bytes: int
@@ -36,7 +36,7 @@ class File:
 
 @dataclass(frozen=True)
 class Axes:
-    """:class:`refnet.data.dataset.Colours` as numbers."""
+    """:class:`refnet.data.dataset.Colours` as tuples, for JSON."""
 
     mean: tuple[float, ...]
     deviations: tuple[float, ...]
@@ -45,7 +45,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Version:
-    """What ``meta.json`` says in every version."""
+    """The fields that ``meta.json`` has in every version."""
 
     format: str
     version: int
@@ -60,7 +60,7 @@ class Meta(Version):
     source, layout
         Where the images came from, and what was recognised there.
     test
-        The split that is the test images: "validation" where there are none of their own.
+        The split to test on: "validation" if there are no separate test images.
     left_out
         How many images could not be read.
     splits
@@ -79,7 +79,7 @@ class Meta(Version):
     test: str
     left_out: int
     splits: dict[str, tuple[Shard, ...]]
-    files: dict[str, File]
+    files: dict[str, FileRecord]
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` where parts do not fit together."""
@@ -127,6 +127,6 @@ def read_meta(root: Path) -> Meta:
         raise DataError(f"{printable(path)} is damaged ({reason(error)}): prepare the images again") from error
 
 
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

@@ -1,8 +1,8 @@
 """Readable names of classes, such as ImageNet's WNIDs: n01440764 is "tench, Tinca tinca".
 
-ILSVRC2012's devkit has the words. A tree of images may have them in a file beside its folders, one class in a line: its
-name, a blank or tab, the words. Such files go by the names of `FILES`. Where there are no words for a class, its name
-serves as such.
+ILSVRC2012's devkit has these words. An image folder may have them in a file next to the class folders, one class per
+line: its name, a blank or tab, the words. The file has one of the names in `FILES`. A class without words is called by
+its name.
 """
 
 import codecs
@@ -16,7 +16,10 @@ MAX_BYTES = 1 << 26  # ImageNet's own file, of 82,000 classes, has 3 million
 
 
 def read_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """Find the words for classes in a file in a folder. Raises ``DataError`` if it is there and cannot be read."""
+    """Return the words for each class, from a file in a folder if there is one.
+
+    Raises ``DataError`` if it cannot be read.
+    """
     by_class: dict[str, str] = {}
     path = next((root / name for name in FILES if (root / name).exists()), None)
     if path:

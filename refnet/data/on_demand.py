@@ -1,8 +1,8 @@
-"""A source opened to train on as it is: every picture is decoded when it is asked for.
+"""Open a source to train on without preparing it: each picture is decoded when it is needed.
 
 Everything is checked once before a run begins: every header, so that a stray file is found now and not in the middle of
-an epoch; then every picture is decoded, the training pictures for their mean and the others to find damaged ones. Many
-pictures are better prepared once (:mod:`refnet.data.prepare`).
+an epoch; then every picture is decoded, the training pictures for their mean and the others to find damaged ones. For
+many pictures it is faster to prepare them once (:mod:`refnet.data.prepare`).
 """
 
 from collections.abc import Callable
@@ -66,8 +66,8 @@ def open_source(
 ) -> Dataset:
     """Open a source, each picture delivered as uint8 (image_size, image_size, channels).
 
-    `progress` is called with (done, total); each picture counts twice, its header and itself. Raises ``DataError`` for
-    a picture that cannot be read, and for images that the source does not have.
+    `progress` is called with (done, total); each picture counts twice, once for its header and once for its pixels.
+    Raises ``DataError`` for a picture that cannot be read, and if the source cannot give images of that shape.
     """
     shape = (image_size, image_size, channels)
     check_form(source, shape)
@@ -119,12 +119,12 @@ def split_of(pictures: Pictures, shape: Shape) -> Split:
 
 
 def _check_headers(splits: list[Pictures], reading: Reading, report: Callable[[int], None]) -> None:
-    """Raise ``DataError`` for the first picture that is none, with how many more there are."""
-    everyone = ((split, index) for split in splits for index in range(len(split)))
+    """Raise ``DataError`` for the first file that is not a readable picture, with the number of further ones."""
+    pictures = ((split, index) for split in splits for index in range(len(split)))
     faults: list[str] = []
     checked = in_order(
         lambda picture: picture[0].fault(picture[1]),
-        everyone,
+        pictures,
         reading=reading,
         ahead=HEADERS_AHEAD,
         where=lambda picture: picture[0].where(picture[1]),

@@ -1,4 +1,4 @@
-"""Open the data set that a user names: a data set that has a name, a prepared directory, or a folder of images."""
+"""Open the data set that a user names: a named data set, a prepared directory, or a folder of images."""
 
 from pathlib import Path
 
@@ -28,14 +28,14 @@ def open_dataset(
     data
         The name of a data set ("digits"), or a path ("./digits" for a folder of that name).
     image_size, channels
-        The images that the net's recipe asks for.
+        Side in pixels, and number of channels, of the images that the net's recipe needs.
     progress
         Called with (done, total) while the images are checked.
 
     Raises
     ------
     DataError
-        There is nothing to read there, or it cannot give such images.
+        There are no images to read, or they cannot have that size.
     """
     if is_prepared(data):
         return prepared.open_prepared(data, image_size=image_size, channels=channels)

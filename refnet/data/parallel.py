@@ -1,8 +1,8 @@
 """A thread pool with ordered results, in which no read can block for ever.
 
 The threads belong to one call. They are daemons: if a read never returns (a stalled network disk), its thread is
-abandoned, and neither the results nor the end of the process wait for it. Nothing forks,
-so no lock or thread pool of another library is copied half held.
+abandoned, and neither the results nor the end of the process wait for it. No process is forked,
+so no lock of another library is copied while it is held.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ from refnet.machine.environment import cpus
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WAIT_SECONDS = 0.1  # a long wait is made of such parts
+WAIT_SECONDS = 0.1  # of each part of a longer wait
 JOIN_SECONDS = 1.0  # that a thread has to finish its job at the end
 
 
@@ -29,7 +29,7 @@ class Reading:
     Attributes
     ----------
     threads
-        How many read and decode at once; None for one on each processor that this process may run on.
+        How many read and decode at once; None for one per processor available to this process.
     timeout
         Seconds after which a blocking read is given up.
     """
@@ -60,7 +60,10 @@ class _Job(Generic[Item, Result]):
         self.done.set()
 
     def is_done_within(self, seconds: float) -> bool:
-        """Wait so long, counted in small parts: while the process is stopped (Ctrl-Z), at most one of them passes."""
+        """Wait up to `seconds`; return whether the job is done.
+
+        The wait is counted in small parts, so time during which the process is suspended (Ctrl-Z) hardly counts.
+        """
         while seconds > 0 and not self.done.wait(min(seconds, WAIT_SECONDS)):
             seconds -= WAIT_SECONDS
         return self.done.is_set()
@@ -115,7 +118,7 @@ def in_order(
     ahead: int,
     where: Callable[[Item], str],
 ) -> Iterator[Result]:
-    """Do the work for each item in threads; yield the results in the order of the items.
+    """Yield `work(item)` for each item, computed in threads, in the order of the items.
 
     Parameters
     ----------
@@ -130,7 +133,7 @@ def in_order(
     DataError
         An item that is waited for takes longer than the timeout.
     BaseException
-        What `work` raises is raised here, at the item's place in the order. No later item's result is given.
+        Whatever `work` raises, when that item's result is due. No later result is yielded.
     """
 
     def finished(job: _Job[Item, Result]) -> Result:

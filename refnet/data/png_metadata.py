@@ -1,4 +1,4 @@
-"""A PNG file without its metadata.
+"""Remove the metadata of a PNG file.
 
 Pillow refuses a PNG whose compressed texts or colour profile unpack to more than 1 MiB. refnet uses neither, so it
 leaves them out, and Pillow never unpacks them. A chunk with a wrong checksum is kept: Pillow then reports the damage.
@@ -13,7 +13,7 @@ _METADATA: Final = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
 
 def without_metadata(file: BinaryIO) -> BinaryIO:
-    """Return `file`, or, if it is a PNG with texts or a colour profile, its other bytes in memory."""
+    """Return `file` itself, or a copy in memory without texts and colour profile if it is a PNG that has any."""
     file.seek(0)
     ranges = _ranges_of_metadata(file) if file.read(len(_SIGNATURE)) == _SIGNATURE else []
     file.seek(0)
@@ -27,7 +27,7 @@ def without_metadata(file: BinaryIO) -> BinaryIO:
 
 
 def _ranges_of_metadata(file: BinaryIO) -> list[tuple[int, int]]:
-    """List from where to where chunks of metadata are, up to the end of the file or the first incomplete chunk."""
+    """Return the byte ranges (start, stop) of the metadata chunks before the first incomplete chunk."""
     ranges = []
     start = file.tell()
     while len(head := file.read(8)) == 8:  # length and name

@@ -8,8 +8,8 @@ decoding pictures.
 
 Decisions
 ---------
-A picture that cannot be read is left out and listed. More than one in a hundred, or one under ``strict``, end the
-preparation: then something is wrong with the source, not with a file.
+A picture that cannot be read is left out and listed. More than one in a hundred, or a single one with ``strict``, ends
+the preparation: then the fault is probably in the source, not in single files.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from refnet import typed_json
 from refnet.data.dataset import Labels, Shape
-from refnet.data.meta import FORMAT, META, VERSION, Axes, File, Meta, Shard
+from refnet.data.meta import FORMAT, META, VERSION, Axes, FileRecord, Meta, Shard
 from refnet.data.on_demand import check_form
 from refnet.data.parallel import Reading
 from refnet.data.prepared import BAD, UNFINISHED
@@ -42,7 +42,7 @@ from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
 from refnet.terminal.spelling import setting
 
-PICTURES_PER_FAULT = 100  # more than one picture in so many that cannot be read ends the preparation
+PICTURES_PER_FAULT = 100  # more than one unreadable picture in 100 ends the preparation
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def prepare(
     reading: Reading,
     show: Show,
 ) -> Summary:
-    """Prepare a source as images of size x size x channels.
+    """Write a source's images as size x size x channels to a directory; return what was written.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def prepare(
         _check_room(destination, [shard for shard in shards if shard not in notes], shape)
         total = sum(map(len, source.splits.values()))
         faults = [fault for note in notes.values() for fault in note.faults]
-        _judge(destination, faults, total, strict=strict)
+        _check_faults(destination, faults, total, strict=strict)
         with show.task("preparing", total) as advance:
             skipped = done = sum(shard.stop - shard.start for shard in notes)
             working = time.monotonic()
@@ -104,7 +104,7 @@ def prepare(
                 if note:
                     notes[decoded.piece.shard] = note
                 faults += decoded.faults
-                _judge(destination, faults, total, strict=strict)
+                _check_faults(destination, faults, total, strict=strict)
                 done += decoded.piece.stop - decoded.piece.start
                 rate = (done - skipped) / max(time.monotonic() - working, 1e-9)
                 advance(done, total, f"{rate:.0f} images/s, {(total - done) / rate:.0f} s left")
@@ -113,8 +113,8 @@ def prepare(
     return Summary(images, len(faults), len(shards), kept, round(time.monotonic() - began, 3))
 
 
-def _judge(destination: Path, faults: list[str], total: int, *, strict: bool) -> None:
-    """Raise ``DataError`` if too many pictures cannot be read, and list them in a file."""
+def _check_faults(destination: Path, faults: list[str], total: int, *, strict: bool) -> None:
+    """Raise ``DataError`` if too many pictures cannot be read, after listing them in a file."""
     if strict and faults:
         raise DataError(f"{faults[0]}; {setting('strict')} leaves nothing out")
     if len(faults) * PICTURES_PER_FAULT > total:
@@ -128,7 +128,7 @@ def _judge(destination: Path, faults: list[str], total: int, *, strict: bool) ->
 
 def _complete(source: Source, destination: Path, shape: Shape, notes: dict[PlannedShard, ShardNote]) -> dict[str, int]:
     """Write the labels, the mean and last ``meta.json``; return the number of images of each split."""
-    files: dict[str, File] = {}
+    files: dict[str, FileRecord] = {}
     splits: dict[str, list[Shard]] = {split: [] for split in source.splits}
     labels: dict[str, list[Labels]] = {split: [] for split in source.splits}
     sums = Sums.none(shape)
@@ -136,7 +136,7 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[Plann
         labels[shard.split].append(note.labels)
         sums.add(note.sums)
         if len(note.labels):
-            files[shard.file] = File(note.bytes, note.sha256)
+            files[shard.file] = FileRecord(note.bytes, note.sha256)
             splits[shard.split].append(Shard(shard.file, len(note.labels)))
         else:
             (destination / shard.file).unlink()
@@ -157,7 +157,7 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[Plann
     contents |= {"mean.npy": _npy(sums.mean()), BAD: _lines(faults).encode()}
     for name, content in contents.items():
         replace(destination / name, content)
-        files[name] = File(len(content), hashlib.sha256(content).hexdigest())
+        files[name] = FileRecord(len(content), hashlib.sha256(content).hexdigest())
     meta = Meta(
         format=FORMAT,
         version=VERSION,

@@ -1,20 +1,21 @@
-"""The prepared form: images as a net reads them, once and for all, in a directory that refnet itself wrote.
+"""The prepared form: decoded images, in the size that a net reads, in a directory that refnet wrote.
 
 The directory
 -------------
 - ``train-00000.npy``, ``train-00001.npy``, ...: shards, uint8 (n,H,W,C), read through the memory map; likewise
-  ``validation-``, and ``test-`` where there are test images of their own;
+  ``validation-``, and ``test-`` if there are separate test images;
 - ``train-labels.npy``, ...: int64 (n,), the labels of all shards of a split together;
 - ``mean.npy``: the mean training image, float32 (H,W,C);
-- ``bad_files.txt``: the images that could not be read and were left out, with the reason, one a line;
+- ``bad_files.txt``: the images that could not be read and were left out, with the reason, one per line;
 - ``meta.json``, written last: :mod:`refnet.data.meta`.
 
-Nothing in it depends on when or with how many threads it was made.
+The files are the same whenever, and with however many threads, they are made.
 
 Decisions
 ---------
-On opening, every file must be there with its length. The checksums of a directory of up to `VERIFIED_BYTES` bytes are
-verified too; those of a larger one on request (``refnet data info``), since reading 250 GB takes minutes.
+When the directory is opened, every file must exist and have its recorded length. The checksums of a directory of up to
+`VERIFIED_BYTES` bytes are verified too; those of a larger one on request (``refnet data info``), since reading 250 GB
+takes minutes.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.archive import open_file
+from refnet.data.archive import open_file, unreadable
 from refnet.data.dataset import Dataset, Indices, Pixels, Shape, Split
 from refnet.data.meta import FORMAT, META, Meta, Shard, read_meta
 from refnet.errors import DataError
@@ -69,7 +70,10 @@ class PreparedSplit(Split):
 
 
 def recognise(root: Path, names: frozenset[str]) -> bool:
-    """Tell whether a folder with such names in it was prepared. Raises ``DataError`` if that was not finished."""
+    """Tell whether a folder that contains these names is a prepared directory.
+
+    Raises ``DataError`` if its preparation was not finished.
+    """
     if UNFINISHED in names and META not in names:
         raise DataError(
             f"{printable(root)} has not been prepared to the end: run the same refnet data prepare again, which goes "
@@ -79,7 +83,7 @@ def recognise(root: Path, names: frozenset[str]) -> bool:
 
 
 def _is_written_by_refnet(path: Path) -> bool:
-    """Tell whether a ``meta.json`` begins as ours: annotation programs put files of that name beside images, too."""
+    """Tell whether a ``meta.json`` begins as refnet's do; annotation programs also write files of that name."""
     with open_file(path) as file:
         return FORMAT.encode() in file.read(BEGINNING_BYTES)
 
@@ -90,7 +94,7 @@ def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
     Raises
     ------
     DataError
-        A file is missing, or not as it was written; or its images are not what the net asks for.
+        A file is missing or was changed, or the images do not have the shape that the net needs.
     """
     root = Path(where)
     meta = read_meta(root)
@@ -141,7 +145,7 @@ def check_lengths(root: Path, meta: Meta) -> None:
 
 
 def verify(root: Path, meta: Meta) -> Iterator[int]:
-    """Hash every file; gives the bytes done so far. Raises ``DataError`` for the first that was changed."""
+    """Hash every file; yield the number of bytes done so far. Raises ``DataError`` for the first changed file."""
     done = 0
     for name, written in meta.files.items():
         digest = hashlib.sha256()
@@ -161,11 +165,11 @@ def _read(path: Path, file: BinaryIO) -> bytes:
     try:
         return file.read(BLOCK_BYTES)
     except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; repair or replace it") from error
+        raise unreadable(path, error) from error
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: bool = False) -> npt.NDArray[Any]:
-    """Load an array, whose form is known."""
+    """Return the array of an .npy file. Raises ``DataError`` unless it has this shape and dtype."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -2,10 +2,10 @@
 
 Decisions
 ---------
-Which pictures go into which shard is settled before any is decoded, so the number of threads changes no byte. A shard
-is written under another name, and renamed when it is complete; then its note (labels, sums, what was left out, and a
-token of its pictures) is written beside it. After a kill, shards whose note still fits are kept, and all others are
-written again, also those whose pictures have changed meanwhile.
+Which pictures go into which shard is decided before any is decoded, so the files do not depend on the number of
+threads. A shard is written under another name, and renamed when it is complete; then its note (labels, sums, what was
+left out, and a token of its pictures) is written beside it. If the process is killed, the next try keeps the shards
+whose note still matches and writes all others again, including those whose pictures have changed.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ class PlannedShard:
         return f"{self.split}-{self.number:05}.npy"
 
     def token(self, shape: Shape) -> str:
-        """Return a text that changes if any of the shard's pictures, labels or its format changes."""
+        """Return a string that changes if any of the shard's pictures, labels or its format changes."""
         digest = hashlib.sha256(f"{VERSION} {shape}".encode())
         for index in range(self.start, self.stop):
             digest.update(f"{self.pictures.token(index)} {self.pictures.labels[index]}\n".encode(errors="replace"))
@@ -137,11 +137,11 @@ class _Writer:
 
 def plan_shards(source: Source, shape: Shape) -> list[PlannedShard]:
     """Divide the pictures of each split into shards of at most `SHARD_BYTES`."""
-    each = max(1, (SHARD_BYTES - HEADER_BYTES) // int(np.prod(shape)))
+    images = max(1, (SHARD_BYTES - HEADER_BYTES) // int(np.prod(shape)))
     return [
-        PlannedShard(split, number, pictures, start, min(start + each, len(pictures)))
+        PlannedShard(split, number, pictures, start, min(start + images, len(pictures)))
         for split, pictures in source.splits.items()
-        for number, start in enumerate(range(0, len(pictures), each))
+        for number, start in enumerate(range(0, len(pictures), images))
     ]
 
 

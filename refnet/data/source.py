@@ -1,4 +1,4 @@
-"""A source: labelled pictures of any size, before it is known what a net takes.
+"""A source: labelled pictures in their own sizes, before they are converted for a net.
 
 Each reader in :mod:`refnet.data.readers` returns a `Source`; it is opened to train on (:mod:`refnet.data.on_demand`) or
 prepared (:mod:`refnet.data.prepare`).
@@ -34,16 +34,16 @@ class Pictures(Protocol):
         """Return the place of a picture, for messages."""
 
     def fault(self, index: int) -> str | None:
-        """Check a picture's header, without decoding: what is wrong with it, or None."""
+        """Return what is wrong with a picture's header, or None; the pixels are not decoded."""
 
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """Decode a picture and cut out its centre: uint8 (size,size,channels). Raises ``DataError``."""
 
     def token(self, index: int) -> str:
-        """Return a text that changes if the picture does, without reading it."""
+        """Return a string that changes if the picture does; the picture is not read."""
 
     def take(self, indices: Indices) -> "Pictures":
-        """Return some of them."""
+        """Return the pictures with these indices, in that order."""
 
 
 class FilePictures:
@@ -103,7 +103,10 @@ class ArrayPictures:
         return None
 
     def image(self, index: int, size: int, channels: int) -> Pixels:
-        """See `Pictures.image`. One of the right form is returned as it is, any other treated like a file's."""
+        """See `Pictures.image`.
+
+        An image of the right shape is returned unchanged; any other is treated as if it came from a file.
+        """
         pixels: Pixels = self.pixels[index]
         if pixels.shape == (size, size, channels):
             return pixels
@@ -119,7 +122,7 @@ class ArrayPictures:
 
 
 class Form(NamedTuple):
-    """The only form in which the images of a source exist, and what to do for a net that needs another."""
+    """The fixed shape of a source's images, and the remedy to print if a net needs another."""
 
     shape: Shape
     remedy: str
@@ -138,7 +141,7 @@ class Source:
     test
         The same object as `validation` where one set of pictures serves as both.
     form
-        None where images can be had in any size, as almost everywhere.
+        The only shape that the images can have; None, as for most sources, if any size can be made.
     """
 
     name: str
@@ -153,8 +156,8 @@ class Source:
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
-            one = f"one class, '{printable(self.classes[0])}'" if self.classes else "no class"
-            raise DataError(f"{printable(self.where)} has {one}: a net needs at least 2 to tell apart")
+            content = f"one class, '{printable(self.classes[0])}'" if self.classes else "no class"
+            raise DataError(f"{printable(self.where)} has {content}: a net needs at least 2 to tell apart")
 
     @property
     def splits(self) -> dict[str, Pictures]:
@@ -164,22 +167,22 @@ class Source:
 
 
 def deal(where: str, pictures: Pictures, classes: Iterable[str], *, held_out: int, share: int) -> list[Pictures]:
-    """Hold 1/share of each class out, `held_out` times: [the rest, what was held out first, ...].
+    """Split pictures into a training part and `held_out` further parts, each with 1/share of every class.
 
-    At least one picture of each. What is held out is drawn with Philox by a fixed key, so it is the same for every seed
-    and run. Raises ``DataError`` for a class with too few pictures.
+    Return [training, first part, ...]; every part has at least one picture of each class. The choice is random with a
+    fixed Philox key, so it is the same for every seed and run. Raises ``DataError`` for a class with too few pictures.
     """
     dealt: list[list[Indices]] = [[] for _ in range(held_out + 1)]
     for number, name in enumerate(classes):
-        mine = np.flatnonzero(pictures.labels == number)
-        if len(mine) <= held_out:
+        of_class = np.flatnonzero(pictures.labels == number)
+        if len(of_class) <= held_out:
             raise DataError(
-                f"{printable(where)}: the class '{printable(name)}' has {len(mine)} of the {held_out + 1} images "
+                f"{printable(where)}: the class '{printable(name)}' has {len(of_class)} of the {held_out + 1} images "
                 f"needed to hold {held_out} out: add images, or remove the class",
             )
-        order = permutation(len(mine), key=(0, Purpose.SPLIT), counter=(0, number, 0, 0))
-        count = max(1, len(mine) // share)
+        order = permutation(len(of_class), key=(0, Purpose.SPLIT), counter=(0, number, 0, 0))
+        count = max(1, len(of_class) // share)
         *held, rest = np.split(order, [count * part for part in range(1, held_out + 1)])
         for part, chosen in zip(dealt, (rest, *held), strict=True):
-            part.append(mine[chosen])
+            part.append(of_class[chosen])
     return [pictures.take(np.sort(np.concatenate(part))) for part in dealt]

@@ -7,9 +7,9 @@ on the set of RGB pixel values throughout the ImageNet training set".
 
 Decisions
 ---------
-Sums are sums of integers, so they are exact, and the same in whatever order images come. Only the last step, from
+Sums are of integers, so they are exact and do not depend on the order of the images. Only the last step, from
 sums to a mean or to eigenvectors, rounds. The mean takes every pixel; the covariance of the colours takes every eighth
-row, 8,192 pixels of a 256x256 image, and so costs little beside decoding.
+row, 8,192 pixels of a 256x256 image, and so costs little compared with decoding.
 
 An eigenvector has no sign of its own: its largest component is made positive.
 """
@@ -25,7 +25,7 @@ from refnet.data.dataset import Colours, Mean, Pixels, Shape, Split
 from refnet.data.loader import batches
 from refnet.data.parallel import Reading
 
-COLOUR_ROW_STRIDE = 8  # every so many rows are used for the colours
+COLOUR_ROW_STRIDE = 8  # every eighth row is used for the colours
 BATCH = 256  # images in memory at once
 
 
@@ -54,7 +54,7 @@ class Sums:
 
     @classmethod
     def of(cls, pixels: Pixels) -> Self:
-        """Sum images: uint8 (N,H,W,C), at most 2^24 of them."""
+        """Return the sums over images, uint8 (N,H,W,C), at most 2^24 of them."""
         # Products of bytes, and 2^53 / 255^2 of them, are exact in float64, for which there is a fast product: of
         # whole planes, since a matrix product of three columns is slow.
         planes = pixels[:, ::COLOUR_ROW_STRIDE].reshape(-1, pixels.shape[3]).T.astype(np.float64, order="C")
@@ -91,7 +91,7 @@ class Sums:
 
 
 def statistics(split: Split, reading: Reading, report: Callable[[int], None] = lambda _: None) -> Sums:
-    """Sum all images of a split. `report` is called with the number done."""
+    """Return the sums over all images of a split. `report` is called with the number of images done."""
     sums = Sums.none(split.shape)
     for batch in batches(split, np.arange(len(split)), BATCH, reading=reading):
         sums.add(Sums.of(batch.images))

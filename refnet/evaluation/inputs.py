@@ -1,4 +1,4 @@
-"""Images of a Python caller in the form that a trained network takes."""
+"""Convert the images of a Python caller to the form that a trained network takes."""
 
 from os import PathLike
 from typing import Any
@@ -36,7 +36,7 @@ def pixels_of(trained: Trained, images: Any) -> Pixels:
 
 
 def is_single(images: Any) -> bool:
-    """Tell one image from several; an array of three axes is one image if the last has 1 or 3 channels."""
+    """Tell whether images are a single image; an array of three axes is one image if the last has 1 or 3 channels."""
     if isinstance(images, list | tuple):
         return False
     shape: tuple[int, ...] = () if isinstance(images, str | PathLike | Image.Image) else np.shape(images)

@@ -1,4 +1,4 @@
-"""Images that are similar to a network: near each other in its last hidden layer, even if their pixels differ.
+"""Find images that a network considers similar: near each other in its last hidden layer, even if their pixels differ.
 
 Source
 ------
@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.crops import centre
 from refnet.data.dataset import Indices, Pixels, Split
 from refnet.data.loader import batches
 from refnet.data.parallel import Reading
@@ -28,9 +27,9 @@ class Neighbours(NamedTuple):
     Attributes
     ----------
     indices
-        Their numbers in the split.
+        Their indices in the split: int64 (count,).
     distances
-        Euclidean: float64.
+        Euclidean distances to the image: float64 (count,).
     """
 
     indices: Indices
@@ -60,11 +59,11 @@ def features(
 
 def of_images(trained: Trained, images: Pixels) -> Features:
     """Return the last hidden layer for the centre crop of each image (N,H,W,C): float32 (N,K)."""
-    return trained.features(images, centre(len(images), trained.image_shape, trained.net.crop))
+    return trained.features(images, trained.centre_crops(len(images)))
 
 
 def nearest(query: Features, candidates: Features, count: int) -> Neighbours:
-    """Find the `count` rows of `candidates` (n,K) nearest to `query` (K,); of rows that tie, the first."""
+    """Return the `count` rows of `candidates` (n,K) nearest to `query` (K,); rows that tie keep their order."""
     squares = np.empty(len(candidates))
     for start in range(0, len(candidates), ROWS):
         part = candidates[start : start + ROWS].astype(np.float64)
@@ -74,5 +73,5 @@ def nearest(query: Features, candidates: Features, count: int) -> Neighbours:
 
 
 def _width(trained: Trained) -> int:
-    """Count the units of the last hidden layer."""
+    """Return the number of units of the last hidden layer."""
     return int(trained.plan.nodes[-1].params["w"][1])

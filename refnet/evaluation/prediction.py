@@ -7,7 +7,7 @@ import numpy as np
 from refnet.evaluation.protocol import Probabilities
 from refnet.evaluation.trained import Trained
 
-PLACES = 5
+TOP_CLASSES = 5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +36,7 @@ class Prediction:
 
 
 def prediction(trained: Trained, p: Probabilities) -> Prediction:
-    """Return the prediction that the probabilities of a network's outputs (K,) are."""
-    labels = np.argsort(-p, kind="stable")[:PLACES].tolist()
+    """Return the prediction for one image from the probabilities of the network's outputs, float64 (K,)."""
+    labels = np.argsort(-p, kind="stable")[:TOP_CLASSES].tolist()
     top5 = tuple((trained.called(label), float(p[label])) for label in labels)
     return Prediction(top5[0][0], labels[0], top5[0][1], top5, p)

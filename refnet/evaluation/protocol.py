@@ -4,17 +4,17 @@ Source
 ------
 Paper, section 4.1: "extracting five 224x224 patches (the four corner patches and the center patch) as well as their
 horizontal reflections ... and averaging the predictions made by the network's softmax layer on the ten patches";
-section 6: "averaging the predictions of five similar CNNs". The authors' program also weighs the networks.
+section 6: "averaging the predictions of five similar CNNs". The authors' program also weights the networks.
 
 Decisions
 ---------
-A protocol is a number of the first views in :func:`refnet.data.crops.ten`, of whose probabilities the mean is taken:
-one is the centre crop, all ten are the paper's. So each image is read once and each view computed once for both. Where
-a mirror image shows something else (a digit), a net is not trained on mirror images, and the ten are the five upright.
+A protocol averages the probabilities of the first n crops ("views") of :func:`refnet.data.crops.ten`: n = 1 is the
+centre crop, n = 10 the paper's test. So each image is read once and each view computed once for both. A net that is not
+trained on mirror images, because a mirrored digit is no digit, uses only the five views that are not mirrored.
 
-Weights of an ensemble maximise the likelihood of the correct classes of other images: the mean over images of
-``log(sum over m of w_m p_m[correct])``. This has no local maxima, where the error rate, which the authors
-searched, is a staircase; and it needs of each network one number for an image.
+The weights of an ensemble maximise the likelihood of the correct classes of other images: the mean over images of
+``log(sum over m of w_m p_m[correct])``. Unlike the error rate, which the authors minimised and which changes in steps,
+it has no local maxima; and it needs only one number per network and image.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,8 +44,8 @@ class Tally(Errors):
     Attributes
     ----------
     confusion
-        Images of class c (row) taken for output k (column): float64 (C,K). Outputs that tie for the first place share
-        the image.
+        Number of images of class c (row) predicted as output k (column): float64 (C,K). Outputs that tie for the first
+        place share the image.
     """
 
     def __init__(self, classes: int, outputs: int) -> None:
@@ -87,7 +87,7 @@ def evaluate(
     reading: Reading,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Classify every image of a split, in one pass, by each of the networks and by the mean of their probabilities.
+    """Classify every image of a split by each network and by their ensemble, in one pass; return the counts of errors.
 
     Parameters
     ----------
@@ -104,15 +104,15 @@ def evaluate(
         A probability is NaN.
     """
     classes, outputs = len(members[0].facts.classes), members[0].net.outputs
-    each = [{name: Tally(classes, outputs) for name in protocols} for _ in members]
+    tallies_of = [{name: Tally(classes, outputs) for name in protocols} for _ in members]
     together = {name: Tally(classes, outputs) for name in protocols}
     equal = [1 / len(members)] * len(members)
     for labels, by_protocol in _passing(members, split, protocols, batch, reading, advance):
         for name, of_members in by_protocol.items():
-            for tallies, p in zip(each, of_members, strict=True):
+            for tallies, p in zip(tallies_of, of_members, strict=True):
                 tallies[name].add(p, labels)
             together[name].add(blend(of_members, weights[name] if weights else equal), labels)
-    return Evaluation(each, together)
+    return Evaluation(tallies_of, together)
 
 
 def search(
@@ -135,17 +135,17 @@ def search(
 def likeliest(correct: Probabilities) -> Probabilities:
     """Return the weights (M,), which sum to 1, that maximise the mean over n of log(sum over m of w_m correct[m,n]).
 
-    Expectation maximisation: each iteration gives every network its share of the images' probability, which never
-    lowers the mean. `correct` (M,N) is the probability of each image's correct class by each network.
+    Expectation maximisation: each iteration sets every weight to the network's mean share of the probability, which
+    never lowers the objective. `correct` (M,N) is the probability of each image's correct class by each network.
     """
     weights = np.full(len(correct), 1 / len(correct))
     for _ in range(MAX_ITERATIONS):
-        due = weights[:, None] * correct
-        total = due.sum(axis=0)
-        known = total > 0  # an image to which every network gives 0 says nothing about them
+        parts = weights[:, None] * correct
+        total = parts.sum(axis=0)
+        known = total > 0  # an image to which every network gives 0 does not change the weights
         if not known.any():
             break
-        before, weights = weights, (due[:, known] / total[known]).mean(axis=1)
+        before, weights = weights, (parts[:, known] / total[known]).mean(axis=1)
         if np.abs(weights - before).max() <= TOLERANCE:
             break
     return weights
@@ -160,7 +160,7 @@ def blend(parts: Sequence[Probabilities], weights: Sequence[float]) -> Probabili
 
 
 def classify(trained: Trained, images: Pixels, protocols: Mapping[str, int] = PROTOCOLS) -> dict[str, Probabilities]:
-    """Classify images (N,H,W,C): for each protocol the mean (N,K) over its views."""
+    """Return, for each protocol, the mean probabilities (N,K) of its views of images (N,H,W,C)."""
     views = ten(len(images), trained.image_shape, trained.net.crop)
     counts = {name: min(count, len(views) if trained.net.flip else UNMIRRORED) for name, count in protocols.items()}
     sums = np.cumsum(np.stack(trained.classify(images, views[: max(counts.values())])), axis=0, dtype=np.float64)

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import Array
-from refnet.data.crops import centre
 from refnet.data.dataset import Indices, Labels, Pixels, Split
 from refnet.data.loader import batches
 from refnet.data.parallel import Reading
@@ -14,7 +13,6 @@ from refnet.evaluation.protocol import Tally
 from refnet.evaluation.trained import Floats, Trained
 from refnet.network import passes
 from refnet.network.plan import Node
-from refnet.ops.augment import Draws
 from refnet.terminal.progress import Show
 
 BATCH = 64
@@ -41,19 +39,19 @@ class Responses:
     hidden: Floats
 
     def of_different_classes(self, count: int) -> "Responses":
-        """Choose images of as many classes as possible: the first image of each class, then the second."""
+        """Return `count` of the responses, the first image of each class, then the second, and so on."""
         rank = np.array([np.count_nonzero(self.labels[:place] == label) for place, label in enumerate(self.labels)])
         chosen = np.lexsort((self.labels, rank))[:count]
         return Responses(self.indices[chosen], self.labels[chosen], self.p[chosen], self.hidden[chosen])
 
     def best_and_worst(self, count: int) -> tuple[Indices, Indices]:
-        """Return the places here of the images whose correct class is the most and the least probable."""
+        """Return the rows with the most and the least probable correct class: int64, at most `count` of each."""
         order = np.argsort(-self.p[np.arange(len(self.labels)), self.labels], kind="stable")
         half = min(count, len(order) // 2)
         return order[:half], order[::-1][:half]
 
     def confusion(self) -> npt.NDArray[np.float64]:
-        """Count how often each class (row) was predicted as each (column), as `Tally` does: (C,C)."""
+        """Return how often each class (row) was predicted as each class (column): float64 (C,C). Ties as in `Tally`."""
         classes = self.p.shape[1]
         tally = Tally(classes, classes)
         tally.add(self.p.astype(np.float64), self.labels)
@@ -61,7 +59,7 @@ class Responses:
 
 
 def respond(trained: Trained, split: Split, indices: Indices, show: Show, task: str = "reading images") -> Responses:
-    """Run the network on the centre crops of some images, in one pass.
+    """Return the network's responses to the centre crops of the images `indices`, computed in one pass.
 
     Raises ``DataError`` for an image that cannot be read, ``NumericError`` for a number that is not finite.
     """
@@ -70,7 +68,7 @@ def respond(trained: Trained, split: Split, indices: Indices, show: Show, task: 
     done = 0
     with show.task(task, len(indices)) as advance:
         for batch in batches(split, indices, BATCH, reading=Reading()):
-            p, hidden = trained.respond(batch.images, _centre(trained, len(batch.images)))
+            p, hidden = trained.respond(batch.images, trained.centre_crops(len(batch.images)))
             parts.append((p[:, :classes].copy(), hidden.copy()))
             done += len(batch.images)
             advance(done)
@@ -88,7 +86,7 @@ def activations(trained: Trained, split: Split, index: int) -> dict[str, Floats]
             maps[node.name] = np.array(backend.to_numpy(y)[0])
 
     image = backend.asarray(split.images(np.array([index])))
-    crops = passes.crop(trained.plan, image, trained.mean, _centre(trained, 1), backend)
+    crops = passes.crop(trained.plan, image, trained.mean, trained.centre_crops(1), backend)
     passes.forward(trained.plan, trained.params, crops, backend, record=False, watch=watch)
     return maps
 
@@ -102,15 +100,11 @@ def outputs_of(trained: Trained, images: Pixels, layer: str) -> Floats:
         if node.layer.name == layer and node.layer.op != "gather":
             columns.append(np.array(backend.to_numpy(y)))
 
-    crops = passes.crop(trained.plan, backend.asarray(images), trained.mean, _centre(trained, len(images)), backend)
+    crops = passes.crop(trained.plan, backend.asarray(images), trained.mean, trained.centre_crops(len(images)), backend)
     passes.forward(trained.plan, trained.params, crops, backend, record=False, watch=watch)
     return np.concatenate(columns, axis=1)
 
 
 def evenly_spaced(split: Split, count: int = MAX_IMAGES) -> Indices:
-    """Choose at most so many images of a split, evenly over all of it."""
+    """Return the indices of at most `count` images, evenly spaced over a split: int64."""
     return np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
-
-
-def _centre(trained: Trained, count: int) -> Draws:
-    return centre(count, trained.image_shape, trained.net.crop)

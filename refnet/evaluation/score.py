@@ -59,7 +59,9 @@ def score(
     between: Callable[[], None] = lambda: None,
     reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
 ) -> Score:
-    """Classify the centre crop of every image of a split, `batch` at a time. `between` is called before each batch.
+    """Return the mean loss and the errors for the centre crops of a split, `batch` images at a time.
+
+    `between` is called before each batch.
 
     Raises
     ------
@@ -68,12 +70,12 @@ def score(
     """
     _, height, width = plan.input_shape
     loss, errors = 0.0, Errors()
-    mean_there = backend.asarray(mean)
+    device_mean = backend.asarray(mean)
     for read in batches(split, np.arange(len(split)), batch, reading=reading):
         between()
         indices, labels = read.indices, read.labels
         draws = centre(len(indices), split.shape, (height, width))
-        images = passes.crop(plan, backend.asarray(read.images), mean_there, draws, backend)
+        images = passes.crop(plan, backend.asarray(read.images), device_mean, draws, backend)
         output = passes.forward(plan, params, images, backend, record=False).output
         batch_loss, p = backend.softmax_xent.forward(output, backend.asarray(labels))
         loss += float(backend.to_numpy(batch_loss)) * len(indices)

@@ -1,6 +1,6 @@
 """A trained network, read from a checkpoint: its predictions and the activations of its last hidden layer.
 
-Images are prepared as in training: the mean image in the checkpoint is subtracted.
+Images are processed as in training: the mean image in the checkpoint is subtracted.
 """
 
 import os
@@ -17,6 +17,7 @@ from refnet import backend as backends
 from refnet.backend.interface import Array, Backend
 from refnet.data import decode
 from refnet.data.archive import Place
+from refnet.data.crops import centre
 from refnet.data.dataset import Dataset, Pixels, Shape
 from refnet.data.naming import names
 from refnet.data.opening import open_showing
@@ -80,13 +81,17 @@ class Trained:
         named = names(self.facts.classes, self.words)
         return printable(named[output]) if output < len(named) else f"(no class: output {output})"
 
+    def centre_crops(self, count: int) -> Draws:
+        """Return the choices that give the centre crops of `count` images."""
+        return centre(count, self.image_shape, self.net.crop)
+
     def classify(self, images: Pixels, views: Sequence[Draws]) -> list[Floats]:
         """Return the probability of each output for each image (N,H,W,C), one array (N,K) for each view.
 
         Raises ``NumericError`` if one is NaN.
         """
-        there = self.backend.asarray(images)
-        return [self._probabilities(self._run(there, draws)) for draws in views]
+        on_device = self.backend.asarray(images)
+        return [self._probabilities(self._run(on_device, draws)) for draws in views]
 
     def features(self, images: Pixels, draws: Draws) -> Floats:
         """Return the last hidden layer, all columns side by side: float32 (N,F).
@@ -117,16 +122,16 @@ class Trained:
 
     def _run(self, images: Array, draws: Draws, watch: Callable[[Node, Array], None] | None = None) -> Array:
         """Return the outputs for images on the device of column 0."""
-        reads = passes.crop(self.plan, images, self.mean, draws, self.backend)
-        return passes.forward(self._fused, self.params, reads, self.backend, record=False, watch=watch).output
+        crops = passes.crop(self.plan, images, self.mean, draws, self.backend)
+        return passes.forward(self._fused, self.params, crops, self.backend, record=False, watch=watch).output
 
     def _probabilities(self, output: Array) -> Floats:
-        nothing = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # the op needs labels, for its loss
-        _, p = self.backend.softmax_xent.forward(output, nothing)
-        found = self.backend.to_numpy(p)
-        if not np.isfinite(found).all():
+        labels = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # any: only the loss, not used, needs them
+        _, p = self.backend.softmax_xent.forward(output, labels)
+        probabilities = self.backend.to_numpy(p)
+        if not np.isfinite(probabilities).all():
             raise NumericError(f"{self.where}: a probability is NaN; the parameters have grown beyond all measure")
-        return found
+        return probabilities
 
     @cached_property
     def _fused(self) -> Plan:
@@ -157,21 +162,27 @@ class Trained:
 def open_trained(
     where: Path, backend: str = "auto", *, devices: Sequence[str] = (), threads: int | None = None
 ) -> Trained:
-    """Read a checkpoint, or the best one of a run by validation, and place it on a backend.
+    """Return the network of a checkpoint, or of a run's best checkpoint by validation error, placed on a backend.
 
     Raises ``CheckpointError``, and ``BackendUnavailableError`` or ``ConfigError`` as `refnet.backend.load`.
     """
-    found = generations.load(where)
-    facts = found.facts
+    saved = generations.load(where)
+    facts = saved.facts
     net = facts.spec.net()
     threads = threads or net.recipe.get("threads")
-    there = backends.load(backend, columns=facts.spec.columns, devices=devices, threads=threads)
+    loaded = backends.load(backend, columns=facts.spec.columns, devices=devices, threads=threads)
     plan = checkpoint.plan_of(facts.spec)
-    params = passes.place_params(plan, found.params, there)
-    return Trained(str(where), facts, net, plan, params, there.asarray(found.mean), there)
+    params = passes.place_params(plan, saved.params, loaded)
+    return Trained(str(where), facts, net, plan, params, loaded.asarray(saved.mean), loaded)
 
 
-def open_data(trained: Trained, show: Show, *, what: str | None = None, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
+def open_trained_data(
+    trained: Trained,
+    show: Show,
+    *,
+    what: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+) -> Dataset:
     """Open the images that a user names, or those that the network was trained on, in the size that it takes.
 
     Readable class names come from the data or, failing that, from the checkpoint.
@@ -185,12 +196,12 @@ def open_data(trained: Trained, show: Show, *, what: str | None = None, reading:
             f"{trained.where} does not say what it was trained on; give the images with {setting('data')}"
         )
     size, _, channels = trained.image_shape
-    found = open_showing(show, what, image_size=size, channels=channels, reading=reading)
-    check_data(trained, found)
+    dataset = open_showing(show, what, image_size=size, channels=channels, reading=reading)
+    check_data(trained, dataset)
     images = trained.facts.config.get("images")
     if what == trained.data and isinstance(images, int):
-        found = found.few(images)
-    return replace(found, words=trained.words) if found.words == found.classes else found
+        dataset = dataset.subset(images)
+    return replace(dataset, words=trained.words) if dataset.words == dataset.classes else dataset
 
 
 def check_members(members: Sequence[Trained]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from refnet.errors import ConfigError
 from refnet.evaluation.responses import activations, evenly_spaced, respond
-from refnet.evaluation.trained import Floats, Trained, open_data, open_trained
+from refnet.evaluation.trained import Floats, Trained, open_trained, open_trained_data
 from refnet.pictures import fonts, neighbours
 from refnet.pictures.charts import charts
 from refnet.pictures.kernels import first_kernels, grid
@@ -167,7 +167,7 @@ def _kernels(figure: Any, trained: Trained, _show: Show, _index: int) -> Size:
 
 def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
     """Draw the activations of every layer before the fully connected ones for one test image, column by column."""
-    data = open_data(trained, show)
+    data = open_trained_data(trained, show)
     if not 0 <= image < len(data.test):
         raise ConfigError(f"{setting('image', image)} does not exist; the test images are 0 to {len(data.test) - 1}")
     maps_of = activations(trained, data.test, image)
@@ -195,7 +195,7 @@ def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
 
 def _neighbours(figure: Any, trained: Trained, show: Show, _: int) -> Size:
     """Draw test images, and to the right of each its nearest training images."""
-    data = open_data(trained, show)
+    data = open_trained_data(trained, show)
     tested = respond(trained, data.test, evenly_spaced(data.test), show, "reading test images")
     trained_on = respond(trained, data.train, evenly_spaced(data.train), show, "reading training images")
     rows = neighbours.rows(tested, trained_on, data)
@@ -212,7 +212,7 @@ def _neighbours(figure: Any, trained: Trained, show: Show, _: int) -> Size:
 
 def _predictions(figure: Any, trained: Trained, show: Show, _: int) -> Size:
     """Draw the test images whose correct class got the highest and the lowest probability."""
-    data = open_data(trained, show)
+    data = open_trained_data(trained, show)
     responses = respond(trained, data.test, evenly_spaced(data.test), show)
     best_and_worst = predictions(responses, data, EXAMPLES)
     axes = figure.subplots(4, max(len(best_and_worst["best"]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])

@@ -9,7 +9,7 @@ from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.evaluation.responses import evenly_spaced, respond
-from refnet.evaluation.trained import Trained, open_data, open_trained
+from refnet.evaluation.trained import Trained, open_trained, open_trained_data
 from refnet.nets import NetSpec
 from refnet.network.plan import Plan
 from refnet.pictures import neighbours, page
@@ -58,7 +58,7 @@ def report(path: Path, show: Show, backend: str = "auto", dataset: Dataset | Non
 def _of_network(trained: Trained, show: Show, curves: str, data: Dataset | None) -> Iterator[str]:
     """Yield the sections that need a checkpoint, and those that also need its data."""
     try:
-        data = data or open_data(trained, show)
+        data = data or open_trained_data(trained, show)
     except (DataError, ConfigError, CheckpointError) as error:
         yield page.note(f"{error}. The parts that need images are left out.")
     if data and fingerprint(data) != trained.facts.data.fingerprint:

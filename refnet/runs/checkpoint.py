@@ -6,8 +6,8 @@ image (H,W,C) that is subtracted from what the network reads. Metadata: ``format
 itself with these 64 letters as zeros. So the facts can be trusted after reading only the header, and every flipped bit
 is detected.
 
-No pickle is ever opened, whatever its name. The safetensors library checks the header; the bytes are read here because
-the library would copy them once more and cannot hash while it reads.
+A pickle is never opened, whatever its name. The safetensors library checks the header; the tensors are read here,
+because the library would copy them once more and cannot hash while it reads.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ def plan_of(spec: NetSpec) -> Plan:
 
 
 def spec_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the `NetSpec` that a configuration describes; nothing is checked."""
+    """Return the fields of the `NetSpec` that a configuration describes; the values are not checked."""
     variant, exchange = config.get("variant") or [], config.get("exchange") or "fp32"
     fields = {"name": config.get("net"), "init": config.get("init"), "columns": config.get("columns")}
     return {**fields, "variant": variant, "exchange": exchange, "outputs": None}
@@ -101,7 +101,7 @@ def expected_shapes(facts: Facts) -> dict[str, tuple[int, ...]]:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint. It is on the disk when this returns; until then `path` is unchanged.
+    """Write a checkpoint to the disk, atomically: until it is complete there, `path` is unchanged.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def read(path: Path) -> Checkpoint:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             with ThreadPoolExecutor(READER_THREADS) as readers:
-                # The largest first, so that no thread is left alone with a large one at the end.
+                # The largest tensors first, so that both threads finish at about the same time.
                 names = sorted(arrays, key=lambda name: -arrays[name].nbytes)
                 offsets = [header.start + header.tensors[name]["data_offsets"][0] for name in names]
                 digests = list(readers.map(_read, [descriptor] * len(names), offsets, [arrays[n] for n in names]))
@@ -163,11 +163,11 @@ def read(path: Path) -> Checkpoint:
     for name, digest in zip(names, digests, strict=True):
         if digest != header.digests.get(name):
             raise CheckpointError(f"{path}: the numbers of {name} are damaged (their SHA-256 differs); copy it again")
-    of = {
+    arrays_of = {
         kind: {name.removeprefix(kind): a for name, a in arrays.items() if name.startswith(kind)}
         for kind in ("param/", "velocity/")
     }
-    return Checkpoint(header.facts, of["param/"], of["velocity/"], arrays[MEAN])
+    return Checkpoint(header.facts, arrays_of["param/"], arrays_of["velocity/"], arrays[MEAN])
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ class RunDirectory:
     software, ``metrics.jsonl`` has one line for each step and epoch, ``checkpoints/`` the parameters
     (:mod:`refnet.runs.generations`) and ``result.json`` the result. All but the result exist also after a crash.
 
-    ``.lock`` is locked while a process trains. The system unlocks it when that process ends in whatever way.
-    `locked` is False on a file system that has no locks: there a second process is not noticed.
+    ``.lock`` is locked while a process trains. The system unlocks it when that process ends, however it ends.
+    `locked` is False on a file system without locks, where a second process is not detected.
     """
 
     path: Path
@@ -53,10 +53,10 @@ class RunDirectory:
             It cannot be written or is not empty.
         """
         path = Path(config.run_dir or DEFAULT)
-        made = False
+        created = False
         try:
             path = _made(path) if config.run_dir else _made_fresh(config.net)
-            made = True  # and it was empty, so from here on everything in it belongs to this run
+            created = True  # and it was empty, so from now on everything in it belongs to this run
             with ExitStack() as undo:
                 lock, locked = _locked(path)
                 undo.enter_context(lock)
@@ -67,7 +67,7 @@ class RunDirectory:
                 undo.pop_all()
             return cls(path, metrics, lock, locked)
         except OSError as error:
-            if made:
+            if created:
                 shutil.rmtree(path, ignore_errors=True)
             raise ConfigError(
                 f"{setting('run_dir', path)} cannot be written: {error.strerror}; choose another directory"
@@ -97,10 +97,10 @@ class RunDirectory:
             raise ConfigError(f"{path} cannot be written: {error.strerror}; fix that, or copy the run") from error
 
     def rewind(self, config: Config, lines: int) -> int:
-        """Go back to a checkpoint: delete the result, and the metrics after that many lines.
+        """Go back to a checkpoint: delete the result, and the metrics after the first `lines` lines.
 
-        Configuration and environment are replaced by the current ones. Returns the number of lines, which is smaller
-        than asked for only if lines were lost. Raises ``ConfigError`` if the directory cannot be written.
+        Configuration and environment are replaced by the current ones. Return the number of lines left, which is below
+        `lines` only if lines were lost. Raises ``ConfigError`` if the directory cannot be written.
         """
         try:
             (self.path / RESULT).unlink(missing_ok=True)
@@ -124,14 +124,16 @@ class RunDirectory:
         try:
             if config.run_dir and path.is_dir():
                 _refuse_unless_empty(path)
-            above = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())
+            nearest = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())
         except OSError as error:
             raise ConfigError(
                 f"{setting('run_dir', path)} cannot be read: {error.strerror}; choose another directory"
             ) from error
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            reason = "is not a directory" if not above.is_dir() else "cannot be written to"
-            raise ConfigError(f"{setting('run_dir', path)} cannot be made: {above} {reason}; choose another directory")
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            reason = "is not a directory" if not nearest.is_dir() else "cannot be written to"
+            raise ConfigError(
+                f"{setting('run_dir', path)} cannot be made: {nearest} {reason}; choose another directory"
+            )
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result of the run. Raises ``OSError``."""

@@ -56,7 +56,7 @@ def load(where: Path, prefer: Prefer = "best") -> Checkpoint:
     Raises
     ------
     CheckpointError
-        There is none, or it cannot be read, is damaged, or has another format.
+        There is no checkpoint, or it cannot be read, is damaged, or has another format.
     """
     return checkpoint.read(find(where, prefer) if where.is_dir() else where)
 
@@ -120,7 +120,10 @@ def save(run: Path, saved: Checkpoint) -> None:
 
 
 def _superfluous(run: Path) -> list[Path]:
-    """Return all but the newest and the best according to each of these, since the newest may prove damaged."""
+    """Return the checkpoints to delete: all but the newest ones and the best that each of these names.
+
+    Each is asked for the best, because the newest may be damaged.
+    """
     paths = listed(run)
     kept = set(paths[:NEWEST_KEPT])
     for path in paths[:NEWEST_KEPT]:

@@ -28,20 +28,21 @@ class History:
     epochs: Mapping[str, Figures]
 
     def __len__(self) -> int:
-        """Count the steps."""
+        """Return the number of steps."""
         return len(self.steps["step"])
 
-    def smooth(self, name: str, beside: int = 0) -> tuple[Figures, Figures]:
+    def smooth(self, name: str, other_steps: int = 0) -> tuple[Figures, Figures]:
         """Return steps and a quantity, averaged over intervals: at most `MAX_POINTS` of them.
 
-        Intervals are as long as those of a run of `beside` steps, if that is longer, so that noise looks alike in both.
+        If a run of `other_steps` steps is longer, intervals are as long as its intervals, so noise is equal in both
+        curves.
         """
-        return self._means("step", beside), self._means(name, beside)
+        return self._means("step", other_steps), self._means(name, other_steps)
 
-    def speed(self, beside: int = 0) -> tuple[Figures, Figures]:
+    def speed(self, other_steps: int = 0) -> tuple[Figures, Figures]:
         """Return steps and images per second over the same intervals as `smooth`."""
-        seconds = np.maximum(self._means("seconds", beside), 1e-9)
-        return self._means("step", beside), self._means("images", beside) / seconds
+        seconds = np.maximum(self._means("seconds", other_steps), 1e-9)
+        return self._means("step", other_steps), self._means("images", other_steps) / seconds
 
     def rate(self) -> tuple[Figures, Figures]:
         """Return steps and learning rates where the rate changes: before and after each change."""
@@ -50,9 +51,9 @@ class History:
         corners = np.unique([0, *ends, *ends + 1, len(steps) - 1]) if len(steps) else np.array([], np.int64)
         return steps[corners], rates[corners]
 
-    def _means(self, name: str, beside: int) -> Figures:
+    def _means(self, name: str, other_steps: int) -> Figures:
         figures = self.steps[name]
-        intervals = -(-MAX_POINTS * len(figures) // max(len(figures), beside, MAX_POINTS)) if len(figures) else 0
+        intervals = -(-MAX_POINTS * len(figures) // max(len(figures), other_steps, MAX_POINTS)) if len(figures) else 0
         return np.array([part.mean() for part in np.array_split(figures, intervals)]) if intervals else figures
 
 

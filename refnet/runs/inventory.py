@@ -116,12 +116,12 @@ def as_dict(run: RunSummary) -> dict[str, Any]:
     """Return a summary as keys and values for JSON."""
     saved = [
         {
-            "path": str(each.path),
-            "bytes": each.nbytes,
-            "problem": each.problem,
-            "step": each.facts and each.facts.state.step,
+            "path": str(file.path),
+            "bytes": file.nbytes,
+            "problem": file.problem,
+            "step": file.facts and file.facts.state.step,
         }
-        for each in run.checkpoints
+        for file in run.checkpoints
     ]
     state = asdict(run.state) if run.state else None
     return {**vars(run), "path": str(run.path), "best_error": run.best_error, "state": state, "checkpoints": saved}
@@ -144,7 +144,7 @@ def _status(path: Path) -> Status:
 
 
 def _progress(path: Path) -> dict[str, int]:
-    """Return the last step and epoch in the metrics, of which only the end is read; without one that is not there."""
+    """Return the last step and epoch in the metrics, from the end of the file; a key not found there is left out."""
     last: dict[str, int] = {}
     try:
         for figures in metrics.lines(path, last_bytes=METRICS_END_BYTES):

@@ -1,4 +1,4 @@
-"""Resuming a run: which settings and data may differ from before, and what follows from a difference."""
+"""Resuming a run: which settings and data may differ from before, and the effect of each difference."""
 
 import json
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from refnet.terminal.printable import printable
 from refnet.terminal.spelling import setting
 
 FIXED = ("net", "init", "variant", "columns", "seed")
-PLACES = ("run_dir", "data")  # only locations: the contents are compared instead
-SURROUNDINGS = ("backend", "devices", "threads")  # they change how it computes, not what
+LOCATIONS = ("run_dir", "data")  # only locations: the contents are compared instead
+HARDWARE_SETTINGS = ("backend", "devices", "threads")  # they may change rounding, not the run
 
 Changes = dict[str, list[Any]]  # name to [before, now]
 
@@ -47,19 +47,22 @@ def changes(facts: Facts, config: Config) -> Changes:
         A setting differs that would make it another run; one line for each.
     """
     # A setting that did not exist yet when the run was made had its default.
-    found = _differences(json.loads(json.dumps(dict(DEFAULTS))) | facts.config, asdict(config))
+    different = _differences(json.loads(json.dumps(dict(DEFAULTS))) | facts.config, asdict(config))
     wrong = [
-        f"{setting(name, now)} cannot be: the run has {_said(before)}; start a run of its own"
-        for name, (before, now) in found.items()
+        f"{setting(name, now)} cannot be: the run has {_value_text(before)}; start a run of its own"
+        for name, (before, now) in different.items()
         if name in FIXED
     ]
     if wrong:
         raise ConfigError("\n".join(wrong))
-    return {name: pair for name, pair in found.items() if name not in PLACES}
+    return {name: pair for name, pair in different.items() if name not in LOCATIONS}
 
 
 def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
-    """Compare the data of a checkpoint with the current ones. Raises ``DataError`` if they differ without consent."""
+    """Compare the data of a checkpoint with the current ones.
+
+    Raises ``DataError`` if they differ and `changed_data` is not set.
+    """
     before, now = facts.data.fingerprint, fingerprint(dataset)
     if before == now:
         return {}
@@ -72,21 +75,21 @@ def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
 
 
 def surroundings(facts: Facts, backend: str, environment: Mapping[str, Any], changed: Changes) -> Changes:
-    """List differences in hardware and software, with which bits may differ from a run that was never stopped."""
-    found = {name: pair for name, pair in changed.items() if name in SURROUNDINGS}
+    """Return differences in hardware and software, which may make bits differ from a run that was never stopped."""
+    different = {name: pair for name, pair in changed.items() if name in HARDWARE_SETTINGS}
     if facts.backend != backend:
-        found["backend"] = [facts.backend, backend]
-    return found | _differences(facts.environment, environment)
+        different["backend"] = [facts.backend, backend]
+    return different | _differences(facts.environment, environment)
 
 
 def with_new_rate(state: State, config: Config, changed: Changes, flags: frozenset[str]) -> State:
-    """Return the state with a learning rate that was changed or given by a flag; its schedule starts afresh."""
+    """Return the state; its rate is new and its schedule restarts if a rate was changed or given by a flag."""
     if "lr" not in changed and "lr" not in flags:
         return state
     return replace(state, rate=Rate(config.lr, best=state.rate.best, drops=state.rate.drops))
 
 
-def _said(value: object) -> str:
+def _value_text(value: object) -> str:
     text = ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
     return printable(text)
 

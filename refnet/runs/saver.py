@@ -120,7 +120,7 @@ class Saver:
         self._settle(must=must)
 
     def poll(self) -> None:
-        """Check whether a write has ended. Raises as `save` does."""
+        """Settle a write that has ended, without waiting for one that has not. Raises as `save` does."""
         if self._writing and not self._writing.is_alive():
             self.wait()
 

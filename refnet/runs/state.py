@@ -67,7 +67,7 @@ class State:
     epoch
         The current epoch, counted from 1.
     position
-        Number of images of its permutation that are done.
+        Number of images of the current epoch that are done.
     total, counted
         The sum of the losses in this epoch, and the number of images summed over.
     skipped
@@ -130,7 +130,7 @@ class Facts:
     spec
         The network.
     backend
-        The name of the backend that computed it.
+        The name of the backend that trained it.
     classes
         The names of the classes; a label, and an output of the network, is an index into these.
     words

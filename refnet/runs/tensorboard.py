@@ -1,4 +1,4 @@
-"""Writes the metrics of a run as TensorBoard event files, too."""
+"""Write the metrics of a run as TensorBoard event files, in addition to ``metrics.jsonl``."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -13,7 +13,7 @@ from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
 from refnet.config import Config
 from refnet.data.crops import Augmentation
-from refnet.data.dataset import Dataset, Split, check_fits, describe, few
+from refnet.data.dataset import Dataset, Split, check_fits, describe, subset
 from refnet.data.fingerprint import fingerprint
 from refnet.data.loader import Loader
 from refnet.data.opening import open_showing
@@ -87,7 +87,7 @@ class Session:
     def score(self, which: Literal["train", "validation", "test"], max_images: int | None = None) -> Score:
         """Return loss and errors on the images of a split, on at most `max_images` of them if given."""
         split: Split = getattr(self.dataset, which)
-        split = split if max_images is None else few(split, max_images)
+        split = split if max_images is None else subset(split, max_images)
         training, mean, batch = self.training, self.dataset.mean, self.config.batch
         with self.at_step(self.state.step):
             return score(
@@ -251,7 +251,7 @@ def _open_data(net: Net, config: Config, show: Show) -> Dataset:
 def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:
     """Check that the data fit the net, and return the configured number of images of them. Raises ``DataError``."""
     check_fits(dataset, net.outputs)
-    dataset = dataset if config.images is None else dataset.few(config.images)
+    dataset = dataset if config.images is None else dataset.subset(config.images)
     show.say(describe(dataset))
     return dataset
 

@@ -1,7 +1,7 @@
 """A split whose images are in one folder, with their classes in a file, as tiny-imagenet's ``val/``.
 
 The file ends in ``_annotations.txt`` and is next to the folder ``images``. It has one image per line: the name of its
-file, a tab or blank, its class; what follows (tiny-imagenet has a box there) is not read.
+file, a tab or blank, its class; the rest of the line (a bounding box in tiny-imagenet) is not read.
 """
 
 from pathlib import Path

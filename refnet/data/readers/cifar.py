@@ -8,7 +8,7 @@ is one byte, the label, and 3072 bytes, the red, green and blue planes of 32x32 
 Decisions
 ---------
 Validation is a tenth of each class of the training images, drawn by a fixed key. The Python version is refused: its
-files are pickles, and to open a pickle is to run what it says.
+files are pickles, and opening a pickle runs the code in it.
 """
 
 import hashlib

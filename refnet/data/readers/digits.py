@@ -7,7 +7,7 @@ OPTDIGITS.md beside this file).
 
 Decisions
 ---------
-Its one file is split by a fixed permutation of the images (Philox, seed 0): the first 1,297 train, the next 140
+Its only file is split by a fixed permutation of the images (Philox, seed 0): the first 1,297 train, the next 140
 validate, the last 360 test. Pixels stay the counts 0..16 of the original. A border of one zero pixel makes images
 10x10, so that the net's random 8x8 crops are the digit moved by up to one pixel, and the centre crop is the digit.
 """
@@ -63,6 +63,6 @@ def fit(image: Image.Image) -> Pixels:
 
 
 def split() -> list[Indices]:
-    """Return which images of the file train, validate and test: int64 (1297,), (140,) and (360,)."""
+    """Return the indices of the training, validation and test images: int64 (1297,), (140,) and (360,)."""
     order = permutation(TRAIN + VALIDATION + TEST, key=(0, Purpose.SPLIT), counter=(0, 0, 0, 0))
     return list(np.split(order, [TRAIN, TRAIN + VALIDATION]))

@@ -10,17 +10,17 @@ Layouts
 
 ``<class>/*`` alone: a fifth of each class, at least one image, is held out for test, and as much for validation.
 
-What is held out is drawn with Philox by a fixed key, so it is the same for every seed and run.
+The choice of held-out images is random with a fixed Philox key, so it is the same for every seed and run.
 
-Beside the folders a file may say what people call the classes (:mod:`refnet.data.naming`).
+A file next to the folders may give readable names of the classes (:mod:`refnet.data.naming`).
 
 Decisions
 ---------
 Classes are the sorted names of train's folders; a name that is composed differently in another split (Unicode's NFC and
 NFD) is the same class. A folder named like a split is a class if images, not folders, are in it and there are other
-classes beside it. A folder that is alone in what the user named is entered. What is passed over is named in the layout
-(:mod:`refnet.data.readers.walk` says what that is); whether a file is an image is seen later, when its first bytes are
-read.
+classes beside it. If the folder that the user named contains only one folder, with folders in it, that one is used.
+Skipped files are named in the layout (see :mod:`refnet.data.readers.walk`); whether a file is an image is checked
+later, when its header is read.
 """
 
 import unicodedata
@@ -47,12 +47,12 @@ USUAL = ("train", "val", "validation", "test")
 
 
 def recognise(data: str, names: frozenset[str]) -> bool:  # noqa: ARG001
-    """Take any folder: this reader is the last that is asked."""
+    """Return True: this reader is asked last and takes any folder."""
     return True
 
 
 def read(data: str) -> Source:
-    """List a tree of images.
+    """Return the images of a folder, by class.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read(data: str) -> Source:
 
 
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
-    """Label the files of a listing by their classes."""
+    """Return the files of a listing, each labelled with its class's index in `classes`."""
     number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[name] for name, files in listing.items() for _ in files], np.int64)
     return FilePictures([file for files in listing.values() for file in files], labels)

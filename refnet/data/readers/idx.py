@@ -7,8 +7,8 @@ for the number of axes; then the axes' lengths, each four bytes with the highest
 
 Decisions
 ---------
-Validation is a tenth of each class of the training images, drawn by a fixed key. Classes are named by their digit; the
-labels of Fashion-MNIST are recognised by their checksum, and named by what is shown.
+Validation is a tenth of each class of the training images, drawn by a fixed key. Classes are named by their digit. The
+labels of Fashion-MNIST are recognised by their checksum, and its classes have their names ("coat").
 """
 
 import gzip
@@ -31,8 +31,8 @@ NAMES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 MAX_BYTES = 1 << 30  # bytes of pixels in one file
-FASHION = "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"
-CLOTHES = (
+FASHION_LABELS_SHA256 = "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"
+FASHION_CLASSES = (
     "T-shirt/top",
     "trouser",
     "pullover",
@@ -61,17 +61,17 @@ def read(data: str) -> Source:
         labels as images; or the test images have a label that the training images lack.
     """
     root = Path(data)
-    everything, tested = _pictures(root, *NAMES["train"]), _pictures(root, *NAMES["test"])
-    count = int(everything.labels.max()) + 1
-    if tested.labels.max() >= count:
+    training, test = _pictures(root, *NAMES["train"]), _pictures(root, *NAMES["test"])
+    count = int(training.labels.max()) + 1
+    if test.labels.max() >= count:
         raise DataError(
-            f"{printable(root / NAMES['test'][1])}: a label is {tested.labels.max()}, but the training labels are "
+            f"{printable(root / NAMES['test'][1])}: a label is {test.labels.max()}, but the training labels are "
             f"0..{count - 1}: correct the labels"
         )
     digits = tuple(str(number) for number in range(count))
-    fashion = hashlib.sha256(everything.labels.astype(np.uint8).tobytes()).hexdigest() == FASHION
-    classes = CLOTHES if fashion else digits
-    train, validation = deal(data, everything, classes, held_out=1, share=10)
+    fashion = hashlib.sha256(training.labels.astype(np.uint8).tobytes()).hexdigest() == FASHION_LABELS_SHA256
+    classes = FASHION_CLASSES if fashion else digits
+    train, validation = deal(data, training, classes, held_out=1, share=10)
     return Source(
         name="fashion-mnist" if fashion else root.resolve().name,
         where=data,
@@ -80,29 +80,29 @@ def read(data: str) -> Source:
         words=classes,
         train=train,
         validation=validation,
-        test=tested,
+        test=test,
     )
 
 
 def _spellings(name: str) -> list[str]:
-    """List how a file may be called: with either of two signs, compressed or not."""
+    """Return the names that a file may have: with "-idx" or ".idx", compressed or not."""
     return [f"{spelling}{end}" for spelling in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
 
 
 def _pictures(root: Path, images: str, labels: str) -> ArrayPictures:
     pixels, path = _read_file(root, images, axes=3)
-    truth, path_of_labels = _read_file(root, labels, axes=1)
-    if len(pixels) != len(truth):
+    numbers, path_of_labels = _read_file(root, labels, axes=1)
+    if len(pixels) != len(numbers):
         raise DataError(
-            f"{printable(path)} has {len(pixels):,} images, {printable(path_of_labels)} has {len(truth):,} labels: "
+            f"{printable(path)} has {len(pixels):,} images, {printable(path_of_labels)} has {len(numbers):,} labels: "
             "they do not belong together; get both again"
         )
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    return ArrayPictures(truth.astype(np.int64), pixels[..., None], str(path), digest)
+    return ArrayPictures(numbers.astype(np.int64), pixels[..., None], str(path), digest)
 
 
 def _read_file(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8], Path]:
-    """Read one file: its numbers, and which file it is."""
+    """Read one file; return its array and its path."""
     path = next((root / spelling for spelling in _spellings(name) if (root / spelling).exists()), None)
     if path is None:
         raise DataError(f"{printable(root)} has no {name} (nor {name}.gz): put all four files there")
@@ -136,7 +136,7 @@ def _read_file(root: Path, name: str, axes: int) -> tuple[npt.NDArray[np.uint8],
 
 
 def _at_most(stream: gzip.GzipFile | BinaryIO, count: int) -> bytes:
-    """Read up to `count` bytes, in memory that grows with what is there, not with what is promised."""
+    """Return up to `count` bytes; memory grows with the bytes read, not with the size that the header promises."""
     whole = bytearray()
     while len(whole) < count and (part := stream.read(min(1 << 20, count - len(whole)))):
         whole += part

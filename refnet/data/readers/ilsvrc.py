@@ -1,4 +1,4 @@
-"""ILSVRC2012 as it is downloaded: training tars or folders, validation images, and the devkit that says what they show.
+"""ILSVRC2012 as it is downloaded: training tars or folders, validation images, and the devkit with their labels.
 
 Layouts
 -------
@@ -11,10 +11,10 @@ In one folder, any of each:
 
 Decisions
 ---------
-Archives are not unpacked: images are read where they lie in them. Classes are the sorted WNIDs of the training images.
-The ground truth of the validation images counts classes in the devkit's own order, so it goes through the devkit's
-table to WNIDs; no other order of labels is ever seen. The n-th line of the ground truth is of the n-th image by name.
-Validation images also serve as test images, whose truth was never published.
+Archives are not unpacked: images are read directly from them. Classes are the sorted WNIDs of the training images.
+The devkit numbers the classes of the validation images in an order of its own, so its table converts them to WNIDs; the
+rest of refnet has only the sorted order. Line n of the ground truth is the class of the n-th image by name. Validation
+images also serve as test images, because the labels of the test images were never published.
 """
 
 import io
@@ -59,7 +59,7 @@ def read(data: str) -> Source:
     ------
     DataError
         A part is missing or an archive is damaged; the devkit cannot be read; there are not as many validation images
-        as lines of ground truth; or one shows a class without training images.
+        as lines of ground truth; or one is of a class without training images.
     """
     root = Path(data)
     images = _training(_part(root, TRAIN, "training images"))
@@ -112,30 +112,30 @@ def _part(root: Path, names: tuple[str, ...], what: str) -> Path:
 def _training(part: Path) -> dict[str, list[Place]]:
     """List the training images of each WNID, sorted by name."""
     folders, tars = _folders_and_tars(part)
-    found: dict[str, list[Place]] = {}
+    images_of: dict[str, list[Place]] = {}
     for name, path in folders.items():
-        found[name] = [image.path for image in entries(Path(path))]
+        images_of[name] = [image.path for image in entries(Path(path))]
     for name, tar in tars.items():
-        found[name] = _by_name(tar)
-    for name, images in found.items():
+        images_of[name] = _by_name(tar)
+    for name, images in images_of.items():
         if not WNID.fullmatch(name):
             raise DataError(
                 f"{printable(part)}: '{printable(name)}' is no WNID (n and eight digits): rename or remove it"
             )
         if not images:
             raise DataError(f"{printable(part)}: {name} is a class without images: add some, or remove it")
-    if not found:
+    if not images_of:
         raise DataError(f"{printable(part)} holds no classes: put <wnid>.tar files or <wnid>/ folders there")
-    return found
+    return images_of
 
 
 def _folders_and_tars(part: Path) -> tuple[dict[str, str], dict[str, Place]]:
-    """Find what holds the images of one class each, by the class."""
+    """Return the folders and the tar archives of the classes, each by WNID."""
     if part.suffix == ".tar":
         return {}, {_stem(member.name): member for member in members(str(part))}
-    found = entries(part)
-    folders = {entry.name: entry.path for entry in found if is_folder(entry)}
-    return folders, {_stem(entry.name): entry.path for entry in found if entry.name.endswith(".tar")}
+    inside = entries(part)
+    folders = {entry.name: entry.path for entry in inside if is_folder(entry)}
+    return folders, {_stem(entry.name): entry.path for entry in inside if entry.name.endswith(".tar")}
 
 
 def _by_name(tar: Place) -> list[Place]:
@@ -150,13 +150,13 @@ def _validation(part: Path) -> list[Place]:
     """List the validation images, sorted by name."""
     if part.suffix == ".tar":
         return _by_name(str(part))
-    found = entries(part)
-    if any(is_folder(entry) for entry in found):
+    files = entries(part)
+    if any(is_folder(entry) for entry in files):
         raise DataError(
             f"{printable(part)} has folders in it, but the ground truth is of images side by side: take the images "
             "out, or remove the devkit if the folders are the classes"
         )
-    return [entry.path for entry in found]
+    return [entry.path for entry in files]
 
 
 def _devkit(devkit: Path) -> tuple[list[int], dict[int, tuple[str, str]]]:
@@ -187,7 +187,7 @@ def _file_of(devkit: Path, name: str) -> bytes:
 
 
 def _table(devkit: Path, content: bytes) -> dict[int, tuple[str, str]]:
-    """Read MATLAB's table of classes; those with children are groups, and no images are theirs."""
+    """Return the WNID and words of each class by its number; groups of classes, which have no images, are left out."""
     try:
         from scipy.io import loadmat  # noqa: PLC0415 - an extra, for this file alone
     except ImportError as error:
@@ -197,7 +197,7 @@ def _table(devkit: Path, content: bytes) -> dict[int, tuple[str, str]]:
     try:
         synsets: Any = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
         rows = [(int(s["ILSVRC2012_ID"]), str(s["WNID"]), str(s["words"]), int(s["num_children"])) for s in synsets]
-    except Exception as error:  # what a damaged file makes scipy raise is not written down anywhere
+    except Exception as error:  # scipy does not document what it raises for a damaged file
         raise DataError(
             f"{printable(devkit)}: meta.mat has no table of classes ({reason(error)}): get it again"
         ) from error

@@ -1,6 +1,6 @@
-"""The readers: one for each form in which people have images. A new form is one module and its line in `READERS`.
+"""The readers, one for each form in which data sets exist. A new form needs one module and a line in `READERS`.
 
-A package of its own adds a reader with an entry point, and nothing in refnet changes::
+Another package adds a reader with an entry point, without a change in refnet::
 
     [project.entry-points."refnet.readers"]
     myform = "mypackage.reader"
@@ -28,7 +28,7 @@ GROUP = "refnet.readers"
 
 @runtime_checkable
 class Reader(Protocol):
-    """A form in which people have images."""
+    """Reads data sets of one form."""
 
     def recognise(self, data: str, names: frozenset[str]) -> bool:
         """Tell whether data are in this form.
@@ -38,7 +38,7 @@ class Reader(Protocol):
         data
             What the user named: a path or a name.
         names
-            The files and folders in it that are not hidden; none where it is not a folder that can be listed.
+            The names of its files and folders that are not hidden; empty if it is not a folder that can be listed.
         """
 
     def read(self, data: str) -> Source:
@@ -47,7 +47,7 @@ class Reader(Protocol):
 
 @runtime_checkable
 class NamedReader(Reader, Protocol):
-    """A data set that has a name in place of a path."""
+    """Reads a data set that has a name instead of a path."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a module's constant
@@ -61,7 +61,7 @@ class NamedReader(Reader, Protocol):
         """Return a photograph as an image of this data set: uint8 (H,W,C)."""
 
 
-# In this order they are asked. The last one takes any folder, so readers of other packages are asked before it.
+# They are asked in this order. The last takes any folder, so readers of other packages are asked before it.
 READERS: tuple[Reader, ...] = (
     digits,
     arrays,
@@ -93,17 +93,17 @@ def named(name: str) -> NamedReader | None:
         if isinstance(reader, NamedReader) and name == reader.NAME:
             return reader
     point = _entry_points().get(name)
-    outside = _load(point) if point else None
-    return outside if isinstance(outside, NamedReader) and name == outside.NAME else None
+    external = _load(point) if point else None
+    return external if isinstance(external, NamedReader) and name == external.NAME else None
 
 
 def fixed_path(data: str) -> str:
-    """Return what names the same data from any folder: a name that is not a path, or an absolute path."""
+    """Return a data set's name unchanged, or its absolute path, which is valid from any folder."""
     return data if named(data) or data == arrays.NAME else str(Path(data).absolute())
 
 
 def names_in(data: str) -> frozenset[str]:
-    """Return the names in a folder that are not hidden; none for what is not a folder that can be listed."""
+    """Return the names in a folder that are not hidden; an empty set if it is not a folder that can be listed."""
     try:
         return frozenset(name for name in os.listdir(data) if not name.startswith("."))  # noqa: PTH208 - the names alone
     except (OSError, ValueError):
@@ -123,7 +123,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 def _load(point: EntryPoint) -> Reader:
     try:
         reader = point.load()
-    except Exception as error:  # whatever a foreign package does when it cannot be loaded
+    except Exception as error:  # another package may raise anything when it is loaded
         raise DataError(
             f"the reader {printable(point.name)} ({printable(point.value)}) cannot be loaded ({reason(error)}): "
             "update its package or uninstall it"

@@ -1,10 +1,10 @@
-"""A walk through a tree of images: which folders and images are in it, and what is passed over.
+"""A walk through a tree of images: which folders and images are in it, and what is skipped.
 
 Decisions
 ---------
-Passed over and counted: files without an image's name and without an image's first bytes (``Thumbs.db``, tables, notes,
+Skipped and counted: files without an image's name and without an image's first bytes (``Thumbs.db``, tables, notes,
 ``:Zone.Identifier``), hidden files in class folders, and the folders of `SIDECARS`. A file with an image's name is
-listed whatever its content, so that a damaged image is never left out. Hidden folders are passed over.
+listed whatever its content, so that a damaged image is never left out. Hidden folders are skipped.
 
 Links are followed. A link that leads out of what the user named is named in the description; a link to a folder
 that contains the link is refused.
@@ -17,7 +17,7 @@ from refnet.errors import DataError
 from refnet.terminal.printable import printable
 
 LAYOUTS = "train/<class>/<image> with val/ or test/ beside train/, or <class>/<image>"
-SIDECARS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that systems leave
+SIDECARS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that operating systems add
 SUFFIXES = frozenset(
     (
         "arw",
@@ -62,11 +62,11 @@ SIGNATURES = (  # JPEG, PNG, BMP, WebP, GIF, TIFF (AVIF and HEIC have theirs at 
     b"II*\0",
     b"MM\0*",
 )
-MAX_NAMED = 3  # of what was passed over; more are only counted
+MAX_NAMED = 3  # skipped files in a message; more are only counted
 
 
 class Walk:
-    """Lists folders and images, and remembers what it passes over.
+    """Lists folders and images, and remembers what it skips.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class Walk:
         return self._images(folder, (Path(os.path.realpath(folder)),))
 
     def remarks(self) -> list[str]:
-        """Describe what was passed over and what was done to find the images."""
+        """Return what was skipped and what was done to find the images."""
         remarks = []
         if self.entered:
             remarks.append(f"all in the folder {printable(self.entered)}/")
@@ -179,7 +179,10 @@ def entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell folders, and links to them, from all else. Raises ``DataError`` for a link to a folder that contains it."""
+    """Tell whether an entry is a folder or a link to one.
+
+    Raises ``DataError`` for a link to a folder that contains it.
+    """
     try:
         folder = entry.is_dir()
     except OSError:  # a link in a circle
@@ -192,7 +195,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_sidecar(entry: os.DirEntry[str]) -> bool:
-    """Tell whether a file is no image, by its name and by its first bytes. A file that cannot be read may be one."""
+    """Tell whether neither a file's name nor its first bytes are those of an image. False if it cannot be read."""
     if entry.name.rpartition(".")[2].lower() in SUFFIXES:
         return False
     try:
@@ -206,7 +209,7 @@ def _is_sidecar(entry: os.DirEntry[str]) -> bool:
 
 
 def _kind(name: str) -> str:
-    """Return what files of this kind are called: "*:Zone.Identifier" for the ones that Windows adds to each image."""
+    """Return a file's name, or a pattern for files that systems add to each image: "*:Zone.Identifier", "._*"."""
     stem, colon, stream = name.rpartition(":")
     return f"*:{stream}" if stem and colon else "._*" if name.startswith("._") else name
 
