@@ -90,7 +90,7 @@ def test_data_bound_of_sums():
     a, b = rng.standard_normal((2, 100, 400)).astype(np.float32)
     exact, bracket = (a.astype(np.float64) * b).sum(0), np.abs(a.astype(np.float64) * b).sum(0)
     allowed = bounds.data_bound(exact, bracket, 100)
-    np.testing.assert_allclose(allowed, U * 10 * bracket + 2 * U * np.abs(exact))
+    np.testing.assert_allclose(allowed, U * np.sqrt(200) * bracket + 2 * U * np.abs(exact))
     for order in (slice(None), slice(None, None, -1)):
         total = np.zeros(400, np.float32)
         for row in (a * b)[order]:
@@ -101,6 +101,13 @@ def test_data_bound_of_sums():
     bounds.within_data_bound(half, exact, bracket, 100, "", precision="tf32")
     rejects(bounds.within_data_bound, half, exact, bracket, 100, match="T1", precision="tf32x3")
     np.testing.assert_allclose(bounds.data_bound(exact, bracket, 100, "tf32x3"), 4 * allowed)
+
+
+def test_the_bound_holds_for_short_sums():
+    """NumPy's sums of 8 products in this call reach 1.03 times a bound that counts one rounding a term."""
+    sizes = {"N": 257, "C": 2, "K": 3, "H": 6, "W": 9, "P": 3, "Q": 4, "R": 1, "S": 4}
+    call = Call("conv2d_relu", "forward", sizes, {"stride": 2, "pad": 0, "ceil": True}, "normal", "contiguous", seed=2)
+    agreement.reproduce("numpy", call)
 
 
 def test_no_worse_than_numpy():
