@@ -45,7 +45,7 @@ from refnet.pictures.write import report
 from refnet.runs import directory, history, inventory
 from refnet.runs.resume import Resume
 from refnet.terminal import progress as terminal
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import dimensions, printable
 from refnet.terminal.progress import Quiet
 from refnet.terminal.signals import Interrupted
 from refnet.terminal.spelling import with_arguments
@@ -351,7 +351,7 @@ class Network:
         facts = {
             "net": trained.facts.spec.name,
             "columns": str(trained.plan.columns),
-            "images": "x".join(map(str, self.image_shape)),
+            "images": dimensions(self.image_shape),
             "classes": f"{len(self.classes)} ({names})",
             "parameters": f"{sum(int(np.prod(shape)) for shape in trained.plan.param_shapes().values()):,}",
             "steps": f"{trained.facts.state.step:,}",

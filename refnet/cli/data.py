@@ -14,7 +14,7 @@ from refnet.data.prepare import prepare
 from refnet.data.prepared import BAD
 from refnet.errors import ConfigError, DataError
 from refnet.terminal import progress
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import dimensions, printable
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def _info(arguments: argparse.Namespace) -> int:
         for done in prepared.verify(root, meta):
             advance(done)
     images = {split: meta.images(split) for split in meta.splits}
-    form = "x".join(map(str, meta.image_shape))
+    form = dimensions(meta.image_shape)
     mean, deviations = ([round(v, 2) for v in a.tolist()] for a in (meta.principal.mean, meta.principal.deviations))
     lines = [
         f"{printable(meta.name)}, prepared from {printable(meta.source)}: {meta.layout}",

@@ -9,7 +9,6 @@ from refnet.config import KEYS
 from refnet.config.settings import (
     Allowed,
     Setting,
-    number,
     one_of,
     path,
     path_text,
@@ -185,4 +184,3 @@ CHANNELS = Setting("channels", Allowed(int, "1 or 3", lambda v: v in {1, 3}, ran
 STRICT = Setting("strict", switch(), "fail if any image cannot be read", False)
 SET = Setting("name", one_of(_data_sets), "the data set", positional=True, required=True)
 TO = Setting("to", path(FOLDER), "the folder to make", unset="one in the user's cache", metavar="FOLDER")
-SECONDS = number("above 0", lambda v: v > 0)

@@ -16,7 +16,7 @@ from refnet.data.opening import is_prepared, open_dataset, read_source
 from refnet.data.parallel import Reading
 from refnet.data.source import ArrayPictures, Pictures, Source
 from refnet.errors import DataError
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import dimensions, printable
 
 SIZE, CHANNELS = 256, 3  # shape in which image files are shown, as in the paper
 
@@ -89,7 +89,7 @@ class Data:
         counts = f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test images"
         if self.test is self.validation:
             counts += " (the validation images)"
-        shape = "x".join(map(str, self.image_shape))
+        shape = dimensions(self.image_shape)
         name = printable(self.name)
         return f"<Data {name}: {printable(self.layout)}; {len(self.classes)} classes; {counts} of {shape}>"
 

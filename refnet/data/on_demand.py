@@ -15,7 +15,7 @@ from refnet.data.parallel import Reading, in_order
 from refnet.data.source import ArrayPictures, Pictures, Source
 from refnet.data.statistics import statistics
 from refnet.errors import DataError
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import dimensions, printable
 
 MAX_KEPT_BYTES = 1 << 30  # of decoded pictures, up to which a split stays in memory
 HEADERS_AHEAD = 256  # headers that threads may read before they are needed
@@ -103,7 +103,7 @@ def check_form(source: Source, shape: Shape) -> None:
     """Raise ``DataError`` unless the source can give images of that shape (H,W,C)."""
     where, channels = printable(source.where), shape[2]
     if source.form and shape != source.form.shape:
-        has, asked = ("x".join(map(str, form)) for form in (source.form.shape, shape))
+        has, asked = (dimensions(form) for form in (source.form.shape, shape))
         raise DataError(
             f"{printable(source.name)}: its images are {has}, the net asks for {asked}: {source.form.remedy}"
         )

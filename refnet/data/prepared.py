@@ -30,7 +30,7 @@ from refnet.data.archive import open_file, unreadable
 from refnet.data.dataset import Dataset, Indices, Pixels, Shape, Split
 from refnet.data.meta import FORMAT, META, Meta, Shard, read_meta
 from refnet.errors import DataError
-from refnet.terminal.printable import printable, reason
+from refnet.terminal.printable import dimensions, printable, reason
 from refnet.terminal.spelling import setting
 
 BAD = "bad_files.txt"
@@ -99,7 +99,7 @@ def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
     root = Path(where)
     meta = read_meta(root)
     if meta.image_shape != (image_size, image_size, channels):
-        has = "x".join(map(str, meta.image_shape))
+        has = dimensions(meta.image_shape)
         raise DataError(
             f"{printable(where)} was prepared as {has}, the net asks for {image_size}x{image_size}x{channels}: prepare "
             f"its source again, with {setting('size', image_size)} {setting('channels', channels)}, in another "

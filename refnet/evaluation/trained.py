@@ -31,7 +31,7 @@ from refnet.network.plan import Node, Plan
 from refnet.ops.augment import Draws
 from refnet.runs import checkpoint, generations
 from refnet.runs.state import Facts
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import dimensions, printable
 from refnet.terminal.progress import Show
 from refnet.terminal.spelling import setting
 
@@ -211,7 +211,7 @@ def check_members(members: Sequence[Trained]) -> None:
         both = f"{other.where} does not fit {first.where}"
         if other.image_shape != first.image_shape:
             raise CheckpointError(
-                f"{both}: it takes images of {_form(other.image_shape)}, not of {_form(first.image_shape)}; "
+                f"{both}: it takes images of {dimensions(other.image_shape)}, not of {dimensions(first.image_shape)}; "
                 "evaluate them one by one"
             )
         if other.net.outputs != first.net.outputs:
@@ -227,8 +227,8 @@ def check_data(trained: Trained, dataset: Dataset) -> None:
     both = f"{trained.where} does not fit {dataset.where}"
     if trained.image_shape != dataset.image_shape:
         raise CheckpointError(
-            f"{both}: it takes images of {_form(trained.image_shape)}, these are {_form(dataset.image_shape)}; "
-            "prepare them in that size"
+            f"{both}: it takes images of {dimensions(trained.image_shape)}, "
+            f"these are {dimensions(dataset.image_shape)}; prepare them in that size"
         )
     if difference := _difference(trained.facts.classes, dataset.classes):
         raise CheckpointError(f"{both}: {difference}; give data with the classes that it was trained on")
@@ -242,7 +242,3 @@ def _difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
         if a != b:
             return f"its class {label} is {printable(a)}, not {printable(b)}"
     return None
-
-
-def _form(shape: Shape) -> str:
-    return "x".join(map(str, shape))

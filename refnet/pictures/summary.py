@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refnet.nets.summary import Summary, reads_in_words
+from refnet.terminal.printable import dimensions
 from refnet.terminal.tables import print_table
 
 WIDTH = 120  # characters of a table that is not printed to a terminal
@@ -50,8 +51,10 @@ def _table(summary: Summary) -> Table:
         table.add_row(
             name,
             reads_in_words(rows[0]),
-            _shape(rows[0].input_shape),
-            f"{len(rows)} x {_shape(rows[0].output_shape)}" if summary.columns > 1 else _shape(rows[0].output_shape),
+            dimensions(rows[0].input_shape),
+            f"{len(rows)} x {dimensions(rows[0].output_shape)}"
+            if summary.columns > 1
+            else dimensions(rows[0].output_shape),
             f"{parameters:,}" if parameters else "",
             _millions(macs) if macs else "",
             _megabytes(sum(row.activation_bytes for row in rows)),
@@ -88,10 +91,6 @@ def _totals(summary: Summary) -> list[str]:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:,.1f}" if count >= 1e6 else f"{count / 1e6:.3f}"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(str(length) for length in shape)
 
 
 def _megabytes(nbytes: int) -> str:

@@ -1,5 +1,7 @@
 """Make text from outside safe to print: the names of files, folders and classes may contain anything."""
 
+from collections.abc import Iterable
+
 
 def printable(text: object) -> str:
     """Escape characters that would move the cursor, change colours, break the line or reverse the writing direction."""
@@ -9,3 +11,8 @@ def printable(text: object) -> str:
 def reason(error: Exception) -> str:
     """Return the error of another library in one line: the first line of its message, or the error's name."""
     return printable(str(error).partition("\n")[0]) or type(error).__name__
+
+
+def dimensions(shape: Iterable[int]) -> str:
+    """Return the lengths of the axes with an x between them, such as 32x32x3."""
+    return "x".join(map(str, shape))
