@@ -217,6 +217,19 @@ def test_every_unknown_argument_is_reported(fails):
     assert [line.split()[1] for line in err.splitlines()] == ["--foo", "--lrr", "extra"]
 
 
+def test_everything_that_is_missing_is_reported_with_everything_that_is_wrong(fails):
+    code, err = fails("eval", "--batch", "--crops", "all", "--checkpoint", "--jsonn", lines=4)
+    assert code == 2
+    assert err.splitlines() == [
+        "refnet: --jsonn is not an argument of refnet eval; did you mean --json?",
+        "refnet: --checkpoint needs a value, paths of runs or .safetensors files; see refnet eval --help",
+        "refnet: --batch needs a value, a whole number of at least 1; see refnet eval --help",
+        "refnet: --crops all is not allowed; it must be one of centre, ten, both",
+    ]
+    code, err = fails("predict", "--crops", "all", lines=2)
+    assert "refnet: refnet predict needs IMAGE and --checkpoint RUN|FILE; see refnet predict --help" in err
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
@@ -225,7 +238,7 @@ def test_every_unknown_argument_is_reported(fails):
         (["trian"], ["trian is not a command of refnet; did you mean train?"]),
         (["hlep"], ["hlep is not a command of refnet; refnet --help lists them"]),
         (["data", "fetsch"], ["fetsch is not a command of refnet data; did you mean fetch?"]),
-        (["train", "--lr"], ["--lr", "expected one argument", "see refnet train --help"]),
+        (["train", "--lr"], ["--lr needs a value, a number above 0", "see refnet train --help"]),
         (["train", "--json=1"], ["--json", "'1'", "see refnet train --help"]),
         (["summary", "--columns", "two"], ["--columns two is not allowed; it must be a whole number from 1 to 2"]),
     ],

@@ -366,7 +366,7 @@ def test_commands(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["prepare", "source"], "the following arguments are required: DST"),
+        (["prepare", "source"], "refnet data prepare needs DST"),
         (["prepare", "source", "made", "--size", "0"], "--size 0 is not allowed"),
         (["prepare", "source", "made", "--read-threads", "0"], "--read-threads 0 is not allowed"),
         (["prepare", "source", "made", "--read-timeout", "-1"], "--read-timeout -1 is not allowed"),

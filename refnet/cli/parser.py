@@ -1,6 +1,7 @@
 """Make argparse's parsers from the table of commands.
 
-argparse splits the command line; it converts and checks no value, since it stops at the first that is wrong.
+argparse splits the command line; it converts and checks no value, and asks for none, since it stops at the first that
+is wrong or missing.
 """
 
 import argparse
@@ -34,6 +35,8 @@ exit codes:
   130  interrupted by Ctrl-C
   143  interrupted by SIGTERM"""
 
+NO_VALUE = object()  # what argparse stores for a flag that is the last word, or is followed by another flag
+
 METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
@@ -63,7 +66,7 @@ def parse(argv: list[str]) -> tuple[str, Command, argparse.Namespace, list[str]]
     -------
     tuple
         The name of the command's module, the command, the texts that were given, by setting, and a line for each
-        argument that the command does not have.
+        argument that the command does not have, that lacks its value, or that is missing.
 
     Raises
     ------
@@ -84,7 +87,8 @@ def parse(argv: list[str]) -> tuple[str, Command, argparse.Namespace, list[str]]
     command, prog = COMMANDS[namespace.command], f"refnet {namespace.command}"
     if command.commands:
         command, prog = command.commands[namespace.action], f"{prog} {namespace.action}"
-    return namespace.command, command, namespace, list(_unknown(unknown, command, prog))
+    problems = [*_unknown(unknown, command, prog), *_missing(namespace, command, prog)]
+    return namespace.command, command, namespace, problems
 
 
 def build(argv: Sequence[str]) -> Parser:
@@ -133,9 +137,9 @@ def _options(setting: Setting) -> dict[str, Any]:
         return {**default, "dest": setting.name, "action": action}
     options = {**default, "metavar": metavar(setting)}
     if setting.positional:
-        return {**options, "nargs": "+" if setting.several else None if setting.required else "?"}
+        return {**options, "nargs": "*" if setting.several else "?"}
     action = "append" if setting.several else "store"
-    return {**options, "dest": setting.name, "action": action, "required": setting.required}
+    return {**options, "dest": setting.name, "action": action, "nargs": "?", "const": NO_VALUE}
 
 
 def _spellings(setting: Setting) -> list[str]:
@@ -162,7 +166,7 @@ def grouped(command: Command) -> list[tuple[str, list[Setting]]]:
 def usage(prog: str, command: Command) -> str:
     """Return the line that shows how a command is called, in which optional flags are only hinted at."""
     words = [prog]
-    words += [f"{setting.flag} {metavar(setting)}" for setting in command.settings if _is_required_flag(setting)]
+    words += [_shown(setting) for setting in command.settings if _is_required_flag(setting)]
     words += ["[options]"]
     for setting in command.settings:
         if setting.positional:
@@ -243,3 +247,21 @@ def _unknown(unknown: list[str], command: Command, prog: str) -> Iterable[str]:
         flag = printable(argument.partition("=")[0])
         hint = did_you_mean(flag, [*flags, "--help"] if flag.startswith("-") else [], f"see {prog} --help")
         yield f"{flag} is not an argument of {prog}{hint}"
+
+
+def _missing(namespace: argparse.Namespace, command: Command, prog: str) -> Iterable[str]:
+    """Report every flag without its value, which is then taken as not given, and what the command cannot do without."""
+    given, missing = vars(namespace), []
+    for setting in command.settings:
+        values = given.get(setting.name)
+        if values is NO_VALUE or (isinstance(values, list) and NO_VALUE in values):
+            del given[setting.name]
+            yield f"{setting.flag} needs a value, {setting.allowed.rule}; see {prog} --help"
+        elif setting.required and not values:
+            missing.append(_shown(setting))
+    if missing:
+        yield f"{prog} needs {' and '.join(missing)}; see {prog} --help"
+
+
+def _shown(setting: Setting) -> str:
+    return metavar(setting) if setting.positional else f"{setting.flag} {metavar(setting)}"
