@@ -16,7 +16,7 @@ from refnet.cli.main import main
 from refnet.machine import doctor, environment
 from refnet.machine.environment import THREAD_LIMITS, note, physical_cores, throttles
 
-SETTINGS = (*THREAD_LIMITS, *environment.BLAS_CHOICES, *numbas.SLOW, "NUMBA_NUM_THREADS")
+SETTINGS = (*THREAD_LIMITS, *environment.BLAS_CHOICES, *numbas.COSTS, "NUMBA_NUM_THREADS")
 CORES = len(environment.cpus())
 
 

@@ -1,6 +1,13 @@
-"""The Numba CPU backend: the same ops as :mod:`refnet.ops`, compiled for the processor at hand.
+"""The Numba CPU backend: the ops of :mod:`refnet.ops`, compiled for this machine's processor.
 
-Importing it compiles nothing. A function is compiled at its first call, or read from the cache.
+Each op has a module of the same name. Its public functions check the arguments' layout and dtype (``_memory.require``),
+allocate the results (``_memory.empty``) and call kernels. A kernel is a Python function that Numba compiles
+(:mod:`refnet_numba._jit`). Its ``prange`` loop divides the work among all threads: usually one thread computes whole
+images, and each module's docstring says how. The convolution, the fully connected layer and max-pooling spend their
+time in three functions of vector instructions (:mod:`refnet_numba._microkernel`).
+
+Importing the package compiles nothing. A function is compiled when it is first called, unless its machine code is in
+the cache (:mod:`refnet_numba._cache`).
 """
 
 import os
@@ -25,19 +32,19 @@ Array = npt.NDArray[Any]
 
 @with_ops("refnet_numba")
 class NumbaBackend:
-    """A backend whose ops are compiled loops on all cores. Both columns are in the host's memory.
+    """A backend whose ops are compiled loops that run on several threads. Both columns are in the host's memory.
 
-    Arrays are C-contiguous; their real numbers are float32.
+    Arrays are C-contiguous NumPy arrays; floating-point numbers are float32.
 
     Parameters
     ----------
     columns
-        How many columns the network is split into (1 or 2).
+        Number of columns of the network (1 or 2).
     devices
-        Empty, or "cpu" for each column; otherwise ``BackendUnavailableError``.
+        Empty, or "cpu" for each column. Any other device raises ``BackendUnavailableError``.
     threads
-        How many threads run kernels, in the whole process; None for one per physical core. A number larger than that
-        of the processors raises ``ConfigError``.
+        Number of threads that run kernels, in the whole process; None for one per physical core. A number larger than
+        `max_threads` raises ``ConfigError``.
     """
 
     name = "numba"
@@ -45,14 +52,14 @@ class NumbaBackend:
 
     def __init__(self, columns: int = 1, devices: Sequence[str] = (), threads: int | None = None) -> None:
         require_cpu(self.name, devices)
-        most = self.max_threads
-        if threads is not None and threads > most:
+        limit = self.max_threads
+        if threads is not None and threads > limit:
             variable = os.environ.get("NUMBA_NUM_THREADS")
-            limited = f", the limit of NUMBA_NUM_THREADS={variable}" if variable else ""
+            reason = f", the limit of NUMBA_NUM_THREADS={variable}" if variable else ""
             raise ConfigError(
-                f"{setting('threads', threads)} is more than backend numba has here; it must be at most {most}{limited}"
+                f"{setting('threads', threads)} is more than backend numba has here; it must be at most {limit}{reason}"
             )
-        self.set_threads(threads or min(physical_cores(), most))
+        self.set_threads(threads or min(physical_cores(), limit))
         self.columns = columns
 
     @property
@@ -63,24 +70,24 @@ class NumbaBackend:
 
     @property
     def threads(self) -> int:
-        """How many threads run kernels, in the whole process."""
+        """Number of threads that run kernels, in the whole process."""
         return numba.get_num_threads()
 
     @property
     def max_threads(self) -> int:
-        """How many there can be."""
+        """Largest number of threads: NUMBA_NUM_THREADS, by default the processors that this process may use."""
         settings: Any = numba.config
-        most: int = settings.NUMBA_NUM_THREADS
-        return most
+        limit: int = settings.NUMBA_NUM_THREADS
+        return limit
 
     def set_threads(self, count: int) -> None:
-        """Run kernels on so many threads from now on."""
+        """Set the number of threads that run kernels, in the whole process."""
         numba.set_num_threads(count)
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
-        """Copy a host array. Raises ``ConfigError`` for real numbers that are not float32."""
+        """Return a contiguous copy of a host array. Raises ``ConfigError`` for floating-point numbers not float32."""
         if a.dtype.kind == "f" and a.dtype != np.float32:
-            raise ConfigError(f"backend numba computes in float32, not {a.dtype}; convert first or take backend numpy")
+            raise ConfigError(f"backend numba computes in float32, not {a.dtype}; convert it, or use backend numpy")
         copy = _memory.empty(a.shape, a.dtype)
         copy[...] = a
         return copy
@@ -94,14 +101,14 @@ class NumbaBackend:
         return a
 
     def concat(self, parts: Sequence[Array]) -> Array:
-        """Join arrays of one column along their channels (axis 1)."""
+        """Return arrays (N,C,...) of one column joined along their channels (axis 1)."""
         first = parts[0]
         joined = _memory.empty((first.shape[0], sum(part.shape[1] for part in parts), *first.shape[2:]), first.dtype)
         np.concatenate(parts, axis=1, out=joined)
         return joined
 
     def split(self, a: Array, widths: Sequence[int]) -> list[Array]:
-        """Return parts of the given numbers of channels, in order: the reverse of ``concat``."""
+        """Return an array (N,C,...) in parts that have the given numbers of channels: the reverse of ``concat``."""
         parts = []
         for view in np.split(a, np.cumsum(widths)[:-1], axis=1):
             part = _memory.empty(view.shape, view.dtype)
@@ -110,10 +117,10 @@ class NumbaBackend:
         return parts
 
     def add(self, a: Array, b: Array) -> Array:
-        """Return the sum of two gradients of one array."""
+        """Return a + b, two gradients of the same array."""
         total = _memory.empty(a.shape, a.dtype)
         np.add(a, b, out=total)
         return total
 
     def synchronize(self) -> None:
-        """Do nothing: every call has computed its result when it returns."""
+        """Do nothing: a call returns only after its result has been computed."""

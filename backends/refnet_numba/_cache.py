@@ -1,9 +1,10 @@
 """The cache of machine code: a directory that keeps compiled functions between runs.
 
-Its name contains a hash of everything that machine code depends on: the sources of this package, the versions of the
-compilers, Numba's settings and the processor. So a change in any file of the package is noticed. (Numba's own cache
-checks only the file that contains the function, and no settings.) If the directory cannot be created, or a file in it
-cannot be read or written, functions are compiled again. The cache saves time and never causes a failure.
+The directory is ``$XDG_CACHE_HOME/refnet/numba-HASH``, or ``~/.cache/refnet/numba-HASH``. HASH depends on everything
+that machine code depends on: the source files of this package, the versions of the compilers, Numba's settings and the
+processor. So a change in any file of the package starts a new directory. (Numba's own cache checks only the file that
+contains the function, and no settings.) If the directory cannot be created, or a file in it cannot be read or written,
+functions are compiled again: the cache saves time and never causes a failure.
 """
 
 import hashlib
@@ -21,12 +22,12 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-MAX_DIRECTORIES = 12  # one for each version in use, checkout of the sources and set of Numba's settings
-MAX_UNUSED_SECONDS = 30 * 24 * 3600.0  # a directory unused for a month is removed, however few there are
+MAX_DIRECTORIES = 12  # every version of the package or a compiler, and every set of Numba's settings, has its own
+MAX_UNUSED_SECONDS = 30 * 24 * 3600.0  # a directory unused for a month is removed, even if there are few
 
 
 def cache_directory() -> Path | None:
-    """Create the directory and return it, or None if that fails or if other users could write to it."""
+    """Create the cache's directory and return it; return None if that fails or if other users could write to it."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         if not base.is_absolute():  # the XDG standard says to ignore relative paths
@@ -45,26 +46,27 @@ def cache_directory() -> Path | None:
     return directory
 
 
-def _prune(mine: Path) -> None:
-    """Remove directories of other versions of the sources, except a few that were used recently.
+def _prune(current: Path) -> None:
+    """Remove the other directories, except the ``MAX_DIRECTORIES`` - 1 that were used last and within a month.
 
-    Other processes may do the same, or use a directory that is removed; they compile again what is missing. A directory
+    Other processes may do the same, or use a directory that is removed; they then compile what is missing. A directory
     is renamed before its files are removed, because removing files would make it look recently used. Raises ``OSError``
     if another process removes a directory at the same time.
     """
-    statuses = {other: other.lstat() for other in mine.parent.glob("numba-*") if other != mine}
-    others = {other: status.st_mtime for other, status in statuses.items() if stat.S_ISDIR(status.st_mode)}
-    for place, other in enumerate(sorted(others, key=lambda other: (-others[other], other)), start=1):
-        if place >= MAX_DIRECTORIES or others[other] < time.time() - MAX_UNUSED_SECONDS:
+    statuses = {other: other.lstat() for other in current.parent.glob("numba-*") if other != current}
+    last_used = {other: status.st_mtime for other, status in statuses.items() if stat.S_ISDIR(status.st_mode)}
+    newest_first = sorted(last_used, key=lambda other: (-last_used[other], other))
+    for count, other in enumerate(newest_first, start=1):
+        if count >= MAX_DIRECTORIES or last_used[other] < time.time() - MAX_UNUSED_SECONDS:
             with suppress(OSError):
                 other.rename(other.with_name(f"removed-{os.getpid()}-{other.name}"))
-    for removed in mine.parent.glob("removed-*"):  # including those of processes that were interrupted
+    for removed in current.parent.glob("removed-*"):  # including those that interrupted processes left
         shutil.rmtree(removed, ignore_errors=True)
 
 
 def _dependencies() -> str:
     """Return a SHA-256, in hexadecimal, of everything that machine code depends on."""
-    # The number of threads is read when a kernel runs; any other setting may change the machine code.
+    # The number of threads does not change the machine code; any other setting may.
     settings = {key: value for key, value in os.environ.items() if key.startswith("NUMBA_")}
     settings.pop("NUMBA_NUM_THREADS", None)
     versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
@@ -84,18 +86,20 @@ def _is_own(directory: Path) -> bool:
 def load(name: str) -> bytes | None:
     """Return the bytes saved under a name, or None if there are none or they are damaged."""
     with suppress(OSError):
-        whole = (DIRECTORY / name).read_bytes() if DIRECTORY else b""
-        if whole and hashlib.sha256(whole[32:]).digest() == whole[:32]:
-            return whole[32:]
+        saved = (DIRECTORY / name).read_bytes() if DIRECTORY else b""
+        checksum, content = saved[:32], saved[32:]
+        if saved and hashlib.sha256(content).digest() == checksum:
+            return content
     return None
 
 
 def save(name: str, content: bytes) -> None:
-    """Save bytes under a name, if possible. Other processes see the complete file or none."""
+    """Save bytes and their SHA-256 under a name, if possible. Other processes see the complete file or none."""
     if DIRECTORY:
-        with suppress(Exception), TemporaryDirectory(dir=DIRECTORY) as new:
-            (Path(new) / "new").write_bytes(hashlib.sha256(content).digest() + content)
-            (Path(new) / "new").replace(DIRECTORY / name)
+        with suppress(Exception), TemporaryDirectory(dir=DIRECTORY) as folder:
+            new = Path(folder) / "new"
+            new.write_bytes(hashlib.sha256(content).digest() + content)
+            new.replace(DIRECTORY / name)
 
 
 DIRECTORY = cache_directory()
