@@ -230,9 +230,10 @@ class Network:
         Parameters
         ----------
         images
-            A path, a PIL image or an array: uint8 (H,W), (H,W,C), (N,H,W) or (N,H,W,C) with C 1 or 3; or a list of
-            these. An array of the shape `image_shape` is taken as it is. From any other image the central square is
-            cut out and resized, as in training on image files.
+            A path of an image file or of a folder of images, a pattern such as ``"photos/*.jpg"``, a PIL image or an
+            array: uint8 (H,W), (H,W,C), (N,H,W) or (N,H,W,C) with C 1 or 3; or a list or iterator of these. Files of a
+            folder or pattern are sorted by name. An array of the shape `image_shape` is taken as it is. From any other
+            image the central square is cut out and resized, as in training on image files.
         crops
             ``"centre"``: the centre crop. ``"ten"``: the mean over the paper's ten crops (five, where mirror images
             were not trained on).

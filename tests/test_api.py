@@ -641,6 +641,12 @@ def test_images_come_in_every_form(net, pictures, tmp_path):
     for form in forms:
         np.testing.assert_array_equal(p(form), p(forms[0]))
     assert len(p([*forms[:3], pictures[0]])) == 4
+    Image.fromarray(pictures[1][..., 0]).save(tmp_path / "b.png")
+    expected = p([tmp_path / "a.png", tmp_path / "b.png"])
+    for form in (tmp_path, f"{tmp_path}/*.png", sorted(tmp_path.glob("*.png")), iter(sorted(tmp_path.iterdir()))):
+        np.testing.assert_array_equal(p(form), expected)
+    assert net.activations(tmp_path, "fc6").shape == (2, 10)
+    assert net.activations(tmp_path / "a.png", "fc6").shape == (10,)
     assert len(net.predict(np.repeat(pictures, 30, axis=0))) == 150
 
 
@@ -650,6 +656,9 @@ def test_images_come_in_every_form(net, pictures, tmp_path):
         (np.zeros((10, 10)), "images: images are float64 from 0.0 to 0.0, not uint8"),
         (np.zeros((1, 3, 10, 10), np.uint8), "images: images have shape (1, 3, 10, 10)"),
         ([], "images is an empty list"),
+        (iter([]), "images is an empty list"),
+        ("none/*.png", "no file matches none/*.png"),
+        ("https://example.org/cat.jpg", "is an address, and refnet reads only files: download it first"),
         ("nowhere.png", "nowhere.png"),
     ],
 )

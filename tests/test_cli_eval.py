@@ -4,7 +4,9 @@ import errno
 import io
 import json
 import os
+import shutil
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,7 +209,7 @@ def test_predict_goes_on_after_a_bad_file(refnet_, trained, pictures, cwd):
     code, out, err = refnet_(*argv)
     assert code == 3
     assert len(err.splitlines()) == 2
-    assert "refnet: none.png does not exist; name an image file" in err
+    assert "refnet: none.png does not exist; name an image file, or a folder of images" in err
     assert "is not an image refnet reads" in err
     assert out.splitlines()[0] == str(pictures / "light/1.png")
     code, out, _ = refnet_(*argv, "--json")
@@ -215,9 +217,54 @@ def test_predict_goes_on_after_a_bad_file(refnet_, trained, pictures, cwd):
     assert ["error" in image for image in json.loads(out)["images"]] == [True, True, False]
 
 
-def test_predict_a_folder(refnet_, trained, pictures):
-    code, _, err = refnet_("predict", pictures, "--checkpoint", trained)
-    assert (code, err) == (3, f"refnet: {pictures} is a folder; name the image files in it\n")
+def test_predict_a_folder(refnet_, trained, pictures, cwd):
+    (cwd / "own" / "inner").mkdir(parents=True)
+    shutil.copy(pictures / "light/1.png", cwd / "own/inner/b.png")
+    shutil.copy(pictures / "dark/1.png", cwd / "own/a.PNG")
+    (cwd / "own" / "Thumbs.db").write_bytes(b"no picture")
+    code, out, err = refnet_("predict", "own", "--checkpoint", trained)
+    assert (code, err) == (0, "refnet: own: left out as no images: 1 (Thumbs.db)\n")
+    assert [line for line in out.splitlines() if line[0] != " "] == ["own/a.PNG", "own/inner/b.png"]
+    assert [line.split()[-1] for line in out.splitlines()[1::6]] == ["dark", "light"]
+
+
+def test_predict_patterns_that_no_shell_resolved(refnet_, trained, pictures):
+    argv = ["predict", f"{pictures}/*/1.png", f"{pictures}/light/[23].png", f"{pictures}/d*", "--checkpoint", trained]
+    code, out, err = refnet_(*argv, "--crops", "centre", "--json")
+    named = [image["image"] for image in json.loads(out)["images"]]
+    assert (code, err) == (0, "")
+    assert named[:4] == [f"{pictures}/{name}.png" for name in ("dark/1", "light/1", "light/2", "light/3")]
+    assert named[4:] == sorted(map(str, (pictures / "dark").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("*.jpg", "no file matches *.jpg; name image files"),
+        ("https://example.org/cat.jpg", "is an address, and refnet reads only files: download it first"),
+        ("file:/home/cat.jpg", "is an address"),
+        ("empty", "empty has no images; name image files"),
+        ("junk", "junk has no images (left out as no images: 1 (notes.txt)); name image files"),
+    ],
+)
+def test_predict_says_why_there_is_no_image(refnet_, trained, cwd, named, message):
+    (cwd / "empty").mkdir()
+    (cwd / "junk").mkdir()
+    (cwd / "junk" / "notes.txt").write_text("two cats")
+    code, out, err = refnet_("predict", named, "--checkpoint", trained)
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+    assert message in err
+
+
+def test_predict_from_a_pipe(refnet_, trained, pictures, cwd):
+    os.mkfifo(cwd / "pipe")
+    content = (pictures / "dark/0.png").read_bytes()
+    writer = threading.Thread(target=lambda: (cwd / "pipe").write_bytes(content))
+    writer.start()
+    code, out, _ = refnet_("predict", "pipe", "--checkpoint", trained)
+    writer.join()
+    assert code == 0
+    assert out.splitlines()[1].endswith("dark")
 
 
 def test_predict_from_standard_input(refnet_, trained, pictures, monkeypatch):
@@ -228,7 +275,7 @@ def test_predict_from_standard_input(refnet_, trained, pictures, monkeypatch):
     assert out.splitlines()[1].endswith("light")
 
 
-@pytest.mark.parametrize("stdin", [SimpleNamespace(buffer=io.BytesIO(b"")), None])
+@pytest.mark.parametrize("stdin", [SimpleNamespace(buffer=io.BytesIO(b"")), None, io.StringIO("of a notebook")])
 def test_predict_from_an_empty_or_closed_standard_input(refnet_, trained, monkeypatch, stdin):
     monkeypatch.setattr(sys, "stdin", stdin)
     code, out, err = refnet_("predict", "-", "--checkpoint", trained)

@@ -2,19 +2,27 @@
 
 import argparse
 import os
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from threadpoolctl import threadpool_limits
 
-from refnet.data.dataset import Dataset, Split, describe
+from refnet.data import image_files
+from refnet.data.dataset import Dataset, Pixels, Split, describe
 from refnet.data.parallel import Reading
-from refnet.errors import ConfigError
+from refnet.errors import ConfigError, DataError
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Features
 from refnet.evaluation.trained import Trained, open_trained, open_trained_data
+from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
+
+STDIN = "-"
+MAX_STREAM_BYTES = 1 << 28  # of an image from standard input or a pipe
 
 
 @contextmanager
@@ -47,6 +55,47 @@ def split(arguments: argparse.Namespace, opened: Dataset) -> Split:
     """Return the images of --split."""
     images: Split = getattr(opened, arguments.split)
     return images
+
+
+def image_paths(named: str) -> list[str]:
+    """Return the image files that an argument names, or "-"; print what is skipped. Raises ``DataError``."""
+    if named == STDIN:
+        return [named]
+    files = image_files.listed(named)
+    if files.skipped:
+        print(f"refnet: {files.skipped}", file=sys.stderr)
+    return files.paths
+
+
+def read_image(trained: Trained, path: str) -> Pixels:
+    """Read an image from a file, a pipe or, for "-", from standard input. Raises ``DataError``."""
+    if path == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed: send an image to it, or name a file")
+        stream = getattr(sys.stdin, "buffer", None)
+        if stream is None:  # a notebook's or an editor's
+            raise DataError("standard input is text here, as in a notebook, and no image: name a file")
+        return _read_stream(trained, stream, "standard input")
+    try:
+        piped = stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - no Path is needed
+    except OSError:
+        piped = False
+    if not piped:
+        return trained.read(path)
+    with open(path, "rb") as stream:  # noqa: PTH123
+        return _read_stream(trained, stream, path)
+
+
+def _read_stream(trained: Trained, stream: BinaryIO, name: str) -> Pixels:
+    try:
+        content = stream.read(MAX_STREAM_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{printable(name)} cannot be read: {error.strerror}; name a file") from error
+    if not content:
+        raise DataError(f"{printable(name)} is empty: send an image to it, or name a file")
+    if len(content) > MAX_STREAM_BYTES:
+        raise DataError(f"{printable(name)} has more than {MAX_STREAM_BYTES:,} bytes, which is no image: send less")
+    return trained.read_bytes(content, name)
 
 
 def reading(arguments: argparse.Namespace) -> Reading:

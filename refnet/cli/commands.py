@@ -1,7 +1,7 @@
 """The commands, listed once: what each is for, and which flags it has. Help reads nothing else, so it starts fast."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from refnet.cli import flags
 from refnet.cli.flags import JSON, key, names
@@ -80,7 +80,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "predict": Command(
         "classify image files, with probabilities",
-        (replace(flags.IMAGE_FILES, purpose="image files; - is standard input"), *flags.NETWORK, flags.CROPS, JSON),
+        (flags.IMAGE_FILES, *flags.NETWORK, flags.CROPS, JSON),
     ),
     "features": Command(
         "write the last hidden layer's outputs for labelled images to a file",

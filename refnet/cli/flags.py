@@ -66,8 +66,8 @@ NETWORK = (CHECKPOINT, BACKEND, DEVICES, THREADS)
 LABELLED = (DATA, SPLIT, BATCH, *READING)
 IMAGE_FILES = Setting(
     "images",
-    path_texts("paths of image files"),
-    "image files",
+    path_texts("paths of image files or folders"),
+    "image files, folders of images or patterns such as 'photos/*.jpg'; - is standard input",
     positional=True,
     required=True,
     several=True,

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,24 +20,20 @@ from refnet.terminal.spelling import with_flags
 
 TOP_K = 5
 BAR_WIDTH = 30  # characters of a probability of 1
-STDIN = "-"
-MAX_STDIN_BYTES = 1 << 28
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Classify each image. One that cannot be read is reported, and the others are classified."""
+    """Classify each image. What cannot be read is reported, and the other images are classified."""
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
     described: list[dict[str, Any]] = []
     code = 0
     with _common.network(arguments, arguments.checkpoint) as trained:
-        for path in arguments.images:
-            try:
-                pixels = read(trained, path)
-            except DataError as error:
-                message = with_flags(error.message)
+        for path, pixels in _images(trained, arguments.images):
+            if isinstance(pixels, DataError):
+                message = with_flags(pixels.message)
                 print(f"refnet: {printable(message)}", file=sys.stderr)
                 described.append({"image": path, "error": message})
-                code = error.exit_code
+                code = pixels.exit_code
                 continue
             p = classify(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
             places = [int(k) for k in np.argsort(-p, kind="stable")[:TOP_K]]
@@ -52,16 +48,19 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def read(trained: Trained, path: str) -> Pixels:
-    """Read an image from a file or, for "-", from standard input. Raises ``DataError``."""
-    if path != STDIN:
-        return trained.read(path)
-    if sys.stdin is None:
-        raise DataError("standard input is closed: send an image to it, or name a file")
-    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if len(content) > MAX_STDIN_BYTES:
-        raise DataError(f"standard input has more than {MAX_STDIN_BYTES:,} bytes, which is no image: send less")
-    return trained.read_bytes(content, "standard input")
+def _images(trained: Trained, named: Iterable[str]) -> Iterator[tuple[str, Pixels | DataError]]:
+    """Yield each image that the arguments name, or what is wrong with it or with the argument."""
+    for argument in named:
+        try:
+            paths = _common.image_paths(argument)
+        except DataError as error:
+            yield argument, error
+            continue
+        for path in paths:
+            try:
+                yield path, _common.read_image(trained, path)
+            except DataError as error:
+                yield path, error
 
 
 def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.output
     _common.refuse_existing(path)
     with _common.network(arguments, arguments.checkpoint) as trained:
-        images = [trained.read(image) for image in arguments.images]
+        paths = [path for named in arguments.images for path in _common.image_paths(named)]
+        images = [_common.read_image(trained, path) for path in paths]
         dataset, split, among = _common.features(arguments, trained, show)
         points = [neighbours.of_images(trained, pixels[None])[0] for pixels in images]
     found = [neighbours.nearest(point, among, arguments.count) for point in points]
@@ -34,11 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         described = [
             {"image": image, "similar": [*_entries(dataset, split, near)]}
-            for image, near in zip(arguments.images, found, strict=True)
+            for image, near in zip(paths, found, strict=True)
         ]
         print(json.dumps({"picture": str(path), "images": described}))
         return 0
-    for image, near in zip(arguments.images, found, strict=True):
+    for image, near in zip(paths, found, strict=True):
         show.say(printable(image))
         for index, distance in zip(near.indices.tolist(), near.distances, strict=True):
             name = printable(dataset.names[split.labels[index]])

@@ -3,7 +3,6 @@
 Images are processed as in training: the mean image in the checkpoint is subtracted.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +22,7 @@ from refnet.data.naming import names
 from refnet.data.opening import open_showing
 from refnet.data.parallel import Reading
 from refnet.data.readers import registry
-from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
+from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -139,10 +138,6 @@ class Trained:
 
     def read(self, place: Place) -> Pixels:
         """Read an image file as in training: uint8 (H,W,C). Raises ``DataError``."""
-        if isinstance(place, str) and not os.path.lexists(place):
-            raise DataError(f"{printable(place)} does not exist; name an image file")
-        if isinstance(place, str) and Path(place).is_dir():
-            raise DataError(f"{printable(place)} is a folder; name the image files in it")
         with decode.opened(place) as image:
             return self.fit(image)
 

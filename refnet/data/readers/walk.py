@@ -124,10 +124,16 @@ class Walk:
         if self._outside:
             links = [f"{Path(link).name} -> {target}" for link, target in self._outside.items()]
             remarks.append(f"links that lead elsewhere are followed: {len(links):,} ({_listed(links)})")
-        if self._skipped:
-            kinds = [*dict.fromkeys(map(_kind, self._skipped.values()))]
-            remarks.append(f"left out as no images: {len(self._skipped):,} ({_listed(kinds)})")
+        if skipped := self.skipped_in_words():
+            remarks.append(skipped)
         return remarks
+
+    def skipped_in_words(self) -> str:
+        """Count and name the files that are no images; "" if there are none."""
+        if not self._skipped:
+            return ""
+        kinds = [*dict.fromkeys(map(_kind, self._skipped.values()))]
+        return f"left out as no images: {len(self._skipped):,} ({_listed(kinds)})"
 
     def unused_in_words(self) -> str:
         """Name the folders beside the splits."""
