@@ -8,11 +8,12 @@ of an image. Pixel values stay on the scale 0..255.
 
 Definition
 ----------
-For offsets (r,s) = ``offsets[n]`` and size (h,w)::
+The crop of image n has its upper left pixel at row r and column s, (r,s) = ``offsets[n]``, and h rows and w columns,
+(h,w) = ``size``::
 
     y[n,c,i,j] = (images[n, r+i, s+j', c] - mean[r+i, s+j', c]) + shifts[n,c]
 
-where j' is j, or w-1-j if the image is mirrored (``flips[n]`` is 1).
+Here j' is j, or w-1-j if the image is mirrored (``flips[n]`` is 1).
 
 Shapes
 ------

@@ -3,12 +3,12 @@
 Source
 ------
 Paper, section 3.5 and figure 2 (224 pixels with stride 4 give 55x55 outputs). The `ceil` rule is that of the authors'
-program (code2012, ``layer.py``).
+own program, published in 2025, which refnet calls code2012 (``layer.py``).
 
 Forward
 -------
-Let x̄ be the image with `pad` zeros on every side. Under `ceil` it has as many more zeros at the bottom and right as
-the last window needs to be complete::
+Let x̄ be the image with `pad` zeros on every side; with `ceil` more zeros follow at the bottom and right, as many as the
+last window needs to be complete. The kernels are applied to windows of x̄ that are `stride` pixels apart::
 
     y[n,k,p,q] = b[k] + sum over c,r,s of  w[k,c,r,s] * x̄[n,c, p*stride + r, q*stride + s]
 

@@ -6,8 +6,8 @@ Paper, section 4.2: probability 0.5 in fc6 and fc7; at test time all units are u
 
 Forward
 -------
-With `drop` the probability of dropping a unit, and u a random 32-bit word for each unit (chapter
-:mod:`refnet.ops.philox`)::
+With `drop` the probability of dropping a unit, and u a random integer from 0 to 2^32 - 1 for each unit (drawn by the
+chapter :mod:`refnet.ops.philox`)::
 
     keep   = u >= floor(drop * 2^32)
     y      = x where keep, otherwise 0              (training)
@@ -17,8 +17,8 @@ The formula for test time is the mean of the one for training over all masks: E[
 
 Backward
 --------
-A kept unit is the identity, and a dropped one is the constant 0: ``dx = dy where keep, otherwise 0``. The mask is a
-pure function of key and counter, so the backward pass draws it again, and no mask has to be saved.
+A kept unit is the identity, and a dropped one is the constant 0: ``dx = dy where keep, otherwise 0``. The mask `keep`
+is a pure function of key and counter, so the backward pass draws it again, and no mask has to be saved.
 
 Shapes
 ------

@@ -7,8 +7,9 @@ checked against the known-answer vectors of the authors' library Random123. Trit
 
 Definition
 ----------
-A counter (c0, c1, c2, c3) of four 32-bit words is encrypted with a key (k0, k1) of two. M0, M1, W0 and W1 are constants
-(``MULTIPLIERS`` and ``WEYL`` below); hi and lo are the upper and lower half of a 64-bit product. One round is::
+A *word* is an unsigned integer of 32 bits. A counter (c0, c1, c2, c3) of four words is encrypted with a key (k0, k1) of
+two words. The result, four random words, is called a *block*. M0, M1, W0 and W1 are constants (``MULTIPLIERS`` and
+``WEYL`` below); hi and lo are the upper and lower word of a 64-bit product, and ^ is exclusive or. One round is::
 
     (c0, c1, c2, c3)  ->  (hi(M1 c2) ^ c1 ^ k0,  lo(M1 c2),  hi(M0 c0) ^ c3 ^ k1,  lo(M0 c0))
 
@@ -16,9 +17,9 @@ There are ten rounds. Between rounds ``k0 += W0`` and ``k1 += W1``. All sums are
 
 How refnet counts
 -----------------
-A *key* is ``(seed, purpose)``, so that numbers for dropout are independent of numbers for crops. A *counter* is
-``(step, layer, sample, feature)``. The random word of feature f of sample n is word ``f mod 4`` of the block with
-counter ``(f div 4, n, layer, step)``.
+The functions below take a key ``(seed, purpose)``, so that numbers for dropout are independent of numbers for crops,
+and a counter ``(step, layer, sample, feature)``. The random word of feature f of sample n is word ``f mod 4`` of the
+block whose four counter words are ``(f div 4, n, layer, step)``.
 
 So a random word depends only on what it is *for*, never on how the work is split. It is the same for any batch split,
 column, number of threads and backend, and after a run is resumed.
@@ -31,7 +32,7 @@ further row adds one to its sample, and each further column adds one to its feat
 Decisions
 ---------
 - Words of keys and counters are taken modulo 2^32.
-- One block serves four neighbouring features.
+- Each block gives the words of four neighbouring features.
 - There is no state and nothing to differentiate, so there is no backward.
 """
 

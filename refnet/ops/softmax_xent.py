@@ -7,7 +7,7 @@ average across training cases of the log-probability of the correct label".
 
 Forward
 -------
-With m[n] the largest score of sample n::
+With z[n,k] the score of class k for sample n (the output of the last layer), and m[n] the largest score of sample n::
 
     p[n,k] = exp(z[n,k] - m[n]) / sum over j of exp(z[n,j] - m[n])
     loss   = mean over n of  -log p[n, labels[n]]

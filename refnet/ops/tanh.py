@@ -2,7 +2,8 @@
 
 Source
 ------
-Paper, section 3.1 and figure 1 (a network of ReLUs trains six times faster than the same network with tanh units).
+Paper, section 3.1 and figure 1 (a network of ReLUs reaches 25 % training error in a sixth of the epochs that the same
+network needs with tanh units).
 
 Forward
 -------

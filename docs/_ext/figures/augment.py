@@ -1,8 +1,8 @@
-"""Above: an image, four random crops of it and what the network sees.
+"""Above: an image, and four random crops of it; a frame in the image shows where the crop of that colour was cut.
 
-Each epoch picks a new place and mirrors half of the time. Below: the colour noise alone, ten times stronger than the
-paper's, to be visible. The numbers are what it adds to red, green and blue. (The image is drawn by a few lines of
-NumPy.)
+Each epoch picks new places, and mirrors half of the time. The network also subtracts the mean image, which is left out
+here to keep the colours recognisable. Below: the colour noise alone, ten times stronger than the paper's, to be
+visible. The numbers are what it adds to red, green and blue. (The image is drawn by a few lines of NumPy.)
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def draw(figure: Figure) -> None:
         axis.imshow(picture, interpolation="none")
         bare(axis)
     axes[0, 0].set_title("the image")
-    axes[1, 0].set_title("the same")
+    axes[1, 0].set_title("the image")
     crops = Augmentation(crop=(CROP, CROP), flip=True)
     noise = Augmentation(crop=(SIDE, SIDE), flip=False, colour_noise=1.0)
     for place, edge in enumerate((BLUE, ORANGE, GREEN, SOFT)):

@@ -1,7 +1,10 @@
 """The paper's network as refnet splits it, one colour for each column.
 
-Grey lines stay within a column. Orange lines cross to the other column and show how many bytes of activations cross for
-one image. In the backward pass, gradients of the same size cross in the opposite direction.
+A box has a layer's name, the size of its kernels, the shape of its output (maps x height x width), and after the arrow
+height x width after pooling. Below it are the layers without parameters: norm is local response normalisation, drop is
+dropout. The parameters on the right are those of both columns. Grey lines stay within a column. Orange lines cross to
+the other column; beside them are the bytes of activations that cross for one image, both directions added. In the
+backward pass as many bytes of gradients cross.
 """
 
 from figures.style import BLUE, GREEN, INK, ORANGE, RULE, SOFT

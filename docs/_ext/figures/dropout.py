@@ -1,7 +1,7 @@
-"""Left: which of 48 units (from left to right) are kept for 12 images (from top to bottom), in two training steps.
+"""Left: 48 units (from left to right) for 12 images (from top to bottom), in two steps; white is kept, black dropped.
 
-Each row is a different sub-network. Right: the running mean output of six units of activity 1; it approaches 0.5, the
-value used at test time.
+Each row is a different sub-network. Right: the mean output of six units of activity 1 over more and more draws, one
+line for each unit; it approaches 0.5 (dashed), the value used at test time.
 """
 
 import numpy as np
@@ -23,5 +23,5 @@ def draw(figure: Figure) -> None:
     axis = right.subplots()
     axis.plot(np.arange(1, draws + 1), y.cumsum(axis=0) / np.arange(1, draws + 1)[:, None], color=BLUE, linewidth=1)
     axis.axhline(dropout.expected(ones, drop=0.5)[0, 0], color=ORANGE, linestyle="--")
-    axis.set(xlabel="draws", title="Mean output", ylim=(0, 1.02), xscale="log")
+    axis.set(xlabel="number of draws", title="Mean output", ylim=(0, 1.02), xscale="log")
     axis.xaxis.set_major_formatter("{x:g}")

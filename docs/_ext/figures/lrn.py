@@ -1,7 +1,7 @@
-"""Left: activities of 24 neighbouring feature maps at one position, with the paper's constants.
+"""Left: activities of 24 neighbouring feature maps at one position, before (x) and after normalisation (y).
 
-The strong unit suppresses itself, and the two maps on either side of it (shaded) more than the rest. Right: a unit's
-output as its input grows, next to one neighbour of activity 0, 200 or 400.
+The constants are the paper's. The strong unit suppresses itself, and the two maps on either side of it (shaded) more
+than the rest. Right: a unit's output as its input grows, next to one neighbour of activity 0, 200 or 400.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """The same handwritten 5 pooled with windows of 3x3 pixels and of 2x2, both with stride 2.
 
-Dots mark the pixel each maximum came from; only these receive gradient. Larger dots won several windows, which is
-possible only when windows overlap.
+The frames are the windows; their two colours only tell neighbours apart. y is the output. Dots mark the pixel each
+maximum came from; only these receive gradient. Larger dots won several windows, which is possible only when windows
+overlap.
 """
 
 import numpy as np

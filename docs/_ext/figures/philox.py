@@ -1,7 +1,7 @@
-"""Left: two neighbouring features of 1,500 samples; they are independent of each other.
+"""Left: the random numbers of two neighbouring features, for 1,500 samples; they are independent of each other.
 
-Right: row i shows which of a block's 128 bits change when bit i of its counter changes. About half of them do, without
-a pattern. So counters that follow each other are as good as any others.
+Right: row i shows in white which of the 128 result bits change when bit i of the counter is flipped. About half of them
+do, without a pattern. So consecutive counters give numbers as random as any others.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def draw(figure: Figure) -> None:
     )
     changed = bits(np.eye(128, dtype=np.uint8)) ^ bits(np.zeros((128, 128), np.uint8))
     pixels(change, changed)
-    change.set(xlabel="bits of the block", ylabel="bit of the counter", title=f"{changed.mean():.1%} change")
+    change.set(xlabel="bit of the result", ylabel="flipped bit", title=f"Changed bits: {changed.mean():.1%}")
 
 
 def bits(counters: Pixels) -> Pixels:

@@ -1,7 +1,8 @@
 """Gradient descent in a loss valley that is 25 times steeper across than along: 40 steps with one learning rate.
 
-Left: the path of the two weights. Without momentum, progress along the valley is slow. With the paper's momentum of 0.9
-the steps along the valley add up, and those across it cancel. Right: the loss at each step.
+Left: the paths of two weights; on each grey ellipse the loss is the same, and it is lowest at their centre. Without
+momentum (orange), progress along the valley is slow. With the paper's momentum of 0.9 (blue) the steps along the valley
+add up, and those across it cancel. Right: the loss after each step.
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ def draw(figure: Figure) -> None:
         path = descend(momentum)
         valley.plot(*path.T, color=colour, marker=".", markersize=4, linewidth=1)
         losses.plot(loss(path), color=colour, label=f"momentum {momentum:g}")
-    valley.set(title="Two weights", xticks=[], yticks=[])
+    valley.set(title="Two weights", xticks=[], yticks=[], xlabel="first weight", ylabel="second weight")
     losses.set(yscale="log", xlabel="step", title="Loss")
     losses.yaxis.set_major_formatter("{x:g}")
     losses.legend(loc="lower left")

@@ -1,4 +1,4 @@
-"""Left: five scores, their probabilities and the gradient of the loss; the orange class is the correct one.
+"""Left: five scores z, their probabilities p and the gradient dz of the loss; the orange class is the correct one.
 
 A step against the gradient raises the score of the correct class and lowers that of each other class in proportion to
 its probability. Right: the loss and its derivative as the score of the correct class varies and those of nine other

@@ -1,6 +1,6 @@
 """Left: tanh and its derivative, which is near 0 beyond 3 on either side.
 
-A unit that is driven hard passes hardly any gradient. Right: a feature map (the upper one in the figure of the chapter
+A unit with a large input passes hardly any gradient. Right: a feature map (the upper one in the figure of the chapter
 conv2d) before and after tanh. Strong and very strong responses become indistinguishable.
 """
 
