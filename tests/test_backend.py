@@ -278,7 +278,7 @@ class Able(NumpyBackend):
     exchange_itemsize = 2
     memory = doctor = SimpleNamespace()
     threads = max_threads = 1
-    set_threads = graphed = tune = staticmethod(lambda *_: None)
+    set_threads = graphed = tune = send = staticmethod(lambda *_: None)
 
 
 class TestPowers:

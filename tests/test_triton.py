@@ -193,19 +193,19 @@ def test_twenty_steps_of_training(columns):
 
 
 def moved(monkeypatch, **options):
-    """Bytes that `move` carried in each direction in the forward and in the backward pass, and what was recorded."""
+    """Bytes that `send` carried in each direction in the forward and in the backward pass, and what was recorded."""
     backend = backends.load("triton", columns=2, **options)
     plan, batch = nets.get("digits").plan(2), 3
     params = passes.place_params(plan, initialise(plan, SEED), backend)
     images = passes.place(plan, normal(batch, 1, 8, 8), backend)
-    carried, move = [], backend.move
+    carried, send = [], backend.send
     size = backend.exchange_itemsize
 
-    def counting(a, column):
+    def counting(a, column, *, gradient):
         carried.append((column, a.numel() * size))
-        return move(a, column)
+        return send(a, column, gradient=gradient)
 
-    monkeypatch.setattr(backend, "move", counting)
+    monkeypatch.setattr(backend, "send", counting)
     tape = passes.forward(plan, params, images, backend, random_key=RandomKey(SEED, 1))
     forward = list(carried)
     carried.clear()
@@ -229,13 +229,36 @@ def test_without_exchange_only_the_fully_connected_layers_read_the_other_column(
     assert {crossing.into for crossing in crossings(net.plan(2), 128)} == {"conv3", *into}
 
 
-def test_half_precision_rounds_what_crosses():
+@pytest.mark.parametrize(("gradient", "dtype"), [(False, torch.float16), (True, torch.bfloat16)])
+def test_half_precision_rounds_what_crosses(gradient, dtype):
     backend = backends.load("triton", columns=2, exchange="fp16")
     a = normal(3, 4)
-    with np.errstate(all="ignore"):
-        expected = a.astype(np.float16).astype(np.float32)
-    np.testing.assert_array_equal(backend.to_numpy(backend.move(backend.asarray(a), 1)), expected)
+    expected = torch.from_numpy(a).to(dtype).to(torch.float32).numpy()
+    np.testing.assert_array_equal(backend.to_numpy(backend.send(backend.asarray(a), 1, gradient=gradient)), expected)
     assert (expected != a).any()
+
+
+def test_half_precision_keeps_small_gradients():
+    """Gradients of 1e-6 and less, which reach conv3, are zero or subnormal in fp16."""
+    backend = backends.load("triton", columns=2, exchange="fp16")
+    gradients = np.float32(10.0) ** np.arange(-30, 1, dtype=np.float32)
+    arrived = backend.to_numpy(backend.send(backend.asarray(gradients), 1, gradient=True))
+    np.testing.assert_allclose(arrived, gradients, rtol=2**-8, atol=0)
+
+
+def test_half_precision_rounds_neither_images_nor_a_column_s_own_maps(monkeypatch):
+    backend = backends.load("triton", columns=2, exchange="fp16")
+    plan = nets.get("digits").plan(2)
+    images = normal(2, 1, 8, 8)
+    for placed in passes.place(plan, images, backend):
+        np.testing.assert_array_equal(backend.to_numpy(placed), images)
+    sent = []
+    monkeypatch.setattr(backend, "send", lambda a, column, *, gradient: sent.append(gradient) or a)
+    params = passes.place_params(plan, initialise(plan, SEED), backend)
+    tape = passes.forward(plan, params, passes.place(plan, images, backend), backend)
+    passes.backward(tape, backend.asarray(normal(2, 10)))
+    crossed = len(crossings(plan, 2))
+    assert sent == [False] * crossed + [True] * crossed
 
 
 # Streams -------------------------------------------------------------------------------------------------------------

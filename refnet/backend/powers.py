@@ -30,7 +30,7 @@ class Precision(Protocol):
 
 @runtime_checkable
 class Exchange(Protocol):
-    """Arrays may be converted on their way between columns.
+    """Activations and gradients may be rounded on their way between columns. ``move`` rounds nothing.
 
     Attributes
     ----------
@@ -41,6 +41,9 @@ class Exchange(Protocol):
     @property
     def exchange_itemsize(self) -> int:
         """Bytes of a number on its way."""
+
+    def send(self, a: Array, column: int, *, gradient: bool) -> Array:
+        """Return an activation, or a gradient of one, in another column, rounded as the exchange rounds it."""
 
 
 @runtime_checkable
@@ -129,3 +132,9 @@ def exchanged_bytes(a: Array, backend: object) -> int:
     """Return the bytes of an array's numbers on their way between the columns of a backend."""
     inner = unwrapped(backend)
     return prod(a.shape) * inner.exchange_itemsize if isinstance(inner, Exchange) else nbytes(a)
+
+
+def sent(a: Array, column: int, backend: Any, *, gradient: bool = False) -> Array:
+    """Return an activation, or a gradient of one, in another column of a backend."""
+    inner = unwrapped(backend)
+    return inner.send(a, column, gradient=gradient) if isinstance(inner, Exchange) else backend.move(a, column)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from refnet.backend.interface import Array, Backend
-from refnet.backend.powers import exchanged_bytes
+from refnet.backend.powers import exchanged_bytes, sent
 from refnet.network.plan import IMAGE, Crossing, Node
 from refnet.randomness import Purpose
 
@@ -146,14 +146,12 @@ def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
             pass_.crossings.append(Crossing(node.layer.name, name, column, here, exchanged_bytes(x, backend)))
     widths = [x.shape[1] for x in inputs]
 
-    def moved(a: Array, source: int, target: int) -> Array:
-        return a if source == target else backend.move(a, target)
-
     def backprop(dy: Array) -> tuple[Sequence[Array], Params]:
-        slices = backend.split(dy, widths)
-        return [moved(part, here, column) for part, column in zip(slices, node.sources, strict=True)], {}
+        slices = zip(backend.split(dy, widths), node.sources, strict=True)
+        return [dx if column == here else sent(dx, column, backend, gradient=True) for dx, column in slices], {}
 
-    return backend.concat([moved(x, column, here) for x, column in zip(inputs, node.sources, strict=True)]), backprop
+    parts = zip(inputs, node.sources, strict=True)
+    return backend.concat([x if column == here else sent(x, here, backend) for x, column in parts]), backprop
 
 
 LAYER_FUNCTIONS = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
