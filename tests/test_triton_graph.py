@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import pytest
 import torch
-from refnet_triton import _configs, _launch, _memory, _scalars
+from refnet_triton import _configs, _graph, _launch, _memory, _scalars
 
 from refnet import backend as backends
 from refnet import nets
@@ -214,19 +214,24 @@ def on_two_gpus(monkeypatch):
     return put
 
 
-RNG = np.random.default_rng(2)
-BATCHES = [(RNG.integers(-8, 9, (n, 1, 8, 8)).astype(np.float32), RNG.integers(0, 10, n)) for n in (2, 2, 2, 1)]
+def drawn(*sizes):
+    rng = np.random.default_rng(2)
+    return [(rng.integers(-8, 9, (n, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, n)) for n in sizes]
 
 
-def trained(backend, *, graph=False):
+BATCHES = drawn(2, 2, 2, 1)
+RESUMED = drawn(1, 2, 2, 2)  # a run that resumes just before the short last batch of an epoch
+
+
+def trained(backend, batches=BATCHES, *, graph=False):
     """Train on batches with a rate that falls, the images moved to the other column; return losses and parameters.
 
     As in training, but that nobody looks at the losses, and so waits for a step, before the end.
     """
     training = begin(fuse(nets.get("digits").plan(2)), backend, StepSettings(seed=11, graph=graph))
     forward, finish = training.halves
-    losses = [backend.asarray(np.zeros(1, np.float32)) for _ in BATCHES]
-    for step, (images, labels) in enumerate(BATCHES, start=1):
+    losses = [backend.asarray(np.zeros(1, np.float32)) for _ in batches]
+    for step, (images, labels) in enumerate(batches, start=1):
         crops = backend.asarray(images)
         placed = [backend.move(crops, column) for column in range(2)]
         loss, kept = forward(placed, backend.asarray(labels), step)
@@ -249,6 +254,51 @@ def test_two_devices_have_the_bits_of_one(on_two_gpus, on_one_device, graph, see
     assert all(graph.calls for graph in graphs)
     # Graphs are cut where the devices change, which is seldom.
     assert 3 * len(graphs) <= sum(len(graph.calls) for graph in graphs)
+
+
+def test_a_run_that_resumes_with_a_short_batch_records_the_full_ones(on_two_gpus):
+    eager = trained(backends.load("triton", columns=2), RESUMED)
+    assert trained(on_two_gpus(0), RESUMED, graph=True) == eager
+    assert Placed.world.graphs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "recorded"),
+    [
+        ((2, 2, 2, 1), [0, 1, 1, 0]),
+        ((1, 2, 2, 2), [0, 0, 1, 1]),
+        ((1, 2, 1, 2, 1, 2), [0, 0, 1, 1, 0, 1]),  # two batches an epoch: the larger replaces the shorter
+        ((2, 1, 2, 1, 1, 2), [0, 0, 1, 0, 0, 1]),
+        ((1, 1, 1), [0, 1, 1]),
+    ],
+)
+def test_which_batches_are_recorded(sizes, recorded):
+    """A step that repeats a recording returns itself as what the second half needs."""
+    step = _graph.GraphedStep(lambda *_: (None, "eager"), lambda *_: None, [])
+    found = []
+    for number, (images, labels) in enumerate(drawn(*sizes)):
+        _, kept = step.forward([torch.from_numpy(images)], torch.from_numpy(labels), number)
+        step.backward(kept, 0.1)
+        found.append(kept is step)
+    assert found == list(map(bool, recorded))
+
+
+def test_another_model_between_the_halves_changes_no_mask(on_two_gpus):
+    """Dropout draws its mask again in the second half, from the number of the step, which is in device memory."""
+    backend = on_two_gpus(0)
+    plan = fuse(nets.get("digits").plan(2))
+    parameters = []
+    for disturbed in (False, True):
+        training, other = (begin(plan, backend, StepSettings(seed=11, graph=True)) for _ in range(2))
+        for step, (images, labels) in enumerate(BATCHES, start=1):
+            crops = backend.asarray(images)
+            placed = [backend.move(crops, column) for column in range(2)]
+            _, kept = training.halves[0](placed, backend.asarray(labels), step)
+            if disturbed:
+                other.halves[0](placed, backend.asarray(labels), 100 + step)
+            training.halves[1](kept, 0.1)
+        parameters.append({name: backend.to_numpy(a).tobytes() for name, a in training.params.items()})
+    assert parameters[0] == parameters[1]
 
 
 def forgotten(monkeypatch, what):

@@ -24,9 +24,10 @@ Backward = Callable[[Any, float], None]
 
 
 class GraphedStep:
-    """The two halves of a training step. The first batch compiles the kernels, and the second records the step.
+    """The two halves of a training step. The first batch of a shape compiles the kernels, and the second is recorded.
 
-    Batches of another shape than the first, such as the last of an epoch, run without a recording.
+    One shape is recorded: the first that is seen twice, unless a larger batch is seen twice later. Other batches, such
+    as the short last one of an epoch, with which a resumed run may begin, run without a recording.
 
     Parameters
     ----------
@@ -41,16 +42,18 @@ class GraphedStep:
     def __init__(self, forward: Forward, backward: Backward, devices: Sequence[torch.device]) -> None:
         self._eager = forward, backward
         self._places = [_Place(device) for device in dict.fromkeys(devices)]
+        self._seen: set[torch.Size] = set()
         self._shape: torch.Size | None = None
+        self._step = 0
         self._inputs: list[Tensor] = []
         self._halves: list[Record] = []
         self._output: tuple[Tensor, Any] | None = None
 
     def forward(self, images: Sequence[Tensor], labels: Tensor, step: int) -> tuple[Tensor, Any]:
         """Run the first half, or repeat its recording; return the loss and what `backward` needs."""
-        if images[0].shape != self._shape:
-            self._shape = self._shape or images[0].shape
+        if not self._records(images[0].shape):
             return self._eager[0](images, labels, step)
+        self._step = step
         _scalars.set_step(step)
         _memory.arrive(*images)
         if not self._inputs:
@@ -64,11 +67,22 @@ class GraphedStep:
         self._halves[0].repeat()
         return self._output[0], self
 
+    def _records(self, shape: torch.Size) -> bool:
+        """Return whether batches of a shape are recorded; choose the shape."""
+        if shape == self._shape:
+            return True
+        if shape not in self._seen or (self._shape and shape[0] < self._shape[0]):
+            self._seen.add(shape)
+            return False
+        self._shape, self._inputs, self._halves, self._output = shape, [], [], None
+        return True
+
     def backward(self, kept: Any, lr: float) -> None:
         """Run the second half, or repeat its recording, after the first half."""
         if kept is not self:
             self._eager[1](kept, lr)
             return
+        _scalars.set_step(self._step)  # another model's step, between the halves, may have written its own number
         _scalars.set_lr(lr)
         if len(self._halves) == 1:
             assert self._output
