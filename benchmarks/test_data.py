@@ -49,7 +49,7 @@ def prepared(source, tmp_path_factory):
 
 
 def prepared_from(source, root):
-    prepare.prepare(source, root, size=SIZE, channels=3, strict=True, reading=Reading(), show=Quiet())
+    prepare.prepare(source, root, size=SIZE, channels=3, reading=Reading(bad="stop"), show=Quiet())
 
 
 def decoded_alone(path):

@@ -547,7 +547,7 @@ def _for_net(data: Data | None, config: Config) -> Dataset | None:
     if data is None:
         return None
     net = get_net(config.net, config.init, config.variant)
-    reading = Reading(config.read_threads, config.read_timeout)
+    reading = Reading(config.read_threads, config.read_timeout, config.bad)
     return data.dataset(image_size=net.image_size, channels=net.input_shape[0], reading=reading)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 from PIL import Image
 
-from refnet.data import prepare
+from refnet.data import decode, prepare
 from refnet.data.opening import open_dataset, read_source
 from refnet.data.parallel import Reading
+from refnet.errors import DataError
 from refnet.terminal.progress import Quiet
 
 SIZE = 12
@@ -23,14 +24,13 @@ def tree(root, counts):
     return root
 
 
-def run(source, to, *, threads=2, strict=False, timeout=60.0, size=SIZE, channels=3):
+def run(source, to, *, threads=2, bad="few", timeout=60.0, size=SIZE, channels=3):
     return prepare.prepare(
         read_source(str(source)),
         to,
         size=size,
         channels=channels,
-        strict=strict,
-        reading=Reading(threads, timeout),
+        reading=Reading(threads, timeout, bad),
         show=Quiet(),
     )
 
@@ -45,3 +45,12 @@ def contents(root):
 
 def everything(split):
     return split.images(np.arange(len(split)))
+
+
+def fault(place):
+    """Return what is wrong with an image's header, or None; the pixels are not decoded."""
+    try:
+        with decode.opened(place):
+            return None
+    except DataError as error:
+        return str(error)

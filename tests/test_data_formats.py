@@ -9,9 +9,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin, features
+from preparing import fault
 
 from refnet.data.archive import members
-from refnet.data.decode import FORMATS, FORMATS_IN_WORDS, centre_square, fault, opened_bytes, read
+from refnet.data.decode import FORMATS, FORMATS_IN_WORDS, centre_square, opened_bytes, read
 from refnet.data.opening import read_source
 from refnet.data.readers import digits
 from refnet.errors import DataError

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
+from preparing import fault
 
 from refnet.data import prepare
 from refnet.data.archive import members
-from refnet.data.decode import fault, read
+from refnet.data.decode import read
 from refnet.data.fetch import extract
 from refnet.data.opening import open_dataset, read_source
 from refnet.data.parallel import Reading
@@ -200,7 +201,6 @@ def numbers(tmp_path_factory):
         root / "prepared",
         size=6,
         channels=1,
-        strict=False,
         reading=Reading(1),
         show=Quiet(),
     )

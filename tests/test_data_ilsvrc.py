@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from refnet.data.opening import open_dataset, read_source
+from refnet.data.parallel import Reading
 from refnet.errors import DataError
 
 # The devkit's order is not the sorted one: its class 1 is the last by WNID.
@@ -149,7 +150,11 @@ def test_a_damaged_image_in_a_tar_is_named(whole):
     with pytest.raises(
         DataError, match=r"img_train\.tar:n03000000_1\.JPEG is (damaged or cut short|not an image).* remove it"
     ):
-        open_dataset(str(whole.root), image_size=8, channels=1)
+        open_dataset(str(whole.root), image_size=8, channels=1, reading=Reading(bad="stop"))
+    dataset = open_dataset(str(whole.root), image_size=8, channels=1)
+    assert grays(dataset.train) == [10, 11, 20, 22, 30, 31, 32, 33]
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
+    assert "1 of 16 images cannot be read and are left out: " in dataset.warning
 
 
 @pytest.mark.parametrize(

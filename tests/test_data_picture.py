@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from preparing import fault
 
-from refnet.data.decode import fault, read
+from refnet.data.decode import read
 from refnet.errors import DataError
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"

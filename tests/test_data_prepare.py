@@ -149,27 +149,38 @@ def test_bad_images_are_left_out_and_listed(source, tmp_path):
     assert np.array_equal(everything(made.train), everything(opened(source).train))
 
 
-def test_more_than_one_in_a_hundred_fails(source, tmp_path):
-    damage(source / "train" / "a" / "005.png")
-    assert run(source, tmp_path / "one").left_out == 1
-    damage(source / "val" / "b" / "007.png")
+@pytest.mark.usefixtures("small_shards")
+def test_more_than_a_few_fail_and_are_left_out_when_asked(source, tmp_path):
+    paths = sorted((source / "train" / "a").iterdir())[:11]
+    for path in paths[:10]:
+        damage(path)
+    assert run(source, tmp_path / "ten").left_out == 10
+    damage(paths[10])
     with pytest.raises(
-        DataError, match=r"2 of 120 images cannot be read, and more than 1 % .*bad_files.txt.*a/005\.png"
-    ):
-        run(source, tmp_path / "two")
-    assert len((tmp_path / "two" / "bad_files.txt").read_text().splitlines()) == 2
-    with pytest.raises(DataError, match="two has not been prepared to the end"):
-        opened(tmp_path / "two")
-    (source / "val" / "b" / "007.png").unlink()
-    run(source, tmp_path / "two")
-    run(source, tmp_path / "three")
-    assert contents(tmp_path / "two") == contents(tmp_path / "three")
+        DataError, match=r"11 of 120 images cannot be read, and only 10 .*/bad_files.txt lists all"
+    ) as e:
+        run(source, tmp_path / "eleven")
+    assert "with bad='skip'" in str(e.value)
+    assert [line.split(" is ")[0] for line in (tmp_path / "eleven" / "bad_files.txt").read_text().splitlines()] == [
+        str(path) for path in paths
+    ]
+    with pytest.raises(DataError, match="eleven has not been prepared to the end"):
+        opened(tmp_path / "eleven")
+    summary = run(source, tmp_path / "eleven", bad="skip")
+    assert (summary.left_out, summary.shards_kept) == (11, summary.shards)
+    run(source, tmp_path / "again", bad="skip")
+    assert contents(tmp_path / "eleven") == contents(tmp_path / "again")
+    made = opened(tmp_path / "again")
+    assert made.layout.endswith("; 11 unreadable images left out")
+    for path in paths:
+        path.unlink()
+    assert np.array_equal(everything(made.train), everything(opened(source).train))
 
 
-def test_strict(source, tmp_path):
+def test_a_single_one_stops(source, tmp_path):
     damage(source / "val" / "a" / "005.png")
-    with pytest.raises(DataError, match=r"a/005\.png is .*; strict leaves nothing out"):
-        run(source, tmp_path / "made", strict=True)
+    with pytest.raises(DataError, match=r"1 of 120 images cannot be read \(.*a/005\.png; "):
+        run(source, tmp_path / "made", bad="stop")
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -240,7 +251,7 @@ from pathlib import Path
 shards.SHARD_BYTES = int(sys.argv[3])
 read = decode.read
 decode.read = lambda *a: (time.sleep(0.003), read(*a))[1]
-prepare.prepare(read_source(sys.argv[1]), Path(sys.argv[2]), size=12, channels=3, strict=False,
+prepare.prepare(read_source(sys.argv[1]), Path(sys.argv[2]), size=12, channels=3,
                 reading=Reading(2), show=Quiet())
 """
 

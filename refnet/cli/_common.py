@@ -37,6 +37,8 @@ def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Data
     """Return the data set of --data, or the one that the network was trained on, after checking that it fits."""
     opened = open_trained_data(trained, show, what=arguments.data, reading=reading(arguments))
     show.say(describe(opened))
+    if opened.warning:
+        show.say(opened.warning)
     return opened
 
 
@@ -100,7 +102,7 @@ def _read_stream(trained: Trained, stream: BinaryIO, name: str) -> Pixels:
 
 def reading(arguments: argparse.Namespace) -> Reading:
     """Say how images are read."""
-    return Reading(arguments.read_threads, arguments.read_timeout)
+    return Reading(arguments.read_threads, arguments.read_timeout, arguments.bad)
 
 
 def refuse_existing(*paths: Path) -> None:

@@ -48,7 +48,6 @@ DATA = {
             JSON,
             flags.SIZE,
             flags.CHANNELS,
-            flags.STRICT,
             *flags.READING,
         ),
     ),

@@ -11,7 +11,6 @@ from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, read_source
 from refnet.data.parallel import Reading
 from refnet.data.prepare import prepare
-from refnet.data.prepared import BAD
 from refnet.errors import ConfigError, DataError
 from refnet.terminal import progress
 from refnet.terminal.printable import dimensions, printable
@@ -33,20 +32,22 @@ def _prepare(arguments: argparse.Namespace) -> int:
         arguments.destination,
         size=arguments.size,
         channels=arguments.channels,
-        strict=arguments.strict,
-        reading=Reading(arguments.read_threads, arguments.read_timeout),
+        reading=Reading(arguments.read_threads, arguments.read_timeout, arguments.bad),
         show=show,
     )
+    if summary.warning:
+        show.say(summary.warning)
     count = sum(summary.images.values())
     destination = printable(arguments.destination)
     lines = [
         f"{destination}: {count:,} images ({_counts(summary.images)}) in {summary.shards} shards",
         f"{summary.seconds:.1f} s",
         *([f"{summary.shards_kept} shards had been done before"] if summary.shards_kept else []),
-        *([f"{summary.left_out} images could not be read: see {destination}/{BAD}"] if summary.left_out else []),
         f"train on it: refnet train --data {destination} --net NET",
     ]
-    return _report(arguments, lines, {"directory": str(arguments.destination), **vars(summary)})
+    figures = {"directory": str(arguments.destination), **vars(summary)}
+    del figures["warning"]  # it is printed, and left_out counts
+    return _report(arguments, lines, figures)
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -61,7 +61,7 @@ CHECKPOINTS = replace(
 DATA = key("data", purpose="labelled images: 'digits' or a path", unset="the network's training data set")
 SPLIT = Setting("split", one_of(("test", "validation", "train")), "which of its images", "test")
 BATCH = key("batch", purpose="images per forward pass", by_net=False)
-READING = (key("read_threads"), key("read_timeout"))
+READING = (key("read_threads"), key("read_timeout"), key("bad"))
 NETWORK = (CHECKPOINT, BACKEND, DEVICES, THREADS)
 LABELLED = (DATA, SPLIT, BATCH, *READING)
 IMAGE_FILES = Setting(
@@ -181,6 +181,5 @@ DESTINATION = Setting(
 PREPARED = Setting("directory", path(FOLDER), "a prepared folder", positional=True, required=True, metavar="DST")
 SIZE = Setting("size", whole(1, 4096), "side of the square images, in pixels; the paper's is 256", 256)
 CHANNELS = Setting("channels", Allowed(int, "1 or 3", lambda v: v in {1, 3}, range="1 or 3"), "1 (grey) or 3 (RGB)", 3)
-STRICT = Setting("strict", switch(), "fail if any image cannot be read", False)
 SET = Setting("name", one_of(_data_sets), "the data set", positional=True, required=True)
 TO = Setting("to", path(FOLDER), "the folder to make", unset="one in the user's cache", metavar="FOLDER")

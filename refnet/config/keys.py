@@ -154,6 +154,14 @@ class Config:
     read_timeout: float = field(
         metadata=_key(60.0, number("above 0", lambda v: v > 0), "seconds to wait for an image", group=IMAGES)
     )
+    bad: Literal["few", "skip", "stop"] = field(
+        metadata=_key(
+            "few",
+            one_of(("few", "skip", "stop")),
+            "images that cannot be read: leave out a few (10, or 1 % if that is more), skip all of them, or stop",
+            group=IMAGES,
+        )
+    )
     lr: float = field(
         metadata=_key(0.01, number("above 0", lambda v: v > 0), "learning rate at the start", group=TRAINING)
     )

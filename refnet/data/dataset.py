@@ -173,6 +173,7 @@ class Dataset:
     test: Split
     mean: Mean  # float32 (H,W,C), of the training images
     colours: Colours  # of the training images
+    warning: str = ""  # a line about images that were left out; empty if there are none
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -87,15 +87,6 @@ def centre_square(image: Image.Image, size: int, channels: int, background: int 
     return np.asarray(resized).reshape(size, size, channels)
 
 
-def fault(place: Place) -> str | None:
-    """Return what is wrong with a file's header, or None; the pixels are not decoded."""
-    try:
-        with opened(place):
-            return None
-    except DataError as error:
-        return str(error)
-
-
 class _Quiet:
     """Silences Pillow while any thread is in it.
 

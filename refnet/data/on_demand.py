@@ -1,24 +1,23 @@
 """Open a source to train on without preparing it: each picture is decoded when it is needed.
 
-Everything is checked once before a run begins: every header, so that a stray file is found now and not in the middle of
-an epoch; then every picture is decoded, the training pictures for their mean and the others to find damaged ones. For
-many pictures it is faster to prepare them once (:mod:`refnet.data.prepare`).
+Every picture is decoded once before a run begins: the training pictures for their mean, and all of them to find the
+damaged ones (:mod:`refnet.data.damaged`). For many pictures it is faster to prepare them once
+(:mod:`refnet.data.prepare`).
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from refnet.data import decode
-from refnet.data.dataset import ArraySplit, Dataset, Indices, Labels, Pixels, Progress, Shape, Split
+from refnet.data import damaged, decode
+from refnet.data.dataset import ArraySplit, Dataset, Indices, Labels, PartialSplit, Pixels, Progress, Shape, Split
 from refnet.data.parallel import Reading, in_order
 from refnet.data.source import ArrayPictures, Pictures, Source
-from refnet.data.statistics import statistics
+from refnet.data.statistics import BATCH, Sums
 from refnet.errors import DataError
 from refnet.terminal.printable import dimensions, printable
 
 MAX_KEPT_BYTES = 1 << 30  # of decoded pictures, up to which a split stays in memory
-HEADERS_AHEAD = 256  # headers that threads may read before they are needed
 
 
 class PictureSplit(Split):
@@ -66,28 +65,35 @@ def open_source(
 ) -> Dataset:
     """Open a source, each picture delivered as uint8 (image_size, image_size, channels).
 
-    `progress` is called with (done, total); each picture counts twice, once for its header and once for its pixels.
-    Raises ``DataError`` for a picture that cannot be read, and if the source cannot give images of that shape.
+    `progress` is called with (done, total) while every picture is decoded once.
+    Raises ``DataError`` for more damaged pictures than `reading` allows, and if the source cannot give images of that
+    shape.
     """
     shape = (image_size, image_size, channels)
     check_form(source, shape)
     splits = {name: split_of(pictures, shape) for name, pictures in source.splits.items()}
     total = sum(map(len, splits.values()))
 
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(done, 2 * total)
+    done = 0
 
-    _check_headers([split.pictures for split in splits.values() if isinstance(split, PictureSplit)], reading, report)
-    done = total
-    sums = {}
+    def report(count: int) -> None:
+        if progress is not None:
+            progress(done + count, total)
+
+    faults: dict[str, str] = {}
+    sums: dict[str, Sums] = {}
     for name, split in splits.items():
-        sums[name] = statistics(split, reading, lambda count, done=done: report(done + count))  # type: ignore[misc]
+        sums[name], damaged_here = _decode_all(split, reading, report)
         done += len(split)
+        faults |= {split.where(index): fault for index, fault in damaged_here.items()}
+        if damaged_here:
+            splits[name] = PartialSplit(split, np.delete(np.arange(len(split)), [*damaged_here]))
+    damaged.refuse_damaged(faults, total, reading.bad, where=source.where)
+    damaged.refuse_empty({name: split.labels for name, split in splits.items()}, source.classes, source.where)
     return Dataset(
         name=source.name,
         where=source.where,
-        layout=source.layout,
+        layout=source.layout + damaged.counted(len(faults)),
         classes=source.classes,
         words=source.words,
         image_shape=shape,
@@ -96,6 +102,7 @@ def open_source(
         test=splits.get("test", splits["validation"]),
         mean=sums["train"].mean(),
         colours=sums["train"].principal(),
+        warning=damaged.left_out(faults, total) if faults else "",
     )
 
 
@@ -118,20 +125,37 @@ def split_of(pictures: Pictures, shape: Shape) -> Split:
     return PictureSplit(pictures, shape[0], shape[2])
 
 
-def _check_headers(splits: list[Pictures], reading: Reading, report: Callable[[int], None]) -> None:
-    """Raise ``DataError`` for the first file that is not a readable picture, with the number of further ones."""
-    pictures = ((split, index) for split in splits for index in range(len(split)))
-    faults: list[str] = []
-    checked = in_order(
-        lambda picture: picture[0].fault(picture[1]),
-        pictures,
+def _decode_all(split: Split, reading: Reading, report: Callable[[int], None]) -> tuple[Sums, dict[int, str]]:
+    """Decode each image of a split once; return the sums over the readable ones, and the faults of the others by index.
+
+    `report` is called with the number of images done.
+    """
+    sums, faults = Sums.none(split.shape), dict[int, str]()
+    batch: list[Pixels] = []
+    pieces = [range(start, min(start + split.grain, len(split))) for start in range(0, len(split), split.grain)]
+    decoded = in_order(
+        lambda piece: _decode(split, piece),
+        pieces,
         reading=reading,
-        ahead=HEADERS_AHEAD,
-        where=lambda picture: picture[0].where(picture[1]),
+        ahead=BATCH // split.grain,
+        where=lambda piece: split.where(piece[0]),
     )
-    for done, fault in enumerate(checked, start=1):
-        faults += [fault] if fault else []
-        report(done)
-    if faults:
-        more = f"; and {len(faults) - 1} more files like it" if len(faults) > 1 else ""
-        raise DataError(faults[0] + more)
+    for piece, (images, damaged_here) in zip(pieces, decoded, strict=True):
+        faults |= damaged_here
+        batch.append(images)
+        if piece.stop % BATCH == 0 or piece.stop == len(split):
+            sums.add(Sums.of(np.concatenate(batch)))
+            batch.clear()
+        report(piece.stop)
+    return sums, faults
+
+
+def _decode(split: Split, piece: range) -> tuple[Pixels, dict[int, str]]:
+    """Return the images of a piece that can be read, and the faults of the others by index."""
+    try:
+        return split.images(np.arange(piece.start, piece.stop)), {}
+    except DataError as error:
+        if len(piece) == 1:
+            return np.empty((0, *split.shape), np.uint8), {piece[0]: error.message}
+    images, faults = zip(*(_decode(split, range(index, index + 1)) for index in piece), strict=True)
+    return np.concatenate(images), {index: fault for found in faults for index, fault in found.items()}

@@ -32,10 +32,13 @@ class Reading:
         How many read and decode at once; None for one per processor available to this process.
     timeout
         Seconds after which a blocking read is given up.
+    bad
+        What to do about images that cannot be read: "few", "skip" or "stop" (:mod:`refnet.data.damaged`).
     """
 
     threads: int | None = None
     timeout: float = 60.0
+    bad: str = "few"
 
     @property
     def workers(self) -> int:

@@ -8,8 +8,9 @@ decoding pictures.
 
 Decisions
 ---------
-A picture that cannot be read is left out and listed. More than one in a hundred, or a single one with ``strict``, ends
-the preparation: then the fault is probably in the source, not in single files.
+A picture that cannot be read is left out and listed. If there are more than the user allows
+(:mod:`refnet.data.damaged`), the preparation fails at its end, when all are known. Then every shard is finished, and
+the same command with ``--bad skip`` completes it at once.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from refnet import typed_json
+from refnet.data import damaged
 from refnet.data.dataset import Labels, Shape
 from refnet.data.meta import FORMAT, META, VERSION, Axes, FileRecord, Meta, Shard
 from refnet.data.on_demand import check_form
@@ -35,22 +37,23 @@ from refnet.data.prepared import BAD, UNFINISHED
 from refnet.data.shards import PlannedShard, ShardNote, plan_shards, read_note, write_shards
 from refnet.data.source import Source
 from refnet.data.statistics import Sums
-from refnet.errors import ConfigError, DataError
+from refnet.errors import ConfigError
 from refnet.files import lock as lock_file
 from refnet.files import remove_orphans, replace, warn_unlocked
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
-from refnet.terminal.spelling import setting
-
-PICTURES_PER_FAULT = 100  # more than one unreadable picture in 100 ends the preparation
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The result: images of each split, images left out, shards, and how many of them an earlier try had finished."""
+    """The result: images of each split, shards, and how many of them an earlier try had finished.
+
+    `left_out` counts the images that could not be read; `warning` is a line about them, empty if there are none.
+    """
 
     images: dict[str, int]
     left_out: int
+    warning: str
     shards: int
     shards_kept: int
     seconds: float
@@ -62,7 +65,6 @@ def prepare(
     *,
     size: int,
     channels: int,
-    strict: bool,
     reading: Reading,
     show: Show,
 ) -> Summary:
@@ -95,35 +97,24 @@ def prepare(
         kept = len(notes)
         _check_room(destination, [shard for shard in shards if shard not in notes], shape)
         total = sum(map(len, source.splits.values()))
-        faults = [fault for note in notes.values() for fault in note.faults]
-        _check_faults(destination, faults, total, strict=strict)
         with show.task("preparing", total) as advance:
             skipped = done = sum(shard.stop - shard.start for shard in notes)
             working = time.monotonic()
             for decoded, note in write_shards(shards, notes, tokens, shape, workplace, destination, reading):
                 if note:
                     notes[decoded.piece.shard] = note
-                faults += decoded.faults
-                _check_faults(destination, faults, total, strict=strict)
                 done += decoded.piece.stop - decoded.piece.start
                 rate = (done - skipped) / max(time.monotonic() - working, 1e-9)
                 advance(done, total, f"{rate:.0f} images/s, {(total - done) / rate:.0f} s left")
-        images = _complete(source, destination, shape, {shard: notes[shard] for shard in shards})
+        notes = {shard: notes[shard] for shard in shards}
+        faults = {place: fault for note in notes.values() for place, fault in note.faults.items()}
+        listed = destination / BAD
+        replace(listed, _lines(faults))
+        damaged.refuse_damaged(faults, total, reading.bad, where=source.where, listed_in=listed)
+        images = _complete(source, destination, shape, notes)
         shutil.rmtree(workplace)
-    return Summary(images, len(faults), len(shards), kept, round(time.monotonic() - began, 3))
-
-
-def _check_faults(destination: Path, faults: list[str], total: int, *, strict: bool) -> None:
-    """Raise ``DataError`` if too many pictures cannot be read, after listing them in a file."""
-    if strict and faults:
-        raise DataError(f"{faults[0]}; {setting('strict')} leaves nothing out")
-    if len(faults) * PICTURES_PER_FAULT > total:
-        (destination / BAD).write_text(_lines(faults), encoding="utf-8")
-        raise DataError(
-            f"{len(faults)} of {total:,} images cannot be read, and more than 1 % means that something else is wrong: "
-            f"they are listed in {printable(destination / BAD)}, the first is: {faults[0]}. Repair or remove them and "
-            "run the same command again"
-        )
+    warning = damaged.left_out(faults, total, listed) if faults else ""
+    return Summary(images, len(faults), warning, len(shards), kept, round(time.monotonic() - began, 3))
 
 
 def _complete(source: Source, destination: Path, shape: Shape, notes: dict[PlannedShard, ShardNote]) -> dict[str, int]:
@@ -141,20 +132,10 @@ def _complete(source: Source, destination: Path, shape: Shape, notes: dict[Plann
         else:
             (destination / shard.file).unlink()
     joined = {split: np.concatenate(parts) for split, parts in labels.items()}
-    for split, split_labels in joined.items():
-        if not len(split_labels):
-            raise DataError(
-                f"{printable(source.where)}: no {split} image can be read; see {printable(destination / BAD)}"
-            )
-    empty = np.flatnonzero(np.bincount(joined["train"], minlength=len(source.classes)) == 0)
-    if empty.size:
-        raise DataError(
-            f"{printable(source.where)}: no training image of the class '{printable(source.classes[empty[0]])}' can be "
-            "read"
-        )
-    faults = [fault for note in notes.values() for fault in note.faults]
+    damaged.refuse_empty(joined, source.classes, source.where)
+    faults = {place: fault for note in notes.values() for place, fault in note.faults.items()}
     contents = {f"{split}-labels.npy": _npy(split_labels) for split, split_labels in joined.items()}
-    contents |= {"mean.npy": _npy(sums.mean()), BAD: _lines(faults).encode()}
+    contents |= {"mean.npy": _npy(sums.mean()), BAD: _lines(faults)}
     for name, content in contents.items():
         replace(destination / name, content)
         files[name] = FileRecord(len(content), hashlib.sha256(content).hexdigest())
@@ -237,5 +218,5 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
     return content.getvalue()
 
 
-def _lines(faults: list[str]) -> str:
-    return "".join(f"{fault}\n" for fault in faults)
+def _lines(faults: dict[str, str]) -> bytes:
+    return "".join(f"{fault}\n" for fault in faults.values()).encode()

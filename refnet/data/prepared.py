@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.data.archive import open_file, unreadable
+from refnet.data.damaged import counted
 from refnet.data.dataset import Dataset, Indices, Pixels, Shape, Split
 from refnet.data.meta import FORMAT, META, Meta, Shard, read_meta
 from refnet.errors import DataError
@@ -120,7 +121,7 @@ def open_prepared(where: str, *, image_size: int, channels: int) -> Dataset:
     return Dataset(
         name=meta.name,
         where=where,
-        layout=f"prepared from {meta.layout}",
+        layout=f"prepared from {meta.layout}{counted(meta.left_out)}",
         classes=meta.classes,
         words=meta.words,
         image_shape=meta.image_shape,

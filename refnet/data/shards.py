@@ -74,7 +74,7 @@ class Decoded:
     piece: _Piece
     pixels: Pixels
     labels: Labels
-    faults: list[str]
+    faults: dict[str, str]  # where each is, to what is wrong with it
     sums: Sums
 
 
@@ -86,7 +86,7 @@ class ShardNote:
     bytes: int
     sha256: str
     labels: Labels
-    faults: list[str]
+    faults: dict[str, str]
     sums: Sums
 
 
@@ -98,7 +98,7 @@ class _Writer:
     shape: Shape
     path: Path
     labels: list[Labels] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         header = _header((self.shard.stop - self.shard.start, *self.shape))
@@ -112,7 +112,7 @@ class _Writer:
         self._digest.update(decoded.pixels.data)
         self._file.write(decoded.pixels.data)
         self.labels.append(decoded.labels)
-        self.faults += decoded.faults
+        self.faults |= decoded.faults
         self._sums.add(decoded.sums)
 
     def finish(self, token: str) -> ShardNote:
@@ -190,14 +190,14 @@ def _decode(piece: _Piece, shape: Shape) -> Decoded:
     pictures = piece.shard.pictures
     pixels = np.empty((piece.stop - piece.start, *shape), np.uint8)
     good: list[int] = []
-    faults = []
+    faults: dict[str, str] = {}
     for index in range(piece.start, piece.stop):
         piece.at = index
         try:
             pixels[len(good)] = pictures.image(index, shape[0], shape[2])
             good.append(index)
         except DataError as error:
-            faults.append(str(error))
+            faults[pictures.where(index)] = error.message
     pixels = pixels[: len(good)]
     sums = Sums.of(pixels) if piece.shard.split == "train" and good else Sums.none(shape)
     return Decoded(piece, pixels, pictures.labels[good], faults, sums)
@@ -210,7 +210,7 @@ def read_note(workplace: Path, destination: Path, shard: PlannedShard, token: st
         with note_file.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             text = json.loads(bytes(saved["text"]))
             sums = Sums(text["images"], saved["pixels"], saved["products"])
-            note = ShardNote(text["token"], text["bytes"], text["sha256"], saved["labels"], text["faults"], sums)
+            note = ShardNote(text["token"], text["bytes"], text["sha256"], saved["labels"], dict(text["faults"]), sums)
         whole = (destination / shard.file).stat().st_size == note.bytes
     except Exception:  # noqa: BLE001 - whatever is wrong with it, the shard is made again
         return None

@@ -33,9 +33,6 @@ class Pictures(Protocol):
     def where(self, index: int) -> str:
         """Return the place of a picture, for messages."""
 
-    def fault(self, index: int) -> str | None:
-        """Return what is wrong with a picture's header, or None; the pixels are not decoded."""
-
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """Decode a picture and cut out its centre: uint8 (size,size,channels). Raises ``DataError``."""
 
@@ -59,10 +56,6 @@ class FilePictures:
     def where(self, index: int) -> str:
         """See `Pictures.where`."""
         return printable(self.paths[index])
-
-    def fault(self, index: int) -> str | None:
-        """See `Pictures.fault`."""
-        return decode.fault(self.paths[index])
 
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """See `Pictures.image`."""
@@ -97,10 +90,6 @@ class ArrayPictures:
     def where(self, index: int) -> str:
         """See `Pictures.where`."""
         return f"{printable(self.file)}: image {index}"
-
-    def fault(self, index: int) -> str | None:  # noqa: ARG002
-        """See `Pictures.fault`: any bytes are pixels."""
-        return None
 
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """See `Pictures.image`.

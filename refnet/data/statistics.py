@@ -14,16 +14,13 @@ row, 8,192 pixels of a 256x256 image, and so costs little compared with decoding
 An eigenvector has no sign of its own: its largest component is made positive.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from refnet.data.dataset import Colours, Mean, Pixels, Shape, Split
-from refnet.data.loader import batches
-from refnet.data.parallel import Reading
+from refnet.data.dataset import Colours, Mean, Pixels, Shape
 
 COLOUR_ROW_STRIDE = 8  # every eighth row is used for the colours
 BATCH = 256  # images in memory at once
@@ -88,12 +85,3 @@ class Sums:
         largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(channels)]
         mean = self.pixels.sum(axis=(0, 1)) / (self.images * height * width)
         return Colours(mean, np.sqrt(np.maximum(variances, 0)), vectors * np.sign(largest))
-
-
-def statistics(split: Split, reading: Reading, report: Callable[[int], None] = lambda _: None) -> Sums:
-    """Return the sums over all images of a split. `report` is called with the number of images done."""
-    sums = Sums.none(split.shape)
-    for batch in batches(split, np.arange(len(split)), BATCH, reading=reading):
-        sums.add(Sums.of(batch.images))
-        report(sums.images)
-    return sums

@@ -191,6 +191,8 @@ def open_trained_data(
             f"{trained.where} does not say what it was trained on; give the images with {setting('data')}"
         )
     size, _, channels = trained.image_shape
+    if what == trained.data and reading.bad == "few":  # the images that the run left out are left out again
+        reading = replace(reading, bad=trained.facts.config.get("bad", reading.bad))
     dataset = open_showing(show, what, image_size=size, channels=channels, reading=reading)
     check_data(trained, dataset)
     images = trained.facts.config.get("images")

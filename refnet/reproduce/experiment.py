@@ -187,6 +187,8 @@ def _open(settings: Settings, show: Show) -> Dataset:
     what = settings.data or str(net.data)
     dataset = open_showing(show, what, image_size=net.image_size, channels=net.input_shape[0])
     show.say(describe(dataset))
+    if dataset.warning:
+        show.say(dataset.warning)
     return dataset
 
 

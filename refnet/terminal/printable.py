@@ -1,6 +1,8 @@
 """Make text from outside safe to print: the names of files, folders and classes may contain anything."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+NAMED = 3  # names in a message; more are only counted
 
 
 def printable(text: object) -> str:
@@ -16,3 +18,9 @@ def reason(error: Exception) -> str:
 def dimensions(shape: Iterable[int]) -> str:
     """Return the lengths of the axes with an x between them, such as 32x32x3."""
     return "x".join(map(str, shape))
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return the first `NAMED` names and how many more there are: "a, b, c and 5 more"."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(printable, names[:NAMED])) + more

@@ -253,8 +253,10 @@ def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:
     check_fits(dataset, net.outputs)
     dataset = dataset if config.images is None else dataset.subset(config.images)
     show.say(describe(dataset))
+    if dataset.warning:
+        show.say(dataset.warning)
     return dataset
 
 
 def _reading(config: Config) -> Reading:
-    return Reading(config.read_threads, config.read_timeout)
+    return Reading(config.read_threads, config.read_timeout, config.bad)

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 from refnet.errors import DataError
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import first_few, printable
 
 LAYOUTS = "train/<class>/<image> with val/ or test/ beside train/, or <class>/<image>"
 SIDECARS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that operating systems add
@@ -62,7 +62,6 @@ SIGNATURES = (  # JPEG, PNG, BMP, WebP, GIF, TIFF (AVIF and HEIC have theirs at 
     b"II*\0",
     b"MM\0*",
 )
-MAX_NAMED = 3  # skipped files in a message; more are only counted
 
 
 class Walk:
@@ -120,10 +119,10 @@ class Walk:
         if self.unused:
             remarks.append(f"not used: {self.unused_in_words()}")
         if self._nested:
-            remarks.append(f"images in folders of a class belong to the class ({_listed(self._nested)})")
+            remarks.append(f"images in folders of a class belong to the class ({first_few(self._nested)})")
         if self._outside:
             links = [f"{Path(link).name} -> {target}" for link, target in self._outside.items()]
-            remarks.append(f"links that lead elsewhere are followed: {len(links):,} ({_listed(links)})")
+            remarks.append(f"links that lead elsewhere are followed: {len(links):,} ({first_few(links)})")
         if skipped := self.skipped_in_words():
             remarks.append(skipped)
         return remarks
@@ -133,7 +132,7 @@ class Walk:
         if not self._skipped:
             return ""
         kinds = [*dict.fromkeys(map(_kind, self._skipped.values()))]
-        return f"left out as no images: {len(self._skipped):,} ({_listed(kinds)})"
+        return f"left out as no images: {len(self._skipped):,} ({first_few(kinds)})"
 
     def unused_in_words(self) -> str:
         """Name the folders beside the splits."""
@@ -218,8 +217,3 @@ def _kind(name: str) -> str:
     """Return a file's name, or a pattern for files that systems add to each image: "*:Zone.Identifier", "._*"."""
     stem, colon, stream = name.rpartition(":")
     return f"*:{stream}" if stem and colon else "._*" if name.startswith("._") else name
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(map(printable, names[:MAX_NAMED])) + more
