@@ -1,6 +1,6 @@
-"""Compilation of functions: ``kernel`` for those with ``prange`` loops on all threads, ``serial`` for their helpers.
+"""The decorators that compile functions: ``kernel`` if its ``prange`` loops run on all threads, ``serial`` if on one.
 
-Machine code is kept between runs (:mod:`refnet_numba._cache`).
+Kernels call functions marked ``serial``. Machine code is kept between runs (:mod:`refnet_numba._cache`).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _REBUILD: Any = CompileResult._rebuild  # noqa: SLF001
 class _Cache(NullCache):
     """The machine code of one function: one file per signature, with a pickle and its SHA-256.
 
-    Numba asks this object before it compiles, and gives it the machine code afterwards. If anything fails here, Numba
+    Numba calls ``load_overload`` before it compiles, and ``save_overload`` afterwards. If anything fails here, Numba
     compiles. (Numba's own cache raises errors for damaged files and full disks, and does not notice damage that
     unpickles without error.)
     """
@@ -37,14 +37,14 @@ class _Cache(NullCache):
         target_context.refresh()
         pickled = _cache.load(self._file(sig))
         if pickled:
-            with suppress(Exception):
+            with suppress(Exception):  # whatever is wrong with the file, Numba then compiles
                 if _instructions.PREFIX.encode() in pickled:  # the machine code calls a micro-kernel
                     _instructions.link()
                 return _REBUILD(target_context, *pickle.loads(pickled))  # noqa: S301
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not data.library.has_dynamic_globals:  # it contains addresses, which are valid only in this process
+        if not data.library.has_dynamic_globals:  # otherwise it contains addresses that only this process has
             with suppress(Exception):
                 _cache.save(self._file(sig), _PICKLE(data._reduce()))  # noqa: SLF001
 
@@ -68,10 +68,10 @@ def serial(function: F) -> F:
 
 
 def _compile(function: F, *, parallel: bool, fastmath: bool | set[str] = False) -> F:
-    # Exceptions in prange loops are lost, IndexError included, so loops are serial if bounds are to be checked.
+    # An exception in a prange loop is lost, so loops run on one thread if NUMBA_BOUNDSCHECK asks for an IndexError.
     settings: Any = numba.config
     parallel = parallel and not settings.BOUNDSCHECK
-    # error_model: division by zero gives infinity, as in NumPy. Never all of fastmath, which may lose NaN.
+    # With error_model="numpy", division by zero gives infinity. fastmath is never True: all of it may lose NaN.
     jit: Any = numba.njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=fastmath)
     compiled = jit(function)
     if _cache.DIRECTORY and compiled is not function:  # both are the same function under NUMBA_DISABLE_JIT

@@ -1,4 +1,4 @@
-"""Copies of matrices and images in the order in which the micro-kernel reads them."""
+"""Copies of matrices and images in the order in which the micro-kernels read them. Each runs on one thread."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +12,24 @@ Ints = npt.NDArray[np.int64]
 
 
 @serial
-def turn(source: Floats, at: int, pitch: int, rows: int, target: Floats, to: int, places: Ints) -> None:
-    """Write the transpose of a matrix whose rows are `pitch` apart: column j becomes a row at to + places[j]."""
-    columns = places.size
+def turn(source: Floats, so: int, pitch: int, rows: int, target: Floats, to: int, offsets: Ints) -> None:
+    """Write the transpose of a matrix (rows, offsets.size), which begins at index `so` of a flat array.
+
+    Its rows are `pitch` numbers apart. Column j becomes a row of the target, which begins at index to + offsets[j].
+    """
+    columns = offsets.size
     whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
     for j in range(0, whole_columns, LANES):
         for i in range(0, whole_rows, LANES):
-            transpose(source, at + i * pitch + j, pitch, target, to + i, places, j)
+            transpose(source, so + i * pitch + j, pitch, target, to + i, offsets, j)
     for i in range(rows):
         for j in range(whole_columns if i < whole_rows else 0, columns):
-            target[to + places[j] + i] = source[at + i * pitch + j]
+            target[to + offsets[j] + i] = source[so + i * pitch + j]
 
 
 @serial
-def evenly(count: int, step: int) -> Ints:
-    """Return `count` positions that are `step` apart, from 0."""
+def multiples(count: int, step: int) -> Ints:
+    """Return 0, step, 2 * step and so on: `count` offsets."""
     return np.arange(count) * step
 
 
@@ -36,8 +39,9 @@ def lay_image(
 ) -> None:
     """Write an image x (C,H,W) to `laid` (rows, width, pitch) with its channels last and zeros around it.
 
-    Row 0 of x becomes row `top`, and column 0 becomes column `left`; rows and columns that would then be outside are
-    left out. If `gated`, numbers of x count as zero where y <= 0, which is the gradient of ReLU.
+    `pitch` is at least C. Row 0 of x becomes row `top`, and column 0 becomes column `left`; either may be negative.
+    Rows and columns that would then be outside `laid` are left out. If `gated`, x is the gradient of ReLU's output y
+    (C,H,W), and zeros are written where y <= 0.
     """
     C, H, W = x.shape
     laid[: rows * width * pitch] = 0
@@ -45,28 +49,28 @@ def lay_image(
     begin, end = max(0, -left), min(W, width - left)
     if first >= stop or begin >= end:
         return
-    if C < LANES or begin > 0 or end < W:  # too few channels for vectors, or columns left out
+    if C < LANES or begin > 0 or end < W:  # too few channels for a vector, or columns left out
         corner = ((first + top) * width + begin + left) * pitch
         _lay_singly(x[:, first:stop, begin:end], y[:, first:stop, begin:end], gated, width, pitch, laid[corner:])
         return
     pixels = (stop - first) * W
-    places = np.empty(pixels, np.int64)
+    offsets = np.empty(pixels, np.int64)
     for i in range(stop - first):
         for j in range(W):
-            places[i * W + j] = ((first + i + top) * width + j + left) * pitch
-    image, mask = x.reshape(C, H * W), y.reshape(C, H * W)
-    open_pixels = np.empty((LANES if gated else 0, pixels), np.float32)
+            offsets[i * W + j] = ((first + i + top) * width + j + left) * pitch
+    image, gates = x.reshape(C, H * W), y.reshape(C, H * W)
+    gated_pixels = np.empty((LANES if gated else 0, pixels), np.float32)
     for c in range(0, C, LANES):
         count = min(LANES, C - c)
         if gated:
             for i in range(count):
-                numbers, out = image[c + i, first * W : stop * W], open_pixels[i]
-                gates = mask[c + i, first * W : stop * W]
+                numbers, gate = image[c + i, first * W : stop * W], gates[c + i, first * W : stop * W]
+                out = gated_pixels[i]
                 for j in range(pixels):
-                    out[j] = np.float32(0) if gates[j] <= 0 else numbers[j]
-            turn(open_pixels.reshape(-1), 0, pixels, count, laid, c, places)
+                    out[j] = np.float32(0) if gate[j] <= 0 else numbers[j]
+            turn(gated_pixels.reshape(-1), 0, pixels, count, laid, c, offsets)
         else:
-            turn(image.reshape(-1), (c * H + first) * W, H * W, count, laid, c, places)
+            turn(image.reshape(-1), (c * H + first) * W, H * W, count, laid, c, offsets)
 
 
 @serial
@@ -75,10 +79,10 @@ def _lay_singly(x: Floats, y: Floats, gated: bool, width: int, pitch: int, laid:
     C, rows, columns = x.shape
     for i in range(rows):
         for c in range(C):
-            numbers, gates, out = x[c, i], y[c, i], laid[i * width * pitch + c :]
+            numbers, gate, out = x[c, i], y[c, i], laid[i * width * pitch + c :]
             if gated:
                 for j in range(columns):
-                    out[j * pitch] = np.float32(0) if gates[j] <= 0 else numbers[j]
+                    out[j * pitch] = np.float32(0) if gate[j] <= 0 else numbers[j]
             else:
                 for j in range(columns):
                     out[j * pitch] = numbers[j]

@@ -1,4 +1,7 @@
-"""The allocation of memory, which happens only here, and the check of arguments' layout and dtype."""
+"""The allocation of memory, which happens only here, and the check of arguments' layout and dtype.
+
+Large arrays are views of buffers. A buffer whose last view is gone is kept, and used for a later array.
+"""
 
 import sys
 from math import prod
@@ -9,12 +12,12 @@ import numpy.typing as npt
 
 from refnet.errors import ShapeError
 
-# Every training step needs arrays of the same sizes. New memory costs a page fault for each 4 KB, as much time as a
-# pass over it, so large buffers are kept and used again.
+# Every training step needs arrays of the same sizes, and new memory is slow: its page faults, one for each 4 KB, take
+# as long as writing all of it.
 MIN_KEPT_BYTES = 1 << 20  # smaller buffers are not kept
 MAX_KEPT_RATIO = 1.25  # bytes of all kept buffers, relative to the most bytes ever in use at once
-_kept: list[npt.NDArray[np.uint8]] = []  # in the order in which they were last taken
-_most_used = 0  # bytes
+_kept: list[npt.NDArray[np.uint8]] = []  # all kept buffers, in use or free, in the order in which they were last taken
+_most_used = 0  # the most bytes ever in use at once
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -31,7 +34,7 @@ def release() -> None:
 
 
 def _buffer(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Return the smallest free buffer of at least `nbytes` and at most twice as many, or a new one if there is none."""
+    """Return the smallest free buffer of `nbytes` to twice as many bytes, or a new one if there is none."""
     free = [_is_free(buffer) for buffer in _kept]
     fitting = [index for index, is_free in enumerate(free) if is_free and nbytes <= _kept[index].nbytes <= 2 * nbytes]
     if fitting:
@@ -44,7 +47,7 @@ def _buffer(nbytes: int) -> npt.NDArray[np.uint8]:
 
 def _make_room(nbytes: int) -> None:
     """Release free buffers, least recently taken first, until `nbytes` more can be kept."""
-    global _most_used  # noqa: PLW0603 - the list's high-water mark is state of the module, as the list is
+    global _most_used  # noqa: PLW0603 - it is state of the module, as the list is
     used = sum(buffer.nbytes for buffer in _kept if not _is_free(buffer))
     _most_used = max(_most_used, used + nbytes)
     excess = sum(buffer.nbytes for buffer in _kept) + nbytes - MAX_KEPT_RATIO * _most_used
@@ -58,7 +61,7 @@ def _make_room(nbytes: int) -> None:
 
 
 def _is_free(buffer: npt.NDArray[np.uint8]) -> bool:
-    """Return whether a buffer is referred to only by the list of kept buffers; every view would be a reference."""
+    """Return whether only the list of kept buffers refers to a buffer; every view of it is another reference."""
     return sys.getrefcount(buffer) <= _REFERENCES
 
 
@@ -75,7 +78,7 @@ _REFERENCES = _references_of_a_free_buffer()
 
 
 def require(*arrays: npt.NDArray[Any]) -> None:
-    """Raise ``ShapeError`` for an array that is not C-contiguous, or has floating-point numbers not float32."""
+    """Raise ``ShapeError`` for an array that is not C-contiguous, or whose floating-point numbers are not float32."""
     for a in arrays:
         if not a.flags.c_contiguous:
             raise ShapeError(

@@ -1,9 +1,13 @@
-"""The innermost loops of the large ops, as vector instructions that Numba would not generate by itself.
+"""The micro-kernels: the innermost loops of the large ops, as vector instructions that Numba would not generate.
 
-``tile`` is a small matrix product that keeps its sums in registers and multiplies single numbers of a with vectors of
-b. ``transpose`` transposes a square block of numbers. ``best`` returns the largest of some numbers and its index. Each
-is written twice: here as a loop nest in plain Python, which defines it (and runs under ``NUMBA_DISABLE_JIT=1``), and as
-LLVM instructions in :mod:`refnet_numba._instructions`.
+- ``tile`` adds a small matrix product a b to c. Its sums stay in registers; a single number of a multiplies vectors of
+  b. It is used by conv2d and linear.
+- ``transpose`` transposes a square block of LANES x LANES numbers. It is used to copy arrays into other layouts.
+- ``best`` finds the largest of several numbers and its position. It is used by maxpool.
+
+Each is written twice: here as loops in plain Python, which define it (and run under ``NUMBA_DISABLE_JIT=1``), and as
+LLVM instructions in :mod:`refnet_numba._instructions`. Arguments are flat arrays, each followed by the index where its
+data begin: `ao` for a, `bo` for b, `so` for source and so on.
 """
 
 from collections.abc import Callable
@@ -24,7 +28,7 @@ WIDTH = LANES * VECTORS
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int32]
+Positions = npt.NDArray[np.int32]
 
 
 def _plain_tile(
@@ -34,9 +38,10 @@ def _plain_tile(
 ) -> None:  # fmt: skip
     """Add a matrix product to c (rows, vectors * LANES).
 
-    Row i and column j of c is increased by the sum, over o < outer and t < inner, of
-    ``a[ao + i*a_row + o*a_outer + t*a_inner] * b[bo + o*b_outer + t*b_inner + j]``.
-    All counts are at least 1; `rows` is at most ROWS and `vectors` at most VECTORS.
+    The number in row i and column j of c, ``c[co + i*c_row + j]``, is increased by the sum, over o < outer and
+    t < inner, of ``a[ao + i*a_row + o*a_outer + t*a_inner] * b[bo + o*b_outer + t*b_inner + j]``. So the summed axis
+    consists of `outer` pieces of `inner` numbers each. All counts are at least 1; `rows` is at most ROWS and `vectors`
+    at most VECTORS.
     """
     for i in range(rows):
         for j in range(vectors * LANES):
@@ -47,45 +52,51 @@ def _plain_tile(
             c[co + i * c_row + j] += total
 
 
-def _plain_transpose(source: Floats, at: int, pitch: int, target: Floats, to: int, places: Ints, first: int) -> None:
-    """Write the transpose of LANES rows, `pitch` apart, of LANES numbers: column j goes to to + places[first + j]."""
+def _plain_transpose(source: Floats, so: int, pitch: int, target: Floats, to: int, offsets: Ints, first: int) -> None:
+    """Write the transpose of LANES rows of LANES numbers; the rows of the source are `pitch` numbers apart.
+
+    Column j of the source becomes a row of the target, which begins at index to + offsets[first + j].
+    """
     for i in range(LANES):
         for j in range(LANES):
-            target[to + places[first + j] + i] = source[at + i * pitch + j]
+            target[to + offsets[first + j] + i] = source[so + i * pitch + j]
 
 
 def _plain_best(
-    values: Floats, vo: int, step: int, places: Places, po: int, place_step: int, rise: int, count: int,
-    best: Floats, bo: int, at: Places, ao: int, vectors: int,
+    values: Floats, vo: int, step: int,
+    positions: Positions, po: int, position_step: int, increment: int, count: int,
+    best: Floats, bo: int, which: Positions, wo: int, vectors: int,
 ) -> None:  # fmt: skip
-    """Write the largest of `count` >= 2 numbers that are `step` apart, and its place, for vectors * LANES starts j.
+    """Write the largest of `count` >= 2 numbers, and its position, for each j < vectors * LANES.
 
-    The place of number o is ``places[po + o*place_step + j] + o*rise``. Of equal numbers the one with the smallest
-    place counts as the largest. NaN counts as larger than every number.
+    Number o is ``values[vo + o*step + j]``, and its position is ``positions[po + o*position_step + j] + o*increment``.
+    Of equal numbers, the one with the smallest position counts as the largest. NaN counts as larger than every number.
     """
     for j in range(vectors * LANES):
-        held, place = values[vo + j], places[po + j]
+        largest, winner = values[vo + j], positions[po + j]
         for o in range(1, count):
-            value, new = values[vo + o * step + j], np.int32(places[po + o * place_step + j] + o * rise)
-            unordered, was_unordered = value != value, held != held  # noqa: PLR0124
-            equal = value == held or (unordered and was_unordered)
-            if value > held or (unordered and not was_unordered) or (equal and new < place):
-                held, place = value, new
-        best[bo + j], at[ao + j] = held, place
+            value = values[vo + o * step + j]
+            position = np.int32(positions[po + o * position_step + j] + o * increment)
+            is_nan, largest_is_nan = value != value, largest != largest  # noqa: PLR0124
+            equal = value == largest or (is_nan and largest_is_nan)
+            if value > largest or (is_nan and not largest_is_nan) or (equal and position < winner):
+                largest, winner = value, position
+        best[bo + j], which[wo + j] = largest, winner
 
 
 def _call(interface: tuple[str, list[Any]], context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Emit a call of one of the LLVM functions; an array and the offset after it become one pointer."""
     link()
-    name, kinds = interface
-    given, values = iter(zip(signature.args, arguments, strict=True)), []
-    for kind, value in given:
-        if isinstance(kind, types.Array):
-            data = context.make_array(kind)(context, builder, value).data
-            values.append(builder.gep(data, [next(given)[1]]))
+    name, llvm_types = interface
+    pairs, passed = iter(zip(signature.args, arguments, strict=True)), []
+    for numba_type, value in pairs:
+        if isinstance(numba_type, types.Array):
+            data = context.make_array(numba_type)(context, builder, value).data
+            _, offset = next(pairs)
+            passed.append(builder.gep(data, [offset]))
         else:
-            values.append(value)
-    builder.call(declare(builder.module, name, ir.VoidType(), kinds), values)
+            passed.append(value)
+    builder.call(declare(builder.module, name, ir.VoidType(), llvm_types), passed)
     return context.get_dummy_value()
 
 
@@ -102,24 +113,25 @@ def _called_tile(
 
 @intrinsic
 def _called_transpose(
-    _: Any, source: Any, at: Any, pitch: Any, target: Any, to: Any, places: Any, first: Any
+    _: Any, source: Any, so: Any, pitch: Any, target: Any, to: Any, offsets: Any, first: Any
 ) -> tuple[Any, Any]:
     long = types.int64
-    return types.void(source, long, long, target, long, places, long), partial(_call, TRANSPOSE)
+    return types.void(source, long, long, target, long, offsets, long), partial(_call, TRANSPOSE)
 
 
 @intrinsic
 def _called_best(
     _: Any,
-    values: Any, vo: Any, step: Any, places: Any, po: Any, place_step: Any, rise: Any, count: Any,
-    best: Any, bo: Any, at: Any, ao: Any, vectors: Any,
+    values: Any, vo: Any, step: Any,
+    positions: Any, po: Any, position_step: Any, increment: Any, count: Any,
+    best: Any, bo: Any, which: Any, wo: Any, vectors: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
     long = types.int64
-    return types.void(values, long, long, places, *[long] * 4, best, long, at, long, long), partial(_call, BEST)
+    return types.void(values, long, long, positions, *[long] * 4, best, long, which, long, long), partial(_call, BEST)
 
 
 _SETTINGS: Any = numba.config
-# Bounds are checked only in plain Python: vector instructions do not know where an array ends.
+# NUMBA_BOUNDSCHECK needs the loops in plain Python: vector instructions do not know where an array ends.
 _PLAIN = bool(_SETTINGS.DISABLE_JIT or _SETTINGS.BOUNDSCHECK)
 tile: Callable[..., None] = _jit.serial(_plain_tile) if _PLAIN else _called_tile
 transpose: Callable[..., None] = _jit.serial(_plain_transpose) if _PLAIN else _called_transpose

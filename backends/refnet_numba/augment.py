@@ -1,7 +1,8 @@
 """Augmentation and input normalisation; see :mod:`refnet.ops.augment`.
 
-Each thread processes whole images and writes each row of each channel once. The mean image is copied once, with its
-channels first, so that the inner loops read only the bytes of the image with a stride.
+Each thread processes whole images, and writes each row of each channel of y (N,C,h,w) once. The mean image is copied
+once with its channels first, (C,H,W). So the only numbers that the inner loops do not read one after the other are the
+bytes of an image (H,W,C).
 """
 
 from typing import Any

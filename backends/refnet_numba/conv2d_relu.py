@@ -1,4 +1,4 @@
-"""Convolution followed by ReLU as one operation; see :mod:`refnet.ops.conv2d_relu` and :mod:`refnet_numba.conv2d`."""
+"""Convolution and ReLU as one operation; see :mod:`refnet.ops.conv2d_relu`. The kernels are those of conv2d."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,8 @@
-"""Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored."""
+"""Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored.
+
+Arrays are seen as (N,F). Each thread processes whole samples: it draws a sample's F random words into a small buffer,
+then writes its row. The backward pass draws the same words again.
+"""
 
 from math import prod
 
@@ -30,7 +34,7 @@ def backward(dy: Floats, *, drop: float, key: Key, counter: Counter) -> Floats:
 
 def expected(x: Floats, *, drop: float) -> Floats:
     """Return the mean of ``forward`` over all masks, used at test time: y, shaped like x."""
-    return _elementwise.run(_scale, x, others=(np.float32(1 - drop),))
+    return _elementwise.run(_scale, x, scalars=(np.float32(1 - drop),))
 
 
 @kernel

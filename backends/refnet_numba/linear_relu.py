@@ -1,4 +1,4 @@
-"""Fully connected layer and ReLU as one operation; see :mod:`refnet.ops.linear_relu` and :mod:`refnet_numba.linear`."""
+"""Fully connected layer and ReLU as one operation; see :mod:`refnet.ops.linear_relu`. The kernels are linear's."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,8 +1,8 @@
 """Local response normalisation; see :mod:`refnet.ops.lrn`.
 
-Each thread processes whole images, in blocks of pixels. A block is small enough for the n maps of a window, and
-everything computed from them, to stay in the cache while the window slides over the channels. So memory is read once
-and written once.
+Arrays are seen as (N,C,H*W). Each thread processes whole images, in blocks of ``BLOCK_PIXELS`` pixels of each map. A
+block is small enough for the n maps of a window, and everything computed from them, to stay in the cache while the
+window moves over the channels. So each array is read or written in memory once.
 """
 
 import numpy as np
@@ -14,9 +14,8 @@ from refnet_numba._jit import kernel, serial
 
 Floats = npt.NDArray[np.float32]
 
-# Pixels in a block: 16 KB of each map, which is at least a whole map of the paper's network. Memory is read fastest in
-# long runs.
-PIXELS = 4096
+# 16 KB of each map, more than a whole map of the paper's network has: memory is read fastest in long runs.
+BLOCK_PIXELS = 4096
 
 
 def forward(x: Floats, *, n: int, k: float, alpha: float, beta: float) -> tuple[Floats, Floats]:
@@ -48,7 +47,7 @@ def backward(
     beta: float,
 ) -> Floats:
     """Return the gradient dx, shaped like x."""
-    _memory.require(dy, x, y, scale)  # y is computed again as x scale^-beta, which is faster than reading it
+    _memory.require(dy, x, y, scale)  # y is not read: computing x * scale^-beta again is faster
     dx = _memory.empty(x.shape)
     flat = (*x.shape[:2], x.shape[2] * x.shape[3])
     _backward(
@@ -87,7 +86,7 @@ def _normalise(x: Floats, k: np.float32, alpha: np.float32, beta: np.float32, sc
 def _normalise_five(
     a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, k: np.float32, alpha: np.float32, scale: Floats, y: Floats
 ) -> None:
-    """Write scale and y of map c in one loop for the paper's constants: a window of five maps and beta = 0.75."""
+    """Write scale and y of map c from the maps a to e of its window, for the paper's n = 5 and beta = 0.75."""
     for p in range(c.size):
         value = k + alpha * (a[p] * a[p] + b[p] * b[p] + c[p] * c[p] + d[p] * d[p] + e[p] * e[p])
         scale[p] = value
@@ -98,30 +97,31 @@ def _normalise_five(
 def _forward(
     x: Floats, half: int, k: np.float32, alpha: np.float32, beta: np.float32, y: Floats, scale: Floats
 ) -> None:
+    """Write scale and y. A block of `scale` first has the sums of squares, which `_normalise` replaces."""
     N, C, HW = x.shape
     for i in prange(N):
-        for start in range(0, HW, PIXELS):
-            stop = min(start + PIXELS, HW)
+        for start in range(0, HW, BLOCK_PIXELS):
+            stop = min(start + BLOCK_PIXELS, HW)
             for c in range(C):
                 # Views that begin at 0 show Numba that no index is negative, so it can vectorise the loops.
-                mine, total, out = x[i, c, start:stop], scale[i, c, start:stop], y[i, c, start:stop]
+                x_block, y_block, scale_block = x[i, c, start:stop], y[i, c, start:stop], scale[i, c, start:stop]
                 if half == 2 and 2 <= c < C - 2 and beta == np.float32(0.75):
                     _normalise_five(
-                        x[i, c - 2, start:stop], x[i, c - 1, start:stop], mine, x[i, c + 1, start:stop],
-                        x[i, c + 2, start:stop], k, alpha, total, out,
+                        x[i, c - 2, start:stop], x[i, c - 1, start:stop], x_block, x[i, c + 1, start:stop],
+                        x[i, c + 2, start:stop], k, alpha, scale_block, y_block,
                     )  # fmt: skip
                 else:
-                    total[:] = 0
+                    scale_block[:] = 0
                     for j in range(max(0, c - half), min(C, c + half + 1)):
-                        other = x[i, j, start:stop]
-                        for p in range(other.size):
-                            total[p] += other[p] * other[p]
-                    _normalise(mine, k, alpha, beta, total, out)
+                        neighbour = x[i, j, start:stop]
+                        for p in range(neighbour.size):
+                            scale_block[p] += neighbour[p] * neighbour[p]
+                    _normalise(x_block, k, alpha, beta, scale_block, y_block)
 
 
 @serial
 def _terms(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Floats, ratio: Floats) -> None:
-    """Write the two terms of the gradient: `direct`, dy scale^-beta, and `ratio`, dy y / scale."""
+    """Write what the gradient needs of one map: `direct` = dy scale^-beta, and `ratio` = dy y / scale."""
     if beta == np.float32(0.75):
         for p in range(dy.size):
             inverse = np.float32(1) / np.sqrt(scale[p])
@@ -137,7 +137,7 @@ def _terms(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Float
 def _gather_five(
     a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, x: Floats, direct: Floats, factor: np.float32, dx: Floats
 ) -> None:
-    """Write dx of map c from the ratios of the five maps around it."""
+    """Write dx of a map from x, `direct` and the ratios a to e of the five maps of its window."""
     for p in range(dx.size):
         dx[p] = direct[p] - factor * x[p] * (a[p] + b[p] + c[p] + d[p] + e[p])
 
@@ -146,29 +146,33 @@ def _gather_five(
 def _backward(
     dy: Floats, x: Floats, scale: Floats, half: int, factor: np.float32, beta: np.float32, dx: Floats
 ) -> None:
-    """Write dx, channel by channel; a channel's terms are computed just before the first window needs them."""
+    """Write dx map by map; `factor` is 2 alpha beta.
+
+    The terms of a map are computed just before the first window that needs them: those of map c + half before dx of c.
+    """
     N, C, HW = x.shape
     for i in prange(N):
-        directs, ratios = np.empty((C, min(HW, PIXELS)), np.float32), np.empty((C, min(HW, PIXELS)), np.float32)
-        for start in range(0, HW, PIXELS):
-            stop = min(start + PIXELS, HW)
+        pixels = min(HW, BLOCK_PIXELS)
+        directs, ratios = np.empty((C, pixels), np.float32), np.empty((C, pixels), np.float32)
+        for start in range(0, HW, BLOCK_PIXELS):
+            stop = min(start + BLOCK_PIXELS, HW)
             for newest in range(C + half):
                 if newest < C:
-                    up, mine = dy[i, newest, start:stop], x[i, newest, start:stop]
-                    divisor = scale[i, newest, start:stop]
-                    _terms(up, mine, divisor, beta, directs[newest], ratios[newest])
+                    dy_block, x_block = dy[i, newest, start:stop], x[i, newest, start:stop]
+                    scale_block = scale[i, newest, start:stop]
+                    _terms(dy_block, x_block, scale_block, beta, directs[newest], ratios[newest])
                 c = newest - half
                 if c < 0:
                     continue
-                mine, direct, out = x[i, c, start:stop], directs[c], dx[i, c, start:stop]
+                x_block, direct, dx_block = x[i, c, start:stop], directs[c], dx[i, c, start:stop]
                 if half == 2 and 2 <= c < C - 2:
                     a, b, d, e = ratios[c - 2], ratios[c - 1], ratios[c + 1], ratios[c + 2]
-                    _gather_five(a, b, ratios[c], d, e, mine, direct, factor, out)
+                    _gather_five(a, b, ratios[c], d, e, x_block, direct, factor, dx_block)
                 else:
-                    out[:] = 0
+                    dx_block[:] = 0
                     for j in range(max(0, c - half), min(C, c + half + 1)):
                         ratio = ratios[j]
-                        for p in range(out.size):
-                            out[p] += ratio[p]
-                    for p in range(out.size):
-                        out[p] = direct[p] - factor * mine[p] * out[p]
+                        for p in range(dx_block.size):
+                            dx_block[p] += ratio[p]
+                    for p in range(dx_block.size):
+                        dx_block[p] = direct[p] - factor * x_block[p] * dx_block[p]

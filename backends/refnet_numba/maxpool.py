@@ -1,4 +1,9 @@
-"""Max-pooling; see :mod:`refnet.ops.maxpool`. Each thread processes whole feature maps."""
+"""Max-pooling; see :mod:`refnet.ops.maxpool`.
+
+Arrays are seen as (N*C,H,W) and (N*C,P,Q). Each thread processes whole feature maps, forward and backward, so no two
+threads write to the same map. Forward, a row of windows is computed with vector instructions in two steps (``best``):
+first the maximum of each column of pixels, then that of `size` adjacent columns.
+"""
 
 from typing import Any
 
@@ -43,46 +48,47 @@ def _maps(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @kernel
 def _forward(x: Floats, size: int, stride: int, y: Floats, which: Positions) -> None:
-    """Write y and which: first the maximum of each column of a row of windows, then that of each window's columns.
+    """Write y and which, for one row of windows at a time.
 
-    The second step runs at every pixel of a row, even where no window starts, because vector instructions compare
-    numbers that are adjacent in memory.
+    Vector instructions compare numbers that are adjacent in memory. So the second step computes a maximum at every
+    pixel of the row, even where no window starts. Windows over the edge, and those whose vectors would be read past the
+    end of x, are computed one by one.
     """
     M, H, W = x.shape
     _, P, Q = y.shape
-    # Number of windows that do not extend over the edge.
+    # Rows and columns of windows that are inside the image.
     rows, columns = min(P, max(0, (H - size) // stride + 1)), min(Q, max(0, (W - size) // stride + 1))
     pixels = x.reshape(-1)
     vectors = (W + LANES - 1) // LANES
     width = vectors * LANES
     for m in prange(M):
-        no_places = np.zeros(width, np.int32)
-        column_best, column_at = np.zeros(width + size, np.float32), np.zeros(width + size, np.int32)
-        row_best, row_at = np.empty(width, np.float32), np.empty(width, np.int32)
+        zeros = np.zeros(width, np.int32)
+        column_best, column_which = np.zeros(width + size, np.float32), np.zeros(width + size, np.int32)
+        row_best, row_which = np.empty(width, np.float32), np.empty(width, np.int32)
         for p in range(P):
-            first = (m * H + p * stride) * W
-            whole = 0  # windows computed with vectors, which read past the row's end but must not pass the array's
-            if size > 1 and p < rows and first + (size - 1) * W + width <= pixels.size:
-                whole = columns
-                best(pixels, first, W, no_places, 0, 0, size, size, column_best, 0, column_at, 0, vectors)
-                best(column_best, 0, 1, column_at, 0, 1, 1, size, row_best, 0, row_at, 0, vectors)
-                out, out_at = y[m, p], which[m, p]
+            start = (m * H + p * stride) * W
+            vectorised = 0  # windows computed with vectors
+            if size > 1 and p < rows and start + (size - 1) * W + width <= pixels.size:
+                vectorised = columns
+                best(pixels, start, W, zeros, 0, 0, size, size, column_best, 0, column_which, 0, vectors)
+                best(column_best, 0, 1, column_which, 0, 1, 1, size, row_best, 0, row_which, 0, vectors)
+                out, out_which = y[m, p], which[m, p]
                 for q in range(columns):
-                    out[q], out_at[q] = row_best[q * stride], row_at[q * stride]
-            for q in range(whole, Q):
+                    out[q], out_which[q] = row_best[q * stride], row_which[q * stride]
+            for q in range(vectorised, Q):
                 _pool_one(x[m, p * stride : p * stride + size, q * stride : q * stride + size], size, y, which, m, p, q)
 
 
 @serial
 def _pool_one(window: Floats, size: int, y: Floats, which: Positions, m: int, p: int, q: int) -> None:
-    """Write the maximum of one window and its position; a window over the edge has only its pixels in the image."""
-    highest, at = window[0, 0], 0
+    """Write the maximum of one window and its position; `window` has only those of its pixels that are in the image."""
+    largest, position = window[0, 0], 0
     for r in range(window.shape[0]):
         for s in range(window.shape[1]):
             value = window[r, s]
-            if value > highest or (value != value and highest == highest):  # noqa: PLR0124
-                highest, at = value, r * size + s
-    y[m, p, q], which[m, p, q] = highest, at
+            if value > largest or (value != value and largest == largest):  # noqa: PLR0124 - NaN is the largest
+                largest, position = value, r * size + s
+    y[m, p, q], which[m, p, q] = largest, position
 
 
 @kernel
@@ -95,7 +101,7 @@ def _backward(dy: Floats, which: Positions, size: int, stride: int, dx: Floats) 
     for m in prange(M):
         pixels = dx[m].reshape(-1)
         pixels[:] = 0
-        # From the last window to the first, so that a pixel adds gradients in row-major order of its positions.
+        # From the last window to the first: then a pixel adds up gradients in row-major order of its place in windows.
         for p in range(P - 1, -1, -1):
             for q in range(Q - 1, -1, -1):
                 pixels[(p * W + q) * stride + offsets[which[m, p, q]]] += dy[m, p, q]

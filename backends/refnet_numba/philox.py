@@ -1,4 +1,4 @@
-"""Random numbers as a pure function; see :mod:`refnet.ops.philox`. Each thread draws whole samples."""
+"""Random numbers as a pure function; see :mod:`refnet.ops.philox`. Each thread draws the words of whole samples."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from refnet_numba._jit import kernel, serial
 
 Word = npt.NDArray[np.uint32]
 
-# 64 bits hold a whole product, so all words are uint64; a mask keeps the lower half.
+# Words have 32 bits, but are computed as uint64, which holds the product of two; the mask LOW keeps the lower half.
 M0, M1 = (np.uint64(m) for m in MULTIPLIERS)
 W0, W1 = (np.uint64(w) for w in WEYL)
 LOW = np.uint64(MASK)
@@ -25,7 +25,7 @@ def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
 
 
 def unsigned(key: Key, counter: Counter) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Return the words of key and counter as uint64, which kernels take; a feature may be above 2^32."""
+    """Return the words of key and counter as uint64, the type of the kernels' arguments; a feature may exceed 2^32."""
     seed, purpose, step, layer, sample, feature = (np.uint64(word % 2**64) for word in (*key, *counter))
     return seed, purpose, step, layer, sample, feature
 
@@ -34,7 +34,7 @@ def unsigned(key: Key, counter: Counter) -> tuple[np.uint64, np.uint64, np.uint6
 def block(
     k0: np.uint64, k1: np.uint64, c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Return one encrypted counter: four words of 32 bits, as uint64."""
+    """Return the four random words of a counter c and a key k: 32 bits each, as uint64."""
     k0, k1, c0, c1, c2, c3 = k0 & LOW, k1 & LOW, c0 & LOW, c1 & LOW, c2 & LOW, c3 & LOW
     for _ in range(ROUNDS):
         a, b = M0 * c0, M1 * c2
@@ -53,13 +53,16 @@ def draw_row(
     feature: np.uint64,
     words: Word,
 ) -> None:
-    """Write the random words of one sample to `words` (F,); the first feature may be in the middle of a block."""
+    """Write the random words of one sample to `words` (F,), from `feature` on.
+
+    A counter gives the words of four features; the first feature may be in the middle of such a block of four.
+    """
     skip = np.int64(feature & np.uint64(3))
     for first in range(-skip, words.size, 4):
         index = (feature + np.uint64(first + skip)) >> np.uint64(2)
-        four = block(k0, k1, index, sample, layer, step)
+        block_words = block(k0, k1, index, sample, layer, step)
         for i in range(max(0, -first), min(4, words.size - first)):
-            words[first + i] = four[i]
+            words[first + i] = block_words[i]
 
 
 @kernel

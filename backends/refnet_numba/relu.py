@@ -1,4 +1,4 @@
-"""Rectified linear unit; see :mod:`refnet.ops.relu`. One pass over memory."""
+"""Rectified linear unit; see :mod:`refnet.ops.relu`. One pass over memory, divided among all threads."""
 
 import numpy as np
 import numpy.typing as npt

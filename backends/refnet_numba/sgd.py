@@ -1,4 +1,4 @@
-"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory."""
+"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over each parameter, on all threads."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. One thread is enough: there is little to compute."""
+"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. It runs on one thread: there is little to compute."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def _forward(z: Floats, labels: Labels, losses: Floats, p: Floats) -> None:
         largest = z[n, 0]
         for k in range(1, K):
             if not z[n, k] <= largest:  # written so that NaN counts as the largest
-                largest = z[n, k] if largest == largest else largest  # noqa: PLR0124
+                largest = z[n, k] if largest == largest else largest  # noqa: PLR0124 - a NaN stays the largest
         total = np.float32(0)
         for k in range(K):
             p[n, k] = np.exp(z[n, k] - largest)
@@ -48,6 +48,7 @@ def _forward(z: Floats, labels: Labels, losses: Floats, p: Floats) -> None:
 
 @serial
 def _mean(losses: Floats, loss: Floats) -> None:
+    """Write the mean of the losses (N,) to loss (1,); the sum is float64."""
     total = np.float64(0)
     for n in range(losses.size):
         total += losses[n]

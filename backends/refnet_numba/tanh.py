@@ -1,4 +1,4 @@
-"""Hyperbolic tangent; see :mod:`refnet.ops.tanh`. One pass over memory."""
+"""Hyperbolic tangent; see :mod:`refnet.ops.tanh`. One pass over memory, divided among all threads."""
 
 from math import tanh
 
