@@ -1,7 +1,7 @@
-"""refnet: the AlexNet paper as software that one can read, trust and use.
+"""refnet: the AlexNet paper as software that you can read, trust and use.
 
 ``train``, ``load``, ``open_data`` and ``check`` are functions; ``nets``, ``ops`` and ``backend`` are packages. Each is
-imported when it is first used, so that ``import refnet`` takes no time.
+imported when it is first used, so that ``import refnet`` is fast.
 """
 
 from importlib import import_module

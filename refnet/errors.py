@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with the exit code the command line ends with.
+"""The errors that refnet raises on purpose, each with the exit code of the command.
 
 A message is one line: what is wrong, where (file, key, argument, both values), and a remedy. A setting in it is written
 in two spellings (:mod:`refnet.terminal.spelling`).
@@ -46,7 +46,7 @@ class ShapeError(ConfigError):
 
 
 class ArgumentError(ConfigError):
-    """A value that an op cannot take: a hyper-parameter out of its range, a label that is no class (exit code 2)."""
+    """A value that an op cannot take: a hyper-parameter out of its range, a label that is not a class (exit code 2)."""
 
 
 class DataError(RefnetError):
@@ -62,7 +62,7 @@ class CheckpointError(RefnetError):
 
 
 class NumericError(RefnetError):
-    """NaN or infinity where a finite number belongs (exit code 5)."""
+    """NaN or infinity where a finite number is required (exit code 5)."""
 
     exit_code = 5
 
@@ -74,7 +74,7 @@ class BackendUnavailableError(RefnetError):
 
 
 class DeviceMemoryError(BackendUnavailableError):
-    """A device that has no memory left (exit code 6).
+    """A device that is out of memory (exit code 6).
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ class DeviceMemoryError(BackendUnavailableError):
         Bytes of memory on the device; None if unknown.
     remedy
         What to do, in words.
-    room
-        Bytes that this process uses or could use: `total`, less what other processes use.
+    available
+        Bytes that this process uses or could use: `total` minus what other processes use. `total` if not given.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class DeviceMemoryError(BackendUnavailableError):
         device: str,
         total: int | None,
         remedy: str = f"a smaller {setting('batch')} needs less",
-        room: int | None = None,
+        available: int | None = None,
     ) -> None:
-        size = "" if total is None else f" of {total / 1e9:.1f} GB"
-        if total and room is not None and room < 0.9 * total:  # a context takes some, too
-            size += f", of which others leave {room / 1e9:.1f} GB"
-        super().__init__(f"device {device} is out of its memory{size}; {remedy}")
+        size = "" if total is None else f" ({total / 1e9:.1f} GB)"
+        if total and available is not None and available < 0.9 * total:  # the driver itself uses a few per cent
+            size = f" ({total / 1e9:.1f} GB, {available / 1e9:.1f} GB of it not used by other processes)"
+        super().__init__(f"device {device} is out of memory{size}; {remedy}")
         self.device = device
         self.total = total
-        self.room = total if room is None else room
+        self.available = total if available is None else available

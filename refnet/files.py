@@ -1,4 +1,4 @@
-"""Replace files atomically: a reader, even after a power cut, gets the old content or the new."""
+"""Replace files atomically: a reader gets the old or the new content, even after a power cut."""
 
 import errno
 import fcntl
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         error.filename = str(path)
         raise
     finally:
-        # After a failure or Ctrl-C it still exists; an error of the removal adds nothing to the first one.
+        # The temporary file still exists after a failure or Ctrl-C. An error here would hide the first one.
         with suppress(OSError):
             temporary.unlink()
 
@@ -52,9 +52,10 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def lock(file: BinaryIO | TextIO, *, shared: bool = False) -> bool:
-    """Lock an open file for this process, or with others that read; return False where the file system has no locks.
+    """Lock an open file for this process alone or, with `shared`, together with other readers.
 
-    Raises ``BlockingIOError`` if another process has locked it, and ``OSError``.
+    Returns False if the file system has no locks. Raises ``BlockingIOError`` if another process has locked it, and
+    ``OSError``.
     """
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -74,7 +75,7 @@ def warn_unlocked(folder: Path) -> str:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush a folder, so that files made, renamed or removed in it stay so after a power cut. Raises ``OSError``."""
+    """Flush a folder, so that its new, renamed and removed files survive a power cut. Raises ``OSError``."""
     entries = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(entries)

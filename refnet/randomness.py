@@ -1,6 +1,6 @@
-"""Random numbers drawn on the host with :mod:`refnet.ops.philox`: normal ones for the first weights, and purposes.
+"""Random numbers drawn on the host with :mod:`refnet.ops.philox`: normal numbers for weights, and the purposes of keys.
 
-Everything here is computed once by the reference and then handed to a backend, so it has the same bits on all.
+They are computed by the reference and then copied to a backend, so they have the same bits on every backend.
 """
 
 from enum import IntEnum
@@ -12,7 +12,7 @@ from refnet.ops import philox
 
 
 class Purpose(IntEnum):
-    """The second word of a Philox key: what the numbers are for."""
+    """The second word of a Philox key: what the random numbers are used for."""
 
     INITIAL = 1
     DROPOUT = 2
@@ -34,7 +34,7 @@ def normal(samples: int, features: int, *, key: philox.Key, counter: philox.Coun
 def gaussian(words: philox.Word) -> npt.NDArray[np.float64]:
     """Return standard normal numbers made from random words: float64, shaped like words, with rows of even length.
 
-    Box and Muller's transform of two words into two numbers: with u and t uniform in (0, 1], numbers 2i and 2i+1 are
+    The Box-Muller transform makes two numbers from two words: with u and t uniform in (0, 1], numbers 2i and 2i+1 are
     ``sqrt(-2 log u) cos(2 pi t)`` and ``sqrt(-2 log u) sin(2 pi t)``. Rounded to float32 they are the same on every
     machine except for a last bit of log, cos or sin that falls on a rounding boundary (about one number in 2^28).
     """

@@ -25,7 +25,7 @@ def decode(kind: type[T], text: str | bytes, *, ignore_unknown: bool = False) ->
     Parameters
     ----------
     ignore_unknown
-        Pass over fields that the dataclass does not have.
+        Ignore fields that the dataclass does not have.
 
     Raises
     ------
@@ -86,4 +86,4 @@ def _fields(kind: Any, value: dict[str, Any], where: str, ignore_unknown: bool) 
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"it holds {constant}")
+    raise ValueError(f"it contains {constant}")

@@ -62,5 +62,5 @@ def test_memory_that_runs_out_is_an_error_in_one_line(capsys, monkeypatch, tmp_p
     monkeypatch.setattr(torch, "empty", lambda shape, **rest: empty((1 << 40, *shape), **rest))
     assert main(["train", "--backend", "triton", "--devices", "cuda:0"]) == 6
     error = capsys.readouterr().err
-    assert "out of its memory" in error
+    assert "out of memory" in error
     assert len(error.splitlines()) == 1

@@ -10,9 +10,7 @@ import pytest
 
 from refnet import nets
 from refnet.backend import loading as registry
-from refnet.backend.interface import METHODS, nbytes
-from refnet.backend.loading import available, installed, load, verify
-from refnet.backend.powers import (
+from refnet.backend.capabilities import (
     Examinable,
     Exchange,
     Memory,
@@ -23,6 +21,8 @@ from refnet.backend.powers import (
     exchanged_bytes,
     precision_of,
 )
+from refnet.backend.interface import METHODS, nbytes
+from refnet.backend.loading import available, installed, load, verify
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import Checked, Tapped, Wrapped, unwrapped
 from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, NumericError, ShapeError
@@ -272,7 +272,7 @@ class TestWrapped:
 
 
 class Able(NumpyBackend):
-    """A backend with every power."""
+    """A backend with every capability."""
 
     precision = "tf32"
     exchange_itemsize = 2
@@ -281,12 +281,12 @@ class Able(NumpyBackend):
     set_threads = graphed = tune = send = staticmethod(lambda *_: None)
 
 
-class TestPowers:
-    @pytest.mark.parametrize("power", [Precision, Exchange, Memory, Threads, Recording, Tuning, Examinable])
-    def test_they_are_seen_where_they_are(self, power):
-        assert isinstance(Able(), power)
-        assert isinstance(unwrapped(Checked(Tapped(Able()))), power)
-        assert not isinstance(NumpyBackend(), power)
+class TestCapabilities:
+    @pytest.mark.parametrize("capability", [Precision, Exchange, Memory, Threads, Recording, Tuning, Examinable])
+    def test_isinstance_detects_each_capability(self, capability):
+        assert isinstance(Able(), capability)
+        assert isinstance(unwrapped(Checked(Tapped(Able()))), capability)
+        assert not isinstance(NumpyBackend(), capability)
 
     def test_of_numba(self):
         backend = load("numba")
@@ -340,7 +340,7 @@ class TestLoopback:
             lambda: backend.add(a, raw),
             lambda: backend.to_numpy(raw),
         ):
-            with pytest.raises(TypeError, match=r"loopback|different places"):
+            with pytest.raises(TypeError, match=r"loopback|different columns"):
                 mixed()
         with pytest.raises(TypeError):
             backend.relu.forward(raw)
@@ -356,7 +356,7 @@ class TestLoopback:
         backend = LoopbackBackend(columns=2)
         a, b = (backend.asarray(np.ones((1, 2)), column) for column in (0, 1))
         for mixed in (lambda: backend.relu.backward(a, b), lambda: backend.add(a, b), lambda: backend.concat([a, b])):
-            with pytest.raises(TypeError, match=r"different places: columns \[0, 1\]"):
+            with pytest.raises(TypeError, match=r"different columns: \[0, 1\]"):
                 mixed()
         assert backend.to_numpy(backend.add(a, backend.move(b, 0))).tolist() == [[2, 2]]
 

@@ -208,8 +208,8 @@ def reads_beside(x):
         (changes_its_argument, "normal", "it changes its argument x"),
         (returns_its_argument, "one_signed", "it changes its argument x|shares memory with its argument x"),
         (lambda x: x if (x > 0).all() else x[:], "one_signed", "shares memory with its argument x"),
-        (forgets_an_element, "normal", "NaN or infinity out of finite numbers: y.* is nan, .*never writes"),
-        (makes_infinity, "normal", "NaN or infinity out of finite numbers: y.* is inf, it must be "),
+        (forgets_an_element, "normal", "NaN or infinity from finite numbers: y.* is nan, .*never writes"),
+        (makes_infinity, "normal", "NaN or infinity from finite numbers: y.* is inf, it must be "),
         (lambda x: clean(x) + np.float32(1), "integers", r"the bits differ: y\[.*\] is .*, it must be .*wrong"),
         (lambda x: clean(np.nan_to_num(x)), "special", r"the bits differ: y\[.*\] is 0, it must be nan"),
         (lambda x: clean(np.ascontiguousarray(x.reshape(-1)) if x.flags.c_contiguous else 2 * x).reshape(x.shape),
@@ -256,7 +256,7 @@ def test_a_view_may_be_refused_in_clear_words():
         return clean(x)
 
     report = refnet.check(relu_forward=strict, kinds="views", examples=6).require()
-    assert "refuses" in str(report)
+    assert "rejects" in str(report)
 
     def vague(x):
         if not x.flags.c_contiguous:
@@ -349,7 +349,7 @@ def test_the_report_is_a_table():
     assert "lrn_forward" in text
     assert KINDS["special"] in text
     assert text.splitlines()[-1].startswith("8 of 18 checks failed. 5 more are in `failures`")
-    assert text.count("Again: ") == 3
+    assert text.count("Repeat with: ") == 3
     html = report._repr_html_()
     assert html.count("<tr>") == 19
     assert "NumPy&#x27;s" in html
@@ -422,7 +422,7 @@ def test_one_test_for_each_kind(kind):
         ({"maxpool_forward": ops.maxpool.forward, "only": {"strid": 1}}, "did you mean stride?"),
         (
             {"maxpool_forward": ops.maxpool.forward, "only": {"stride": 77}, "examples": 1},
-            "only: none of the .* calls drawn",
+            "only: it excludes all .* calls drawn",
         ),
         ({"relu_forward": clean, "dtype": "float16"}, "dtype must be one of float32, float64, it is 'float16'"),
         ({"relu_forward": clean, "precision": "bf16"}, "precision must be one of ieee, tf32, tf32x3"),
@@ -437,13 +437,13 @@ def test_one_test_for_each_kind(kind):
         ({"relu_forward": clean, "to_numpy": np.asarray}, "to_numpy is given without to_array"),
         (
             {"relu_forward": clean, "to_array": np.float64, "to_numpy": np.asarray},
-            r"must be a again, but an array of float32, \(2, 3\) became one of float64",
+            r"must equal a, but an array of float32, \(2, 3\) became one of float64",
         ),
         (
             {"relu_forward": clean, "to_array": np.asarray, "to_numpy": raises},
             r"to_numpy\(to_array\(a\)\) raised ZeroDivisionError",
         ),
-        ({"relu_forward": clean, "case": {"sizes": {}}}, "case is none that a failure prints"),
+        ({"relu_forward": clean, "case": {"sizes": {}}}, "case must be the dict that the line of a failure gives"),
         ({"relu_forward": clean, "tanh_forward": np.tanh, "case": {}}, "case is a call of one function"),
     ],
 )
@@ -459,7 +459,7 @@ def test_hypothesis_may_be_missing():
         "except refnet.errors.ConfigError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "check draws with hypothesis, which is not installed; pip install 'refnet[testing]'\n"
+    assert done.stdout == "check needs the package hypothesis, which is not installed; pip install 'refnet[testing]'\n"
 
 
 def test_check_is_imported_only_when_used():

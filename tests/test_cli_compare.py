@@ -32,7 +32,7 @@ def compared(capfd):
 
 @pytest.fixture
 def mutated(monkeypatch):
-    """Register the reference under the name "mutant", with another function."""
+    """Register the reference as backend "mutant", with one function replaced."""
 
     def register(op, function, mutant):
         chapter = getattr(NumpyBackend, op)
@@ -219,7 +219,7 @@ def test_hypothesis_is_not_installed(compared, monkeypatch):
     code, _, err = compared()
     assert code == 2
     assert err == (
-        "refnet: refnet compare draws with hypothesis, which is not installed; pip install 'refnet[testing]'\n"
+        "refnet: refnet compare needs the package hypothesis, which is not installed; pip install 'refnet[testing]'\n"
     )
 
 

@@ -101,7 +101,7 @@ class TestThrottles:
         assert found.count("\n") == 0
         assert found.startswith("note: OPENBLAS_CORETYPE=Nehalem: ")
         assert "OMP_NUM_THREADS=1: matrix products use 1 of 4 cores" in found
-        assert found.endswith("(refnet doctor says how to change it)")
+        assert found.endswith("(refnet doctor explains how to change it)")
 
 
 def test_training_begins_with_the_note(refnet_, tmp_path, monkeypatch):
@@ -195,13 +195,13 @@ class TestDoctor:
 
     def test_processors_that_are_denied(self, monkeypatch, tmp_path):
         monkeypatch.setattr(doctor.os, "cpu_count", lambda: CORES + 1)
-        (found,) = doctor._denied()
+        (found,) = doctor._limits()
         assert found.cost == f"this process may run on {CORES} of {CORES + 1} processors"
         monkeypatch.setattr(doctor.os, "cpu_count", lambda: CORES)
         for text, quotas in {"50000 100000\n": 1, "max 100000\n": 0, "nonsense": 0, "99900000 100000": 0}.items():
             (tmp_path / "cpu.max").write_text(text)
             monkeypatch.setattr(doctor, "QUOTA", tmp_path / "cpu.max")
-            assert len(doctor._denied()) == quotas, text
+            assert len(doctor._limits()) == quotas, text
 
     @pytest.mark.parametrize(
         ("program", "found"),

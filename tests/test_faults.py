@@ -215,7 +215,7 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(report, start, cwd,
     assert process.returncode == 128 + number
     assert seconds < 10
     notice, last = err.splitlines()[-2:]
-    assert notice == "refnet: stopping after this step, to save it; once more stops at once"
+    assert notice == "refnet: stopping after this step to save the run; a second signal stops at once"
     said, command = last.split("; continue with: ")
     saved = generations.load(cwd / "a run", "newest").facts.state.step
     assert said == f"refnet: interrupted; step {saved} is saved"

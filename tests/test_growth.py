@@ -82,7 +82,7 @@ from hypothesis import strategies as st
 from refnet.ops import square
 from refnet.testing.call import Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import CURVED, Differentiable, spread
+from refnet.testing.gradients import CURVED_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, shapes
 
 
@@ -96,7 +96,7 @@ def _backward_arguments(sizes: Sizes, _options: Options, values: Values) -> Give
 
 def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
     x = spread(rng, *shape(sizes, "NCHW"))
-    return Differentiable(square.forward, (x,), lambda backward, dy, x: [backward(dy, x)], CURVED)
+    return Differentiable(square.forward, (x,), lambda backward, dy, x: [backward(dy, x)], CURVED_TOLERANCE)
 
 
 @st.composite

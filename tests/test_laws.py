@@ -117,7 +117,7 @@ def test_maxpool_commutes_with_monotone_maps(on, geometry, seed):
     bit_equal(on("maxpool", "forward", 4 * x, **options)[1], which, "winners of 4x")
 
 
-@given(sizes=shapes(least=2), seed=seeds, counter=st.tuples(*[st.integers(0, 99)] * 4), cut=st.floats(0, 1))
+@given(sizes=shapes(min_axes=2), seed=seeds, counter=st.tuples(*[st.integers(0, 99)] * 4), cut=st.floats(0, 1))
 def test_a_mask_does_not_depend_on_the_split(on, sizes, seed, counter, cut):
     """Part of a batch, and a column's part of the features, draw what the whole would have drawn."""
     step, layer, sample, feature = counter
@@ -191,7 +191,7 @@ def test_a_conv_over_concatenated_channels_is_the_sum_of_convs(two_columns, geom
             equal(on.here(part), on("conv2d", "backward", dy, x[i], w[i], **options)[parts], "a part's gradient")
 
 
-@given(sizes=shapes(least=2), more=st.integers(1, 6), seed=seeds)
+@given(sizes=shapes(min_axes=2), more=st.integers(1, 6), seed=seeds)
 def test_gathers_backward_is_its_adjoint(two_columns, sizes, more, seed):
     """<gather(a, b), d> = <a, da> + <b, db>, each gradient back where its column lives; and back is there."""
     rng = np.random.default_rng(seed)

@@ -543,8 +543,9 @@ def ended(capsys, tmp_path, *flags):
 @pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES)
 def test_memory_that_runs_out_while_parameters_are_laid_down(capsys, monkeypatch, tmp_path, error):
     monkeypatch.setattr(_memory, "empty", failing(error))
-    assert "device cpu is out of its memory of 8.0 GB, of which others leave 7.0 GB; --batch 16 would fit" in ended(
-        capsys, tmp_path
+    assert (
+        "device cpu is out of memory (8.0 GB, 7.0 GB of it not used by other processes); --batch 16 would fit"
+        in ended(capsys, tmp_path)
     )
     assert not (tmp_path / "run").exists()
 
@@ -565,7 +566,7 @@ def test_memory_that_runs_out_in_a_step(capsys, monkeypatch, tmp_path, error, wh
         return training
 
     monkeypatch.setattr(session, "begin", begun)
-    assert "device cpu is out of its memory of 8.0 GB" in (said := ended(capsys, tmp_path))
+    assert "device cpu is out of memory (8.0 GB, " in (said := ended(capsys, tmp_path))
     assert "--batch 16 would fit" in said
 
 
@@ -575,7 +576,7 @@ def test_memory_that_runs_out_where_a_context_is_made(monkeypatch, error):
     monkeypatch.setattr(_launch, "architecture", failing(error))
     monkeypatch.setattr(torch.cuda, "mem_get_info", failing(error))
     monkeypatch.setattr(_devices, "find", lambda _: [torch.device("cuda", 0)])
-    with pytest.raises(DeviceMemoryError, match=r"^device cuda:0 is out of its memory; a smaller batch needs less$"):
+    with pytest.raises(DeviceMemoryError, match=r"^device cuda:0 is out of memory; a smaller batch needs less$"):
         backends.load("triton")
 
 
@@ -606,7 +607,7 @@ def test_memory_that_runs_out_while_a_step_is_recorded(monkeypatch, error, where
         monkeypatch.setattr(_memory, "empty", failing(error))
     if where == "repeated":
         monkeypatch.setattr(Recording, "replay", failing(error))
-    with pytest.raises(DeviceMemoryError, match="device cpu is out of its memory"):
+    with pytest.raises(DeviceMemoryError, match="device cpu is out of memory"):
         training.take(*batch, 0.01, 2)
 
 
@@ -616,8 +617,8 @@ def test_of_two_devices_the_one_with_least_left_is_named(monkeypatch, error):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: left[str(device)])
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 15 * 10**9)
     short = _memory.shortage(error, [torch.device("cuda", 0), torch.device("cuda", 1)])
-    assert str(short) == "device cuda:1 is out of its memory of 16.0 GB; a smaller batch needs less"
-    assert (short.total, short.room) == (16 * 10**9, 16 * 10**9)
+    assert str(short) == "device cuda:1 is out of memory (16.0 GB); a smaller batch needs less"
+    assert (short.total, short.available) == (16 * 10**9, 16 * 10**9)
 
 
 def test_an_error_about_something_else_is_left_alone(triton, monkeypatch):

@@ -141,7 +141,7 @@ def test_out_of_memory_names_a_batch_that_fits(capsys, monkeypatch, tmp_path):
 
     monkeypatch.setattr(TrainingStep, "take", refuse)
     assert main(["train", "--backend", "numpy", "--batch", "1000", "--run-dir", str(tmp_path / "run")]) == 6
-    assert "cuda:0 is out of its memory of 1.0 GB; --batch 500 would fit" in capsys.readouterr().err
+    assert "cuda:0 is out of memory (1.0 GB); --batch 500 would fit" in capsys.readouterr().err
 
 
 def test_the_batch_that_fits_grows_with_the_memory():

@@ -57,7 +57,7 @@ def test_an_example_comes_back():
         ('{"name": "", "pair": [1, 2], "many": [], "free": {}, "flag": 0}', "Example.flag is int, not bool"),
         ('{"name": "", "pair": [1, 2], "many": [], "free": {}}', "Example.flag is missing"),
         ('{"name": "", "pair": [1, 2], "many": [], "free": {}, "flag": null, "x": 1}', "Example.x is unknown"),
-        ('{"name": "", "pair": [1, NaN], "many": [], "free": {}, "flag": null}', "it holds NaN"),
+        ('{"name": "", "pair": [1, NaN], "many": [], "free": {}, "flag": null}', "it contains NaN"),
         ("[" * 100_000, "it is nested too deeply"),
         ("7", "Example is int"),
         ("", "Expecting value"),

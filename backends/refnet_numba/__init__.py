@@ -20,8 +20,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from refnet.backend.capabilities import Doctor
 from refnet.backend.interface import require_cpu, with_ops
-from refnet.backend.powers import Doctor
 from refnet.errors import ConfigError
 from refnet.machine.environment import physical_cores
 from refnet.terminal.spelling import setting
@@ -64,7 +64,7 @@ class NumbaBackend:
 
     @property
     def doctor(self) -> Doctor:
-        """The module that describes this backend (:class:`refnet.backend.powers.Examinable`)."""
+        """The module that describes this backend (:class:`refnet.backend.capabilities.Examinable`)."""
         doctor: Any = import_module("refnet_numba.doctor")
         return doctor  # type: ignore[no-any-return]
 

@@ -53,7 +53,7 @@ def shortage(error: RuntimeError, devices: Sequence[torch.device]) -> DeviceMemo
         return DeviceMemoryError(str(devices[0]), None)
     device = min(known, key=lambda each: known[each][0])
     free, total = known[device]
-    return DeviceMemoryError(str(device), total, room=free + torch.cuda.memory_reserved(device))
+    return DeviceMemoryError(str(device), total, available=free + torch.cuda.memory_reserved(device))
 
 
 def _left(device: torch.device) -> tuple[int, int] | None:

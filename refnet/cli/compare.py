@@ -29,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     columns = arguments.columns
     backends = [load(name, columns=columns) for name in arguments.backends]
     if not find_spec("hypothesis"):
-        raise ConfigError("refnet compare draws with hypothesis, which is not installed; pip install 'refnet[testing]'")
+        raise ConfigError(
+            "refnet compare needs the package hypothesis, which is not installed; pip install 'refnet[testing]'"
+        )
     from refnet.testing.compare import compare_layers, compare_ops  # noqa: PLC0415 - they need hypothesis
 
     show = progress.on(sys.stderr if arguments.json else sys.stdout)

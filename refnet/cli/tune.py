@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from refnet.backend.capabilities import Tuning
 from refnet.backend.loading import load
-from refnet.backend.powers import Tuning
 from refnet.errors import ConfigError
 from refnet.nets import NetSpec
 from refnet.network import passes

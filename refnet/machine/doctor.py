@@ -1,7 +1,6 @@
 """What this machine computes with, and what slows it down.
 
-A backend that has more to tell than whether it can run has the power ``Examinable``
-(:mod:`refnet.backend.powers`).
+A backend that can describe what it runs on has the capability ``Examinable`` (:mod:`refnet.backend.capabilities`).
 """
 
 import os
@@ -12,15 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from refnet.backend.capabilities import Doctor, Examinable
 from refnet.backend.loading import available, load
-from refnet.backend.powers import Doctor, Examinable
 from refnet.backend.wrapped import unwrapped
 from refnet.machine import environment
 from refnet.machine.environment import Throttle
 from refnet.terminal.spelling import setting, with_flags
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-TOOL_SECONDS = 20  # that a driver's own tool may take
+TOOL_SECONDS = 20  # time limit of the driver's own tool
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,13 @@ class Examination:
     Attributes
     ----------
     surroundings
-        Versions, processor, cores, matrix products.
+        Versions, processor, cores, libraries of matrix products.
     backends
-        By name, None if it can run, otherwise the reason why it cannot.
+        By name of a backend, None if it can run, otherwise the reason why it cannot.
     details
-        By name, a backend's description of what it runs on.
+        By name of a backend, its description of what it runs on.
     caches
-        By name of a backend that keeps machine code, in which folder and how much; None if it cannot keep any.
+        By name of a backend, the folder of its cached machine code and what is in it; None if it cannot cache any.
     gpus
         Names of the GPUs that a driver reports.
     throttles
@@ -58,9 +57,9 @@ class Examination:
 def examine(environ: Mapping[str, str]) -> Examination:
     """Return what this machine computes with, and what slows it down."""
     backends = available()
-    able = [name for name, reason in backends.items() if reason is None]
-    doctors = {name: doctor for name in able if (doctor := doctor_of(load(name)))}
-    throttles = [*environment.throttles(environ), *_denied()]
+    working = [name for name, reason in backends.items() if reason is None]
+    doctors = {name: doctor for name in working if (doctor := doctor_of(load(name)))}
+    throttles = [*environment.throttles(environ), *_limits()]
     for doctor in doctors.values():
         throttles += doctor.throttles(environ)
     return Examination(
@@ -74,7 +73,7 @@ def examine(environ: Mapping[str, str]) -> Examination:
 
 
 def doctor_of(backend: object) -> Doctor | None:
-    """Return what a backend describes itself with; None where it has nothing to tell."""
+    """Return the functions with which a backend describes what it runs on; None if it has none."""
     inner = unwrapped(backend)
     return inner.doctor if isinstance(inner, Examinable) else None
 
@@ -84,37 +83,39 @@ def _cache(doctor: Doctor) -> dict[str, Any] | None:
     return None if directory is None else {"directory": str(directory), **(doctor.fullness() or {})}
 
 
-def _denied() -> list[Throttle]:
-    """List limits that the system or a container has set: fewer processors than there are, or a share of their time."""
-    found = []
-    mine, all_of_them = len(environment.cpus()), os.cpu_count() or 1
-    if mine < all_of_them:
-        cost = f"this process may run on {mine} of {all_of_them} processors"
-        found.append(Throttle("CPU affinity", cost, "start it without taskset, or give the container more"))
+def _limits() -> list[Throttle]:
+    """List the limits that the system or a container sets: on the number of processors, or on their time."""
+    limits = []
+    allowed, total = len(environment.cpus()), os.cpu_count() or 1
+    if allowed < total:
+        cost = f"this process may run on {allowed} of {total} processors"
+        limits.append(
+            Throttle("CPU affinity", cost, "start refnet without taskset, or give the container more processors")
+        )
     quota = _quota()
     if quota is not None and quota < environment.physical_cores():
-        cost = f"all threads together get the time of {quota:g} processors"
+        cost = f"all threads together get the processor time of {quota:g} processors"
         cure = f"raise the container's limit, or choose {setting('threads', max(1, int(quota)))}"
-        found.append(Throttle(f"CPU quota of {quota:g}", cost, cure))
-    return found
+        limits.append(Throttle(f"CPU quota of {quota:g}", cost, cure))
+    return limits
 
 
 def _quota() -> float | None:
-    """Return how many processors' time this control group gets; None if it is not limited."""
+    """Return the processor time of this control group, in processors; None if it is not limited."""
     try:
         limit, period = QUOTA.read_text(encoding="ascii").split()
         return int(limit) / int(period)
-    except (OSError, ValueError):  # ValueError: "max"
+    except (OSError, ValueError):  # ValueError: the limit is "max", which means none
         return None
 
 
 def _gpus() -> list[str]:
-    """Return what NVIDIA's own tool reports, if it is installed."""
-    question = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
-    if not shutil.which(question[0]):
+    """Return a line for each GPU that NVIDIA's tool reports; empty if it is not installed."""
+    command = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    if not shutil.which(command[0]):
         return []
     try:
-        told = subprocess.run(question, capture_output=True, text=True, timeout=TOOL_SECONDS, check=True)  # noqa: S603
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_SECONDS, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return []  # the tool without a card or a driver
-    return [line.strip() for line in told.stdout.splitlines() if line.strip()]
+        return []  # there is no card or no driver
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()]

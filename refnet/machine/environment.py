@@ -14,14 +14,14 @@ import threadpoolctl
 from refnet.machine.version import __version__
 from refnet.terminal.spelling import setting
 
-# Which variables limit the threads of NumPy's matrix products, and which choose how they are cut and computed.
+# Environment variables that limit the threads of NumPy's matrix products, and those that choose OpenBLAS kernels.
 THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 BLAS_CHOICES = {
     "OPENBLAS_CORETYPE": "OpenBLAS uses kernels written for that processor, which may not be the fastest here",
     "OPENBLAS_L2_SIZE": "OpenBLAS blocks matrix products for a cache of that size, which may not be the one here",
 }
 
-PACKAGES = ("numba", "llvmlite", "triton", "torch")  # what may compute beside NumPy
+PACKAGES = ("numba", "llvmlite", "triton", "torch")  # libraries that may compute instead of NumPy
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def describe() -> dict[str, Any]:
         "refnet": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+        "packages": {name: number for name in PACKAGES if (number := installed(name))},
         "system": platform.platform(),
         "processor": processor(),
         "cores": len(cpus()),
@@ -58,8 +58,8 @@ def describe() -> dict[str, Any]:
 def blas() -> list[dict[str, Any]]:
     """List the libraries of NumPy's matrix products in this process, each with its kernels and threads.
 
-    Other packages may load libraries of their own, which refnet does not use; NumPy's is known by its folder, if NumPy
-    brought it along. Otherwise all are listed.
+    Other packages may load libraries of their own, which refnet does not use. If NumPy was installed with its library,
+    that library is recognised by its folder, and only it is listed; otherwise all are.
     """
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool.get("user_api") == "blas"]
     own = [pool for pool in pools if "numpy.libs" in Path(pool["filepath"]).parts]
@@ -79,8 +79,8 @@ def cpus() -> list[int]:
 def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
     """Count the cores that this process may run on; the hyper-threads of one core are one.
 
-    Two threads of one core share its multipliers, so that a second one adds nothing to a matrix product. Where the
-    system does not tell which are of one core (`topology` is Linux's list), each counts for a core.
+    Two hyper-threads share the multipliers of their core, so the second one does not make a matrix product faster. If
+    the system does not list which processors belong to one core (`topology` is Linux's list), each counts as a core.
     """
     cores = set()
     for cpu in cpus():
@@ -92,7 +92,7 @@ def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def processor() -> str:
-    """Name the processor."""
+    """Return the name of the processor."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
@@ -115,7 +115,7 @@ def throttles(environ: Mapping[str, str], threads: int | None = None) -> list[Th
     Parameters
     ----------
     threads
-        The threads that the run sets itself, which override every variable; None if it leaves the choice to BLAS.
+        Number of threads that the run sets, which overrides every variable; None if BLAS chooses it.
     """
     listed = [
         Throttle(f"{name}={environ[name]}", cost, f"unset {name}")
@@ -127,11 +127,11 @@ def throttles(environ: Mapping[str, str], threads: int | None = None) -> list[Th
         text = environ.get(name, "")
         if text.isdecimal() and 0 < int(text) < cores:
             cost = f"matrix products use {text} of {cores} cores"
-            listed.append(Throttle(f"{name}={text}", cost, f"unset {name}, or ask for more with {setting('threads')}"))
+            listed.append(Throttle(f"{name}={text}", cost, f"unset {name}, or set more with {setting('threads')}"))
     return listed
 
 
 def note(environ: Mapping[str, str], threads: int | None = None) -> str | None:
-    """Return one line with every item of :func:`throttles`; None where there is none."""
+    """Return one line with every item of :func:`throttles`; None if there are none."""
     costs = [f"{throttle.what}: {throttle.cost}" for throttle in throttles(environ, threads)]
-    return f"note: {'; '.join(costs)} (refnet doctor says how to change it)" if costs else None
+    return f"note: {'; '.join(costs)} (refnet doctor explains how to change it)" if costs else None

@@ -1,3 +1,3 @@
-"""The version of refnet, in a module of its own so that no module imports the package above it to learn it."""
+"""The version of refnet, in its own module so that no module must import ``refnet/__init__.py``, which is above it."""
 
 __version__ = "0.1.0"

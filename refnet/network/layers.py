@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from refnet.backend.capabilities import exchanged_bytes, sent
 from refnet.backend.interface import Array, Backend
-from refnet.backend.powers import exchanged_bytes, sent
 from refnet.network.plan import IMAGE, Crossing, Node
 from refnet.randomness import Purpose
 

@@ -23,7 +23,7 @@ class Advance(Protocol):
     ) -> None:
         """Report the parts done, their total (if not known before), a remark, and a detail that only a terminal shows.
 
-        `left`, in seconds, is the time until a longer work is done of which this task is a part.
+        `left` is the time in seconds until the whole work is done, if this task is only a part of it.
         """
 
 
@@ -38,7 +38,7 @@ class Show(Protocol):
 
 
 class Live:
-    """A terminal: a bar that is redrawn in place, and lines above it. `spelling` is as for :func:`on`."""
+    """Progress on a terminal: a bar that is redrawn in place, with lines above it. `spelling` is as for :func:`on`."""
 
     def __init__(self, console: Console, spelling: Callable[[str], str] = with_flags) -> None:
         self.console = console
@@ -76,13 +76,13 @@ class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        """Return it as text, with dashes while it is not known."""
+        """Return the time as text, with dashes while it is not known."""
         left = task.fields["left"] if task.fields["left"] is not None else task.time_remaining
         return Text("-:--:--" if left is None else clock(left))
 
 
 class Plain:
-    """A file, a pipe or a log: whole lines, for a long task at least `every` seconds apart.
+    """Progress in a file or a pipe: whole lines, during a task at least `every` seconds apart.
 
     `spelling` is as for :func:`on`.
     """
@@ -98,8 +98,8 @@ class Plain:
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """Print now and then how far the task is."""
-        said = time.monotonic()
+        """Print the progress of the task every `every` seconds."""
+        printed = time.monotonic()
 
         def advance(
             done: int,
@@ -108,17 +108,17 @@ class Plain:
             detail: str = "",  # noqa: ARG001 - for terminals
             left: float | None = None,
         ) -> None:
-            nonlocal said
-            if time.monotonic() - said >= self.every:
-                said = time.monotonic()
-                rest = "" if left is None else f"  {clock(left)} left"
-                self.say(f"{name}: {done}/{total} {remark}{rest}".rstrip())
+            nonlocal printed
+            if time.monotonic() - printed >= self.every:
+                printed = time.monotonic()
+                time_left = "" if left is None else f"  {clock(left)} left"
+                self.say(f"{name}: {done}/{total} {remark}{time_left}".rstrip())
 
         yield advance
 
 
 class Quiet:
-    """Shows nothing: for tests and for programs that need only the result."""
+    """No progress, for tests and for programs that need only the result."""
 
     def say(self, line: str) -> None:
         """Ignore the line."""
@@ -130,7 +130,7 @@ class Quiet:
 
 
 class Lasting:
-    """A display that becomes quiet when its output is closed, so that the work goes on."""
+    """A display that becomes quiet when its output is closed, so that the work continues."""
 
     def __init__(self, show: Show) -> None:
         self._show = show
@@ -144,9 +144,9 @@ class Lasting:
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """Show a task, as long as it can be shown."""
+        """Show a task until its output is closed."""
         stack = ExitStack()
-        inner: Advance = lambda *_, **__: None  # noqa: E731 - it has the type of what replaces it
+        inner: Advance = lambda *_, **__: None  # noqa: E731 - a variable, because the next lines may replace it
         with suppress(OSError):
             inner = stack.enter_context(self._show.task(name, total))
 
@@ -166,14 +166,14 @@ class Lasting:
 class Pace:
     """Estimates the time left from the duration of the parts done since the first.
 
-    Work between parts counts (validating, saving); what only the first must do does not (compiling).
+    It includes work between parts (validating, saving), but not what only the first part does (compiling).
     """
 
     def __init__(self) -> None:
         self._done, self._began = 0, 0.0
 
     def left(self, parts: int) -> float | None:
-        """Record that a part is done; return the seconds that `parts` more will take, or None at first."""
+        """Record that a part is done; return the seconds that `parts` more will take, or None after the first part."""
         now = time.monotonic()
         self._done += 1
         if self._done == 1:
@@ -183,12 +183,12 @@ class Pace:
 
 
 def clock(seconds: float) -> str:
-    """Format a time as hours, minutes and seconds, with days if there are any."""
+    """Format seconds as hours:minutes:seconds, with days before them if there are any."""
     return str(timedelta(seconds=round(seconds)))
 
 
 def on(stream: TextIO | None, spelling: Callable[[str], str] = with_flags) -> Live | Plain | Quiet:
-    """Return the display that suits a stream; None is what Python has for a closed stream.
+    """Return the display that suits a stream. The stream is None where Python has no standard error.
 
     `spelling` writes the settings in a line: ``with_flags`` for the command, ``with_arguments`` for a Python caller
     (:mod:`refnet.terminal.spelling`).

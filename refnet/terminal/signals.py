@@ -1,4 +1,4 @@
-"""Ctrl-C and its like ask a run to stop after the step under way; a second one ends it at once."""
+"""Stop a run by a signal such as Ctrl-C: the first stops it after the current step, the second at once."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-NOTICE = b"refnet: stopping after this step, to save it; once more stops at once\n"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NOTICE = b"refnet: stopping after this step to save the run; a second signal stops at once\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that a signal stopped. Its exit code is 128 plus the signal's number, as in a shell.
+    """A signal has stopped a run. The exit code is 128 plus the signal's number, as in a shell.
 
-    `run` is its folder; None where the run had none yet.
+    `run` is the run's folder; None if it has none yet.
     """
 
     def __init__(self, number: int, message: str = "", run: Path | None = None) -> None:
@@ -27,10 +27,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """In this context the first signal is only stored, in `asked`; the second raises `Interrupted`.
+    """A context in which the first signal is only stored, in `asked`, and the second raises `Interrupted`.
 
-    A signal that was ignored (as ``nohup`` has SIGHUP ignored, and a shell Ctrl-C in its background) stays so. Outside
-    the main thread, where Python delivers no signals, it does nothing.
+    A signal that is already ignored stays ignored: ``nohup`` ignores SIGHUP, and a shell ignores Ctrl-C in background
+    jobs. Outside the main thread the context does nothing, because Python delivers signals only to the main thread.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in ASKING:
+            for number in STOP_SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._take)
         return self
@@ -54,4 +54,4 @@ class Stop:
         self.asked = number
         if sys.stderr is not None:
             with suppress(OSError):
-                os.write(2, NOTICE)  # past Python's buffers, into which the interrupted code may just be writing
+                os.write(2, NOTICE)  # not through Python's buffers, which the interrupted code may be writing to

@@ -1,31 +1,31 @@
-"""A small curve of one line of text, for a terminal: a whole run's figures in a few blocks."""
+"""A curve in one line of text, for a terminal: the values of a whole run as a few blocks of different heights."""
 
 from math import isfinite
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-WIDTH = 8  # stretches at least, once there are so many figures; below twice as many
+MIN_BLOCKS = 8  # of a long curve, which has fewer than twice as many
 
 
 class Sparkline:
-    """Means of equally long stretches of all figures so far; a stretch grows twofold whenever there are too many."""
+    """A curve of all values so far. Each block is the mean of equally many values, more as the curve grows."""
 
     def __init__(self) -> None:
         self._means: list[float] = []
-        self._length = 1
+        self._per_block = 1
         self._sum, self._count = 0.0, 0
 
-    def add(self, figure: float) -> None:
-        """Take a figure; one that is not finite is passed over."""
-        if not isfinite(figure):
+    def add(self, value: float) -> None:
+        """Add a value, unless it is NaN or infinite."""
+        if not isfinite(value):
             return
-        self._sum, self._count = self._sum + figure, self._count + 1
-        if self._count < self._length:
+        self._sum, self._count = self._sum + value, self._count + 1
+        if self._count < self._per_block:
             return
         self._means.append(self._sum / self._count)
         self._sum, self._count = 0.0, 0
-        if len(self._means) == 2 * WIDTH:
+        if len(self._means) == 2 * MIN_BLOCKS:
             self._means = [(a + b) / 2 for a, b in zip(self._means[::2], self._means[1::2], strict=True)]
-            self._length *= 2
+            self._per_block *= 2
 
     def __str__(self) -> str:
         if not self._means:

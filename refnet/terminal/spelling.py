@@ -1,4 +1,4 @@
-"""Settings in a message, in two spellings: ``batch=16`` for Python, ``--batch 16`` for the command."""
+"""Settings in messages, with two spellings: ``batch=16`` for a Python caller, ``--batch 16`` for the command."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from refnet.terminal.printable import printable
 
-# Control characters, which no name that has been made printable contains.
+# Control characters, which a printable name cannot contain.
 _START, _BETWEEN, _END = "\x1d", "\x1e", "\x1f"
 _SETTING = re.compile(f"{_START}([^{_START}{_END}]*){_BETWEEN}([^{_START}{_END}]*){_END}")
 _NAME_ALONE = object()

@@ -1,9 +1,9 @@
-"""What the user probably meant by a word that is not known."""
+"""Suggest what the user probably meant by an unknown word."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Names from other trainers that are not spelled like refnet's.
+# Names of settings in other trainers, and refnet's names for them.
 SYNONYMS = {
     "batch_size": "batch",
     "dataset": "data",
@@ -16,17 +16,17 @@ SYNONYMS = {
 
 
 def nearest(word: object, choices: Iterable[str]) -> str | None:
-    """Return the choice that is most like `word`, or its synonym; None where none is like it."""
+    """Return the choice that is spelled most like `word` or is its synonym; None if no choice is."""
     plain = {_plain(choice): choice for choice in choices}
-    sought = _plain(word)
-    if SYNONYMS.get(sought) in plain:
-        return plain[SYNONYMS[sought]]
-    close = get_close_matches(sought, plain, n=1)
+    unknown = _plain(word)
+    if SYNONYMS.get(unknown) in plain:
+        return plain[SYNONYMS[unknown]]
+    close = get_close_matches(unknown, plain, n=1)
     return plain[close[0]] if close else None
 
 
 def did_you_mean(word: object, choices: Iterable[str], otherwise: str = "") -> str:
-    """Return the end of a message: ``"; did you mean paper?"``, or `otherwise` where no choice is like `word`."""
+    """Return the end of a message: ``"; did you mean paper?"``, or `otherwise` if no choice is like `word`."""
     choice = nearest(word, choices)
     if choice is not None:
         return f"; did you mean {choice}?"

@@ -1,7 +1,8 @@
-"""Comparisons, one for each layer of agreement: each passes in silence or fails with the worst element.
+"""Comparisons of arrays, one for each level of agreement (T0, T1, T2), and the bounds of errors.
 
-``u`` is 2^-24, the largest relative error of rounding to float32, and ``eps`` is twice that. ``where`` is one line
-that describes the computation, so that a failure can be repeated.
+A comparison returns if the arrays agree; otherwise it raises ``DisagreementError`` with the worst element. ``u`` is
+2^-24, the largest relative error of rounding to float32, and ``eps`` is twice that. ``where`` describes the computation
+in one line, so that a failure can be repeated.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ TINY = 2.0**-126  # below it float32 loses precision, and a processor may flush 
 
 @dataclass(frozen=True)
 class Element:
-    """The worst element of an array that is wrong, and how many elements are wrong with it."""
+    """The worst element of a wrong array, and how many of its elements are wrong."""
 
     why: str
     index: list[int]
@@ -30,9 +31,10 @@ class Element:
 
 
 class DisagreementError(AssertionError):
-    """Numbers that differ from those expected; `ratio` is the largest error over its bound, infinite without one.
+    """Numbers that differ from those expected.
 
-    `where` is what was computed, `element` the worst element; None where the shape or the dtype is wrong.
+    `ratio` is the largest error over its bound, infinite if no bound applies. `where` describes what was computed.
+    `element` is the worst element; None if the shape or the dtype is wrong.
     """
 
     def __init__(self, message: str, ratio: float = np.inf, where: str = "", element: Element | None = None) -> None:
@@ -62,8 +64,8 @@ def within(y: Array, y64: Array, allowed: Array, where: str) -> None:
     """T1: fail unless each error is within its bound and NaN and infinities are where y64 has them."""
     _same_form(y, y64, where, same_dtype=False)
     finite = np.isfinite(y64)
-    alike = np.isfinite(y) & finite | (y == y64) | (np.isnan(y) & np.isnan(y64))
-    _fail_at(~alike, y, y64, where, "NaN and infinity propagate otherwise")
+    same_kind = np.isfinite(y) & finite | (y == y64) | (np.isnan(y) & np.isnan(y64))
+    _fail_at(~same_kind, y, y64, where, "NaN or infinity is not in the same elements")
     ratio = share_of_bound(y, y64, allowed)
     _fail_at(~(ratio <= 1), y, y64, where, "T1: the error is larger than its bound", ratio)
 
@@ -89,15 +91,15 @@ def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> float:
 
     Returns the largest error divided by its bound.
 
-    The ulp (unit in the last place) is that of the largest element. Compare arrays of a hundred elements or more: the
-    largest error of a few can be zero by luck.
+    The ulp (unit in the last place) is that of the largest element. Compare arrays of at least a hundred elements: with
+    only a few, NumPy's largest error can be zero by luck.
     """
     _same_form(y, y32, where)
-    worst = np.abs(np.float64(y) - y64)
-    own = np.abs(np.float64(y32) - y64).max()
-    allowed = 4 * own + EPS * np.abs(y64).max()
-    ratio = worst / max(allowed, TINY)
-    _fail_at(~(worst <= allowed), y, y64, where, "T2: NumPy's float32 is better", ratio)
+    error = np.abs(np.float64(y) - y64)
+    numpy_error = np.abs(np.float64(y32) - y64).max()
+    allowed = 4 * numpy_error + EPS * np.abs(y64).max()
+    ratio = error / max(allowed, TINY)
+    _fail_at(~(error <= allowed), y, y64, where, "T2: NumPy's float32 is better", ratio)
     return float(ratio.max())
 
 
@@ -105,10 +107,10 @@ def data_bound(y64: Array, bracket: Array, terms: int, precision: str = "ieee") 
     """Return the error allowed in a sum of `terms` products: ``u sqrt(2 terms) bracket + 2 u |y|``.
 
     `bracket` is the same op on absolute values. A sum of n products is rounded 2n times, once for each product and each
-    addition, and no rounding moves it by more than u times the bracket. Independent roundings add up as the root of
-    their number. This is no worst case, which grows with `terms` and not with its root. With ``sqrt(terms)`` alone, 4
-    million sums of 16 normal numbers, each added up term by term, reach 0.94 of the bound, and longer runs exceed it;
-    one-signed numbers without a zero among them reach 1.02 at 500 terms. A GPU's tf32 products have another bound.
+    addition, and no rounding changes it by more than u times the bracket. Independent errors add up like the square
+    root of their number. The bound is not the worst case, which grows with `terms` itself. ``sqrt(terms)`` would be too
+    small: 4 million sums of 16 normal numbers, each added up term by term, reach 0.94 of that bound, and longer runs
+    exceed it; positive numbers reach 1.02 of it at 500 terms. Products in tf32 have larger bounds.
     """
     if precision == "tf32":
         return 1e-3 * bracket
@@ -132,15 +134,15 @@ def softmax_bound(z: Array) -> Array:
 def sgd_bound(w: Array, v: Array, g: Array, *, lr: float, momentum: float, weight_decay: float) -> tuple[Array, Array]:
     """Return the errors allowed in the new w and v.
 
-    On its way into v a term meets at most four roundings, of its rate, of its product and of two differences, and the
-    decay's two more (of its second rate, and of the rates' product). The sum w + v adds one.
+    A term of v is rounded at most four times: its rate, its product and two differences. The term of weight decay is
+    rounded twice more: its second rate and the product of the rates. The sum w + v adds one rounding.
     """
     terms = np.abs(momentum * v) + 1.5 * np.abs(lr * weight_decay * w) + np.abs(lr * g)
     return 5 * U * terms + U * np.abs(w), 4 * U * terms
 
 
 def zero_share(y: Array) -> float:
-    """Return the share of the elements that are zero; 1 for an empty array."""
+    """Return the fraction of elements that are zero; 1 for an empty array."""
     return float((y == 0).mean()) if y.size else 1.0
 
 
@@ -156,7 +158,7 @@ def _same_form(y: Array, expected: Array, where: str, *, same_dtype: bool = True
 
 
 def _fail_at(wrong: npt.NDArray[np.bool_], y: Array, expected: Array, where: str, why: str, ratio: Any = None) -> None:
-    """Raise with the element of the largest ratio (the first wrong one where there is no ratio)."""
+    """Raise an error about the element of the largest ratio, or the first wrong one if there is no ratio."""
     if not wrong.any():
         return
     rank = wrong if ratio is None else np.where(np.isnan(ratio), np.inf, ratio)

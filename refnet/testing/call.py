@@ -1,6 +1,6 @@
 """One call of one op, small enough to print: sizes, options and a seed, from which its arrays are made.
 
-A failure is reproduced from the printed call alone, so nothing random lives outside the seed.
+A printed call is enough to reproduce a failure, because the seed is the only source of randomness.
 """
 
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0)
 
 @dataclass(frozen=True)
 class Call:
-    """The function that is called, and everything its arguments are drawn from.
+    """The function that is called, and everything that its arguments are made from.
 
     Parameters
     ----------
     sizes
-        Lengths by letter (N, C, H, W, ...), in the meaning of :mod:`refnet.ops`.
+        Lengths by letter (N, C, H, W, ...), as in :mod:`refnet.ops`.
     options
         The keyword arguments.
     kind
-        One of ``KINDS``: integers held as floats, zero-mean normals, post-ReLU-like, or normals among NaN,
-        infinities and signed zeros.
+        One of ``KINDS``: integers as floats; normal numbers of mean 0; normal numbers after ReLU; or normal numbers
+        with some NaN, infinities and signed zeros.
     layout
         One of ``LAYOUTS``: the memory layout of the host arrays before they are copied to the backend.
     """
@@ -46,9 +46,9 @@ class Call:
 
 
 class Values:
-    """Draws the arrays of a call, float32, one after the other from one seed.
+    """Draws the float32 arrays of a call, one after the other, from one seed.
 
-    Integers stay within ±4, so that a product is at most 16 and a sum of a million products below 2^24.
+    Integers are from -4 to 4, so that a product is at most 16 and a sum of a million products below 2^24.
     """
 
     def __init__(self, kind: str, seed: tuple[int, int]) -> None:
@@ -56,7 +56,7 @@ class Values:
         self._rng = np.random.default_rng(seed)
 
     def __call__(self, *shape: int, special: bool = True) -> Array:
-        """Draw an array; with ``special=False``, without NaN and infinity for every kind."""
+        """Draw an array. With ``special=False`` it never contains NaN or infinity."""
         if self.kind == "integers":
             return self._rng.integers(-4, 5, shape).astype(np.float32)
         normal = self._rng.standard_normal(shape)
@@ -77,7 +77,7 @@ class Values:
 
 
 def laid_out(a: Array, layout: str) -> Array:
-    """Return the same numbers in another layout: a view with permuted axes, or of every other element of a row."""
+    """Return a copy in another memory layout: with permuted axes, or with a gap after each element of a row."""
     if layout == "permuted" and a.ndim > 1:
         return np.ascontiguousarray(a.T).T
     if layout == "sliced" and a.ndim:
@@ -89,5 +89,5 @@ def laid_out(a: Array, layout: str) -> Array:
 
 
 def filler(dtype: np.dtype[Any]) -> Any:
-    """Return the value that no result may contain: NaN, and for integers the largest."""
+    """Return the value that fills unwritten memory: NaN, or the largest integer. No result may contain it."""
     return np.nan if dtype.kind == "f" else np.iinfo(dtype).max

@@ -53,17 +53,17 @@ def check(
     precision
         "ieee", or how matrix products round their factors: "tf32", or "tf32x3" (three products in tf32).
     examples
-        How many calls each kind of check makes.
+        Number of calls in each kind of check.
     seed
-        Draw other calls. Without a seed every check of a function draws the same ones.
+        Which calls are drawn. Without a seed, every check of a function draws the same ones.
     only
-        Check a part of what the reference can do: by the name of a keyword argument (``{"stride": 1}``) or of a length
-        (N, C, H, W, K, R, S, ...), the value, or a function that tells which values are supported. A keyword argument
-        that has one value may be missing from the function.
+        Restricts the calls to what the functions support. Maps the name of a keyword argument (``{"stride": 1}``) or of
+        a length (N, C, H, W, K, R, S, ...) to the supported value, or to a function that returns whether a value is
+        supported. A function may lack a keyword argument that is restricted to one value.
     kinds
-        Which kinds of checks to make, of those in ``KINDS``; all of them if none is named.
+        The kinds of checks to make (``refnet.testing.check_kinds.KINDS``); all of them if none is named.
     case
-        One call, as the line printed for a failure gives it.
+        One call to repeat: the dict in the line that is printed for a failure.
 
     Raises
     ------
@@ -113,14 +113,14 @@ def _is_whole(value: object) -> bool:
 
 
 def kinds(function: str) -> tuple[str, ...]:
-    """Return the kinds of checks of a function, such as "lrn_forward": one test of pytest each, by parametrisation."""
+    """Return the kinds of checks of a function such as "lrn_forward", to parametrise a test of pytest with."""
     _require_known("there is no function", function, _names())
     _require_hypothesis()
     return _kinds(_case(function), "ieee", "float32")
 
 
 def _kinds(case: "Case", precision: str, dtype: str) -> tuple[str, ...]:
-    """Return the kinds of checks that apply: values need array arguments, NumPy's own error needs float32."""
+    """Return the kinds of checks that apply: some need array arguments, and "accuracy" needs float32."""
     absent = set()
     if not case.arrays:
         absent |= {"integers", "one_signed", "views", "inside"}
@@ -132,7 +132,7 @@ def _kinds(case: "Case", precision: str, dtype: str) -> tuple[str, ...]:
 
 
 def _names() -> dict[str, tuple[str, str]]:
-    """Return op and function by the name that ``check`` takes."""
+    """Return op and function by the name under which ``check`` takes the function."""
     chapters = {op: import_module(f"refnet.ops.{op}") for op in OPS}
     return {f"{op}_{name}": (op, name) for op, chapter in chapters.items() for name in chapter.INTERFACE}
 
@@ -183,5 +183,5 @@ def _require_hypothesis() -> None:
         import_module("hypothesis")
     except ImportError as error:
         raise ConfigError(
-            "check draws with hypothesis, which is not installed; pip install 'refnet[testing]'"
+            "check needs the package hypothesis, which is not installed; pip install 'refnet[testing]'"
         ) from error

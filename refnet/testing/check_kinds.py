@@ -1,6 +1,6 @@
-"""The kinds of checks of one function, and the letters of the lengths by which its calls can be chosen."""
+"""The kinds of checks of one function, and the letters of the lengths that `only` can restrict."""
 
-# By name, with the words for each in the table of a report.
+# The kinds by name, with their labels in the table of a report.
 KINDS = {
     "signature": "parameters",
     "integers": "whole numbers",

@@ -1,4 +1,4 @@
-"""What a check found, as a table, a page of a notebook, and lines that repeat each failure."""
+"""The report of a check: its table as text and HTML, and for each failure a line of Python that repeats it."""
 
 from dataclasses import dataclass
 from html import escape
@@ -8,19 +8,19 @@ from refnet.testing.agreement import Problem
 from refnet.testing.check_kinds import KINDS
 
 HEADINGS = ("function", "check", "calls", "failed", "error/bound")
-MAX_SHOWN = 3  # failures of a function that are printed
+MAX_SHOWN = 3  # failures printed for each function
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong with a function in one kind of check: the smallest of the calls that fail.
+    """What is wrong with a function in one kind of check, shown by the smallest call that fails.
 
     Attributes
     ----------
     sentence
         What is wrong.
     line
-        The line of Python that repeats this call. Names that it cannot import are those of the caller.
+        A line of Python that repeats this call. It imports the functions if it can; otherwise it uses their names.
     ratio
         The largest error over its bound; infinite where no bound applies.
     error
@@ -41,7 +41,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of check of a function: calls made, calls left out, calls that failed, the worst error over its bound."""
+    """The result of one kind of check of one function.
+
+    Attributes
+    ----------
+    calls, left_out, failed
+        Number of calls made, of calls that `only` excluded, and of calls that failed.
+    worst
+        The largest error over its bound.
+    failure
+        The smallest call that failed; None if none did.
+    note
+        A remark for the table.
+    """
 
     function: str
     kind: str
@@ -54,7 +66,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The texts of the row in the table."""
+        """The cells of the row in the table."""
         return (self.function, KINDS[self.kind], str(self.calls), str(self.failed or "-"), self._worst())
 
     def _worst(self) -> str:
@@ -62,20 +74,20 @@ class Row:
             return "wrong"
         if self.kind == "signature" or not self.calls:
             return "-"
-        near = 0.95 <= self.worst < 10
-        return f"{self.worst:.{3 if near else 1}g}" if self.worst else "exact"
+        digits = 3 if 0.95 <= self.worst < 10 else 1  # near 1, three digits show which side it is on
+        return f"{self.worst:.{digits}g}" if self.worst else "exact"
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of :func:`refnet.testing.check.check`. It is true where everything passed."""
+    """The result of :func:`refnet.testing.check.check`. It is true if everything passed."""
 
     rows: tuple[Row, ...]
     limited: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
+        """Whether every check passed."""
         return not self.failures
 
     @property
@@ -84,9 +96,10 @@ class Report:
         return tuple(row.failure for row in self.rows if row.failure)
 
     def require(self) -> "Report":
-        """Raise ``AssertionError`` with every failure, from the function's own exception; return the report if passed.
+        """Return the report if every check passed; otherwise raise ``AssertionError`` with the failures.
 
-        For a test: ``refnet.check(lrn_forward=my_kernel).require()``.
+        The cause of the error is the first exception that a function raised. In a test:
+        ``refnet.check(lrn_forward=my_kernel).require()``.
         """
         if self.passed:
             return self
@@ -94,11 +107,11 @@ class Report:
         raise AssertionError("\n".join(self._sentences())) from (errors[0] if errors else None)
 
     def __bool__(self) -> bool:
-        """Tell whether everything passed."""
+        """Return whether every check passed."""
         return self.passed
 
     def __str__(self) -> str:
-        """Write the table and the failures."""
+        """Return the table and the failures as text."""
         table = [self._headings(), *map(self._cells, self.rows)]
         widths = [max(len(cells[i]) for cells in table) for i in range(len(table[0]))]
         numbers = range(2, 6 if self.limited else 5)
@@ -122,14 +135,13 @@ class Report:
             colour = ";color:#b00020" if row.failed else ""
             cells = "".join(f'<td style="{style}{colour}">{escape(text)}</td>' for text in self._cells(row))
             body += f"<tr>{cells}</tr>"
-        below = "".join(
+        failures = "".join(
             f"<p><b>{escape(self._title(failure))}</b> {escape(failure.sentence)}.</p>"
             f'<pre style="white-space:pre-wrap">{escape(failure.line)}</pre>'
             for failure in self._shown()
         )
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}<p>{escape(self._verdict())}</p>"
-        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{table}{failures}<p>{escape(self._verdict())}</p>"
 
     def _headings(self) -> tuple[str, ...]:
         extra = ("left out",) if self.limited else ()
@@ -146,12 +158,14 @@ class Report:
         return f"{failure.function}, {KINDS[failure.kind]}:"
 
     def _sentences(self) -> list[str]:
-        return [f"{self._title(f)} {f.sentence}.\n  Again: {f.line}" for f in self._shown()]
+        return [f"{self._title(f)} {f.sentence}.\n  Repeat with: {f.line}" for f in self._shown()]
 
     def _shown(self) -> list[Failure]:
         """Return the first failures of each function."""
-        functions = dict.fromkeys(failure.function for failure in self.failures)
-        return [f for name in functions for f in [f for f in self.failures if f.function == name][:MAX_SHOWN]]
+        by_function: dict[str, list[Failure]] = {}
+        for failure in self.failures:
+            by_function.setdefault(failure.function, []).append(failure)
+        return [failure for failures in by_function.values() for failure in failures[:MAX_SHOWN]]
 
     def _verdict(self) -> str:
         failed, total = len(self.failures), len(self.rows)

@@ -1,4 +1,4 @@
-"""The checks of one function: how it is called, and what is wrong with what it does."""
+"""Check one function: call it on drawn arguments and describe what is wrong with its results."""
 
 import inspect
 import sys
@@ -24,10 +24,10 @@ from refnet.testing.check_report import Failure, Row
 from refnet.testing.memory import Guards, poisoned
 from refnet.testing.strategies import drawn
 
-REFNET = Path(__file__).parents[1]
-VALUES = ("integers", "normal", "one_signed", "special")
-TRIES = (1, 4, 16)  # times as many draws, until `only` has left enough
-ACCURACY_SEEDS = 5
+PACKAGE = Path(__file__).parents[1]
+VALUE_KINDS = ("integers", "normal", "one_signed", "special")
+DRAW_FACTORS = (1, 4, 16)  # how many times as many calls are drawn if `only` excludes too many
+ACCURACY_SEEDS = 5  # calls with each kind of values in a check of accuracy
 
 
 class FaultError(Exception):
@@ -39,12 +39,12 @@ class FaultError(Exception):
 
 
 class RefusedError(Exception):
-    """The function refuses a view in clear words, which is its right."""
+    """The function rejects a view that is not contiguous with a message that says so, which is allowed."""
 
 
 @dataclass
 class Subject:
-    """A function to check, and all that its caller said of it. It takes the place of a backend."""
+    """A function to check, with the arguments of ``check`` that apply to it. Comparisons use it as a backend."""
 
     name: str
     case: Case
@@ -54,10 +54,10 @@ class Subject:
     dtype: np.dtype[Any]
     precision: str
     only: Mapping[str, Any]
-    missing: set[str] = field(default_factory=set)  # parameters that it does not take and does not need
+    missing: set[str] = field(default_factory=set)  # keyword arguments that it lacks, each fixed to one value by `only`
 
     def asarray(self, a: Array) -> Any:
-        """Convert an array to what the function takes."""
+        """Convert a NumPy array to the array type of the function."""
         if self.to_array is None:
             return a
         try:
@@ -66,7 +66,7 @@ class Subject:
             raise FaultError(f"to_array raised {_described(error)} for an array of {a.dtype}, {a.shape}") from error
 
     def to_numpy(self, a: Any) -> Array:
-        """Convert back."""
+        """Convert an array of the function to a NumPy array."""
         result = a if self.array_to_numpy is None else self.array_to_numpy(a)
         if isinstance(result, np.generic):
             result = np.asarray(result)
@@ -75,7 +75,7 @@ class Subject:
         return result
 
     def require_converters(self) -> None:
-        """Raise ``ConfigError`` unless an array survives both converters."""
+        """Raise ``ConfigError`` unless ``to_numpy(to_array(a))`` equals `a`."""
         a = np.arange(6, dtype=self.dtype).reshape(2, 3)
         try:
             back = self.to_numpy(self.asarray(a.copy()))
@@ -83,12 +83,12 @@ class Subject:
             raise ConfigError(f"to_numpy(to_array(a)) raised {_described(error)} for a NumPy array a") from error
         if back.dtype != a.dtype or back.shape != a.shape or (back != a).any():
             raise ConfigError(
-                f"to_numpy(to_array(a)) must be a again, but an array of {a.dtype}, {a.shape} became one of "
+                f"to_numpy(to_array(a)) must equal a, but an array of {a.dtype}, {a.shape} became one of "
                 f"{back.dtype}, {back.shape}"
             )
 
     def fits(self, call: Call, letters: set[str]) -> bool:
-        """Say whether `only` includes a call. `letters` are the lengths that calls of this function have."""
+        """Return whether `only` includes a call. `letters` are the lengths that calls of this function have."""
         for name, wanted in self.only.items():
             if name in LETTERS and name not in call.options:
                 if name not in letters:
@@ -109,7 +109,7 @@ class Subject:
         return {name: value for name, value in options.items() if name not in self.missing}
 
     def line(self, kind: str, call: Call | None = None) -> str:
-        """Write the line of Python that repeats a check."""
+        """Return the line of Python that repeats a check."""
         imports, arguments = ["import refnet"], []
         given = {self.name: self.function, "to_array": self.to_array, "to_numpy": self.array_to_numpy}
         for keyword, function in given.items():
@@ -134,8 +134,8 @@ class Subject:
         return f"{'; '.join(dict.fromkeys(imports))}; refnet.check({', '.join(arguments)}).require()"
 
 
-class Asked(Problem):
-    """A call whose results are called by their own names in messages."""
+class FunctionProblem(Problem):
+    """A call of a function that belongs to no backend: messages name only the result."""
 
     def where(self, backend: Any, result: str = "") -> str:  # noqa: ARG002
         """Return the name of a result."""
@@ -149,12 +149,12 @@ def rows_of(
 
     If the function cannot be called, the only row is the failure of its signature.
     """
-    complaint = _signature_complaint(subject)
-    if complaint:
-        failure = Failure(subject.name, "signature", complaint, subject.line("signature"), inf)
+    mismatch = _signature_mismatch(subject)
+    if mismatch:
+        failure = Failure(subject.name, "signature", mismatch, subject.line("signature"), inf)
         yield Row(subject.name, "signature", 1, 0, 1, inf, failure)
     elif case is not None:
-        yield _row(subject, *_printed(subject, case), 0)
+        yield _row(subject, *_call_of_line(subject, case), 0)
     else:
         if "signature" in kinds:
             yield Row(subject.name, "signature", 1, 0, 0, 0.0)
@@ -162,59 +162,64 @@ def rows_of(
 
 
 def _drawn_rows(subject: Subject, kinds: Sequence[str], examples: int, seed: int | None) -> Iterator[Row]:
-    dealt, left_out = _deal(subject, [kind for kind in kinds if kind != "accuracy"], examples, seed)
+    calls_by_kind, left_out = _draw_by_kind(subject, [kind for kind in kinds if kind != "accuracy"], examples, seed)
     if "accuracy" in kinds:
         large = [_large(subject, values, s) for values in ("normal", "one_signed") for s in range(ACCURACY_SEEDS)]
-        dealt["accuracy"] = [call for call in large if subject.fits(call, set(call.sizes))]
-        left_out["accuracy"] = len(large) - len(dealt["accuracy"])
-    if kinds and not any(dealt.values()):
+        calls_by_kind["accuracy"] = [call for call in large if subject.fits(call, set(call.sizes))]
+        left_out["accuracy"] = len(large) - len(calls_by_kind["accuracy"])
+    if kinds and not any(calls_by_kind.values()):
         raise ConfigError(
-            f"only: none of the {sum(left_out.values())} calls drawn for {subject.name} fits; allow more of them"
+            f"only: it excludes all {sum(left_out.values())} calls drawn for {subject.name}; restrict fewer values"
         )
-    for kind, calls in dealt.items():
+    for kind, calls in calls_by_kind.items():
         yield _row(subject, kind, calls, left_out[kind])
 
 
-def _printed(subject: Subject, case: Mapping[str, Any]) -> tuple[str, list[Call]]:
-    """Read what the line of a failure holds: the kind of check, and the call."""
+def _call_of_line(subject: Subject, case: Mapping[str, Any]) -> tuple[str, list[Call]]:
+    """Return the kind of check and the call that are in the line of a failure."""
     parts = dict(case)
     try:
         return parts.pop("check"), [Call(subject.case.op, subject.case.function, **parts)]
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"case is none that a failure prints, {case!r}: {_described(error)}") from error
+        raise ConfigError(
+            f"case must be the dict that the line of a failure gives, it is {case!r}: {_described(error)}"
+        ) from error
 
 
-def _deal(
+def _draw_by_kind(
     subject: Subject, kinds: Sequence[str], examples: int, seed: int | None
 ) -> tuple[dict[str, list[Call]], dict[str, int]]:
-    """Draw calls and give each kind of check its own, with those of a larger call where the case has one."""
-    dealt: dict[str, list[Call]] = {}
+    """Draw calls and distribute them over the kinds of checks; return the calls and how many `only` excluded, by kind.
+
+    Normal and one-signed numbers also get the large call of the case, if it has one.
+    """
+    calls_by_kind: dict[str, list[Call]] = {}
     left_out = dict.fromkeys(kinds, 0)
     if not kinds:
-        return dealt, left_out
+        return calls_by_kind, left_out
     total = examples * len(kinds)
-    for factor in TRIES if subject.only else TRIES[:1]:
+    for factor in DRAW_FACTORS if subject.only else DRAW_FACTORS[:1]:
         calls = drawn(subject.case.calls("normal"), total * factor, seed)
         letters = {letter for call in calls for letter in call.sizes}
-        dealt, left_out = {kind: [] for kind in kinds}, dict.fromkeys(kinds, 0)
+        calls_by_kind, left_out = {kind: [] for kind in kinds}, dict.fromkeys(kinds, 0)
         for number, call in enumerate(calls):
             kind = kinds[number % len(kinds)]
-            if len(dealt[kind]) == examples:
+            if len(calls_by_kind[kind]) == examples:
                 continue
             if subject.fits(call, letters):
-                values = kind if kind in VALUES else "normal"
-                layout = ("permuted", "sliced")[len(dealt[kind]) % 2] if kind == "views" else "contiguous"
-                dealt[kind].append(replace(call, kind=values, layout=layout))
+                values = kind if kind in VALUE_KINDS else "normal"
+                layout = ("permuted", "sliced")[len(calls_by_kind[kind]) % 2] if kind == "views" else "contiguous"
+                calls_by_kind[kind].append(replace(call, kind=values, layout=layout))
             else:
                 left_out[kind] += 1
-        if all(len(calls) == examples for calls in dealt.values()):
+        if all(len(calls) == examples for calls in calls_by_kind.values()):
             break
     for kind in ("normal", "one_signed"):
-        if kind in dealt and subject.case.large:
+        if kind in calls_by_kind and subject.case.large:
             call = _large(subject, kind, 0)
             if subject.fits(call, set(call.sizes)):
-                dealt[kind].append(call)
-    return dealt, left_out
+                calls_by_kind[kind].append(call)
+    return calls_by_kind, left_out
 
 
 def _large(subject: Subject, values: str, seed: int) -> Call:
@@ -235,24 +240,24 @@ def _row(subject: Subject, kind: str, calls: Sequence[Call], left_out: int) -> R
             failures.append((sum(call.sizes.values()), len(failures), call, fault))
     failure = None
     if failures:
-        _, _, smallest, first = min(failures, key=lambda entry: entry[:2])
+        _, _, smallest, smallest_fault = min(failures, key=lambda entry: entry[:2])
         failure = Failure(
             subject.name,
             kind,
-            str(first),
+            str(smallest_fault),
             subject.line(kind, smallest),
-            first.ratio,
-            error=first.__cause__,
+            smallest_fault.ratio,
+            error=smallest_fault.__cause__,
             problem=agreement.pose(subject.case, smallest),
         )
-    note = f"refuses {refused} views that are not contiguous" if refused else ""
+    note = f"rejects {refused} views that are not contiguous" if refused else ""
     return Row(subject.name, kind, len(calls), left_out, len(failures), worst, failure, note)
 
 
 def _trial(subject: Subject, kind: str, call: Call) -> float:
-    """Make one check of one call: the largest error over its bound, 0 for results that have to be exact."""
+    """Check one call, and return its largest error over its bound; 0 for results that must be exact."""
     posed = agreement.pose(subject.case, call)
-    problem = Asked(posed.case, call, posed.given, posed.expected)
+    problem = FunctionProblem(posed.case, call, posed.given, posed.expected)
     try:
         if kind == "inside":
             guards = Guards(subject)
@@ -269,7 +274,7 @@ def _trial(subject: Subject, kind: str, call: Call) -> float:
     with _reworded():
         if kind == "accuracy":
             return _accuracy(problem, results)
-        worst = max(agreement.hold(subject, problem, results, subject.dtype).values(), default=0.0)
+        worst = max(agreement.check_results(subject, problem, results, subject.dtype).values(), default=0.0)
     if kind == "repeated":
         with _reworded("the same call gives other bits the second time"):
             for name, first, second in zip(subject.case.results, results, _outcome(subject, problem), strict=True):
@@ -279,15 +284,15 @@ def _trial(subject: Subject, kind: str, call: Call) -> float:
 
 
 def _accuracy(problem: Problem, results: Sequence[Any]) -> float:
-    own = agreement.reference(problem.case, problem.call, problem.given, np.float32)
+    in_float32 = agreement.reference(problem.case, problem.call, problem.given, np.float32)
     return max(
         bounds.no_worse_than_numpy(y, y32, y64, name)
-        for name, y, y32, y64 in zip(problem.case.results, results, own, problem.expected, strict=True)
+        for name, y, y32, y64 in zip(problem.case.results, results, in_float32, problem.expected, strict=True)
     )
 
 
 def _outcome(subject: Subject, problem: Problem, guards: Guards | None = None) -> tuple[Any, ...]:
-    """Call the function: its results, and the arguments it changes, as NumPy arrays of the right form."""
+    """Call the function; return its results, and the arguments it changes, as NumPy arrays of the right form."""
     case, call = problem.case, problem.call
     given = {
         name: laid_out(converted(value, subject.dtype), call.layout) if is_array(value) else value
@@ -299,7 +304,7 @@ def _outcome(subject: Subject, problem: Problem, guards: Guards | None = None) -
     def placed() -> dict[str, Any]:
         return {name: place(value) if name in arrays else value for name, value in given.items()}
 
-    if "numba" in sys.modules:  # compile first: Numba does not know the stand-in for numpy.empty that poisons memory
+    if "numba" in sys.modules:  # compile before numpy.empty is replaced, because Numba cannot compile the replacement
         _called(subject, call, placed(), nullcontext())
     placed_arguments = placed()
     returned = _called(subject, call, placed_arguments, poisoned(subject))
@@ -326,11 +331,13 @@ def _called(subject: Subject, call: Call, arguments: dict[str, Any], memory: Abs
         with np.errstate(all="ignore"), memory:
             return subject.function(*positional, **subject.passed(call.options))
     except Exception as error:  # noqa: BLE001 - whatever a user's function does
-        raise FaultError(f"it raises {_described(error)}") from error.with_traceback(_own(error.__traceback__))
+        raise FaultError(f"it raises {_described(error)}") from error.with_traceback(
+            _without_refnet(error.__traceback__)
+        )
 
 
 def _on_host(subject: Subject, problem: Problem, names: Sequence[str], returned: Any) -> list[Any]:
-    """Bring what was returned to the host, and fail where its form is wrong."""
+    """Copy the returned arrays to the host; raise ``FaultError`` if their number, shape or dtype is wrong."""
     values = () if returned is None and not names else returned if isinstance(returned, tuple) else (returned,)
     if len(values) != len(names):
         expected = f"it must return {_counted(len(names))}: {', '.join(names)}" if names else "it must return None"
@@ -369,7 +376,7 @@ def _require_finite(problem: Problem, results: Sequence[Any]) -> None:
         if wrong.any():
             index = [int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape)]
             raise FaultError(
-                f"NaN or infinity out of finite numbers: {name}{index or ''} is {y[tuple(index)]}, it must be "
+                f"NaN or infinity from finite numbers: {name}{index or ''} is {y[tuple(index)]}, it must be "
                 f"{y64[tuple(index)]:.5g}; {int(wrong.sum())} of {wrong.size} elements are wrong (an element that the "
                 "function never writes is NaN, too)"
             )
@@ -377,7 +384,7 @@ def _require_finite(problem: Problem, results: Sequence[Any]) -> None:
 
 @contextmanager
 def _reworded(why: str = "") -> Iterator[None]:
-    """Turn a disagreement into a fault: what disagrees, where, by how much."""
+    """Raise a ``DisagreementError`` as a ``FaultError`` whose message suits a function without a backend."""
     try:
         yield
     except bounds.DisagreementError as error:
@@ -395,12 +402,12 @@ def _reworded(why: str = "") -> Iterator[None]:
         ) from None
 
 
-def _signature_complaint(subject: Subject) -> str:
-    """Say which parameters the function lacks, or needs beyond those of the reference. Empty if it can be called."""
+def _signature_mismatch(subject: Subject) -> str:
+    """Return which parameters the function lacks or needs beyond the reference's; empty if it can be called."""
     reference = inspect.signature(getattr(subject.case.chapter, subject.case.function)).parameters.values()
     try:
         own = inspect.signature(subject.function)
-    except (TypeError, ValueError):  # built-in functions cannot tell
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return ""
     takes_all = any(p.kind is p.VAR_KEYWORD for p in own.parameters.values())
     named = {p.name for p in own.parameters.values() if p.kind in {p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD}}
@@ -428,22 +435,22 @@ def _signature_complaint(subject: Subject) -> str:
 
 
 def _described(error: BaseException) -> str:
-    """Write an error in a line, with the place in the user's own code."""
+    """Return an error as one line, with the file and the line in the user's own code."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error) else type(error).__name__
-    frames = [f for f in extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(REFNET)]
+    frames = [f for f in extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(PACKAGE)]
     own = [f for f in frames if "site-packages" not in f.filename]
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
 
 
-def _own(traceback: TracebackType | None) -> TracebackType | None:
-    """Leave the frames of refnet out of the beginning of a traceback."""
-    while traceback and Path(traceback.tb_frame.f_code.co_filename).is_relative_to(REFNET):
+def _without_refnet(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of refnet at its beginning."""
+    while traceback and Path(traceback.tb_frame.f_code.co_filename).is_relative_to(PACKAGE):
         traceback = traceback.tb_next
     return traceback
 
 
 def _reference_to(function: Any, keyword: str) -> tuple[str, list[str]]:
-    """Return a name for a function, and the statement that imports it where there is one."""
+    """Return a name for a function, and the statement that imports it if it can be imported."""
     name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
     if not name.isidentifier():
         return keyword, []
@@ -453,7 +460,7 @@ def _reference_to(function: Any, keyword: str) -> tuple[str, list[str]]:
 
 
 def _numbers(value: Any, expected: Any) -> tuple[str, str]:
-    """Write two numbers that differ, with as many digits as show the difference."""
+    """Format two numbers that differ, with enough digits to show the difference."""
     if np.asarray(value).dtype.kind != "f":
         return str(value), str(expected)
     digits = 5 if abs(float(value) - float(expected)) > 1e-3 * abs(float(expected)) else 9

@@ -1,8 +1,8 @@
-"""Hold backends to the textbook: each op on drawn calls, each layer of a network on its own activations.
+"""Compare backends with the NumPy reference: each op on drawn calls, each layer of a network on its own activations.
 
-What is compared, and within which bounds, is said by the cases of :mod:`refnet.testing`, which need the extra
-``refnet[testing]``: an error is divided by what the case allows for these very arguments, so that 1 is the limit for
-every op, and an op that only chooses or copies must give the same bits.
+The cases of :mod:`refnet.testing` (extra ``refnet[testing]``) define what is compared and within which bounds. An error
+is divided by the bound for its arguments, so 1 is the limit for every op. An op that only selects or copies must give
+the same bits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from refnet.testing.call import Call
 from refnet.testing.cases import CASES, Case, case_of
 from refnet.testing.strategies import drawn
 
-LOGITS = 1e-4  # of the largest: what the scores of a whole network may differ by
+MAX_SCORE_ERROR = 1e-4  # allowed difference of a whole network's scores, relative to the largest score
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Comparison:
     Attributes
     ----------
     part
-        "op" for drawn calls, "layer" for a network's own.
+        "op" for drawn calls, "layer" for the calls of a network.
     name
         The op, or the node of the network's plan.
     worst
-        By backend, the largest error over its bound; infinite where no bound applies and the numbers differ.
+        For each backend, the largest error over its bound; infinite if no bound applies and the numbers differ.
     breaches
-        By backend that has one, the worst breach in words.
+        For each backend that exceeds a bound, the message about its worst error.
     """
 
     part: str
@@ -54,7 +54,7 @@ class Comparison:
     breaches: Mapping[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as a dict for JSON, which has no infinity: None is written instead."""
+        """Return the row as a dict for JSON, with None for infinity, which JSON does not have."""
         record = asdict(self)
         record["worst"] = {name: worst if isfinite(worst) else None for name, worst in self.worst.items()}
         return record
@@ -62,17 +62,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Recorded(Problem):
-    """A call that a network has made."""
+    """A call that a layer of a network made."""
 
     layer: str = ""
 
     def where(self, backend: Any, result: str = "") -> str:
-        """Return what was computed."""
+        """Return what was computed, for a message."""
         return f"{result or 'result'} of {self.case} in {self.layer} on backend {backend.name}"
 
 
 def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[Comparison]:
-    """Compare every function of every chapter on as many drawn calls, and on a larger one where the case has it."""
+    """Compare every function of every chapter on `examples` drawn calls, and on the large call if its case has one."""
     rows = []
     with show.task("ops", len(CASES)) as advance:
         for done, case in enumerate(CASES):
@@ -85,7 +85,7 @@ def compare_ops(backends: Sequence[Backend], examples: int, show: Show) -> list[
 def compare_layers(spec: NetSpec, batch: int, backends: Sequence[Backend], show: Show) -> list[Comparison]:
     """Compare every layer on the activations that the first backend computes; then the loss, the update, the scores.
 
-    Dropout is on, and off in a second pass of the layers that compute something else then.
+    Each layer runs with dropout on and with dropout off. Each function that it calls is compared once.
     """
     plan = spec.plan()
     rows: list[Comparison] = []
@@ -114,7 +114,7 @@ def _row(part: str, name: str, function: str, problems: Sequence[Problem], backe
     for problem in problems:
         for backend in backends:
             try:
-                ratio = max(agreement.hold(backend, problem, agreement.run(backend, problem)).values())
+                ratio = max(agreement.check_results(backend, problem, agreement.run(backend, problem)).values())
             except AssertionError as error:
                 ratio = error.ratio if isinstance(error, DisagreementError) else inf
                 if ratio > worst[backend.name]:
@@ -124,9 +124,9 @@ def _row(part: str, name: str, function: str, problems: Sequence[Problem], backe
 
 
 def _calls(case: Case, examples: int) -> list[Call]:
-    """Draw calls in equal parts with each kind of values, NaN and infinity among them, and add the large ones."""
-    each = -(-examples // len(case.kinds))
-    calls = [call for kind in case.kinds for call in drawn(case.calls(kind), each)]
+    """Draw equally many calls with each kind of values, including NaN and infinity, and add the large calls."""
+    per_kind = -(-examples // len(case.kinds))
+    calls = [call for kind in case.kinds for call in drawn(case.calls(kind), per_kind)]
     if case.large:
         calls += [Call(case.op, case.function, *case.large, kind=kind) for kind in ("normal", "one_signed")]
     return calls
@@ -137,12 +137,12 @@ def _on_host(backend: Backend, value: Any) -> Any:
 
 
 def _recorded(layer: str, case: Case, arguments: Mapping[str, Any]) -> Recorded:
-    """Pose a call by its arguments: those that are keyword-only are its options."""
+    """Return a call that a layer made, with the reference's results. Keyword-only arguments are its options."""
     parameters = signature(getattr(case.chapter, case.function)).parameters
     options = {name: a for name, a in arguments.items() if parameters[name].kind is Parameter.KEYWORD_ONLY}
-    given_ = {name: a for name, a in arguments.items() if name not in options}
+    given = {name: a for name, a in arguments.items() if name not in options}
     call = Call(case.op, case.function, {}, options)
-    return Recorded(case, call, given_, agreement.reference(case, call, given_, np.float64), layer)
+    return Recorded(case, call, given, agreement.reference(case, call, given, np.float64), layer)
 
 
 def _loss(plan: Plan, batch: int) -> Iterator[tuple[str, list[Problem]]]:
@@ -172,10 +172,10 @@ def _scores(plan: Plan, batch: int, backends: Sequence[Backend]) -> Comparison:
         )
         scores[backend.name] = np.array(backend.to_numpy(tape.output))
     expected = scores[backends[0].name]
-    allowed = LOGITS * np.abs(expected).max()
-    worst = {name: float(np.abs(found - expected).max() / allowed) for name, found in scores.items()}
+    allowed = MAX_SCORE_ERROR * np.abs(expected).max()
+    worst = {name: float(np.abs(y - expected).max() / allowed) for name, y in scores.items()}
     breaches = {
-        name: f"scores of backend {name} differ from those of {backends[0].name} by {ratio:.3g} times what they may"
+        name: f"scores of backend {name} differ from those of {backends[0].name} by {ratio:.3g} times the bound"
         for name, ratio in worst.items()
         if not ratio <= 1
     }

@@ -1,9 +1,9 @@
 """Check backward functions by central differences in float64: <dy, J v> = <gradient, v>.
 
-For each input alone, J v is measured along a random v and, where the input is small, along every coordinate. Inputs
-stay half a unit from zero and further from each other than a step reaches, so that none crosses a kink of ReLU or of
-max-pooling. Where numbers are multiplied they are fractions with a power of two below, so that the differences of a
-linear op are exact.
+For each input alone, J v is measured along a random v and, if the input is small, along every coordinate. Inputs are at
+least 0.5 away from zero and differ from each other by more than a step, so that no step crosses a kink of ReLU or of
+max-pooling. Numbers that are multiplied are fractions whose denominators are powers of two, so that the differences of
+a linear op are exact.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,19 +16,21 @@ import numpy as np
 from refnet.testing.call import Array
 
 STEP = 2.0**-20  # about 1e-6, and exact in binary
-MAX_COORDINATES = 40  # elements of an input up to which each one is a direction
-CURVED, LINEAR = 1e-6, 1e-8  # relative to |dy| |J v|
-ROUNDING = 4 * float(np.finfo(np.float64).eps) / STEP  # of a difference, relative to |y|
+MAX_COORDINATES = 40  # largest input for which every element is a direction, too
+CURVED_TOLERANCE, LINEAR_TOLERANCE = 1e-6, 1e-8  # relative to |dy| |J v|, for ops that are curved or linear
+ROUNDING_TOLERANCE = 4 * float(np.finfo(np.float64).eps) / STEP  # rounding error of a difference, relative to |y|
 
 
 @dataclass(frozen=True)
 class Differentiable:
-    """A function of arrays, and how a chapter's ``backward`` computes its gradients.
+    """A function of arrays, and how a chapter's ``backward`` is called for its gradients.
 
     Parameters
     ----------
     pull
-        ``pull(backward, dy, *inputs)``: the gradient of each input, in order.
+        ``pull(backward, dy, *inputs)`` returns the gradient of each input, in order.
+    tolerance
+        Largest allowed error, relative to |dy| |J v|.
     """
 
     f: Callable[..., Array]
@@ -47,9 +49,11 @@ def check(problem: Differentiable, backward: Callable[..., Any], rng: np.random.
         for name, v in _directions(x, rng):
             jv = _difference(problem, i, v)
             measured, computed = float((dy * jv).sum()), float((gradient * v).sum())
-            allowed = np.linalg.norm(dy) * (problem.tolerance * np.linalg.norm(jv) + ROUNDING * np.linalg.norm(y))
+            allowed = np.linalg.norm(dy) * (
+                problem.tolerance * np.linalg.norm(jv) + ROUNDING_TOLERANCE * np.linalg.norm(y)
+            )
             message = (
-                f"input {i} along {name}: backward says {computed!r}, differences say {measured!r} ± {allowed:.1e}"
+                f"input {i} along {name}: backward gives {computed!r}, finite differences {measured!r} ± {allowed:.1e}"
             )
             assert abs(measured - computed) <= allowed, message
 
@@ -68,12 +72,12 @@ def _difference(problem: Differentiable, i: int, v: Array) -> Array:
 
 
 def spread(rng: np.random.Generator, *lengths: int) -> Array:
-    """Draw different numbers of either sign, from half to two."""
+    """Draw distinct numbers with random signs and absolute values from 0.5 to 2."""
     size = prod(lengths)
     steps = np.linspace(0.5, 2, size) * rng.choice([-1, 1], size)
     return rng.permutation(steps).reshape(lengths)
 
 
-def short(rng: np.random.Generator, *lengths: int) -> Array:
-    """Draw the same, rounded to 16 bits, so that sums of products with a step are exact in float64."""
+def rounded_spread(rng: np.random.Generator, *lengths: int) -> Array:
+    """Draw as `spread` does, rounded to 16 bits, so that sums of products with a step are exact in float64."""
     return np.asarray(np.round(spread(rng, *lengths) * 2**15) / 2**15)

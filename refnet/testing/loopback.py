@@ -15,7 +15,7 @@ from refnet.backend.wrapped import Wrapped, arrays_in
 
 
 class LoopArray:
-    """An array that can only be asked for its shape and dtype."""
+    """An array of which only the shape and the dtype can be read."""
 
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
@@ -26,12 +26,12 @@ class LoopArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Lengths of the axes."""
+        """Length of each axis."""
         return self._hidden.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Kind of the numbers."""
+        """Data type of the elements."""
         return self._hidden.dtype
 
     def _refuse(self, *_: object) -> Any:
@@ -42,7 +42,7 @@ class LoopArray:
 
 
 class LoopbackBackend(Wrapped):
-    """The reference behind ``LoopArray``. Any device name is accepted: there is one memory."""
+    """The reference with ``LoopArray`` as its array type. Any device name is accepted, because there is one memory."""
 
     name = "loopback"
 
@@ -51,7 +51,7 @@ class LoopbackBackend(Wrapped):
         self.devices = tuple(devices)
 
     def around(self, _op: str, _name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Call with the hidden arrays, and hide those that are returned in the column of the arguments."""
+        """Call the op with the NumPy arrays inside the arguments, and return its arrays as ``LoopArray``."""
         arrays = list(arrays_in(arguments.values()))
         column = _column_of(arrays) if arrays else 0
         result = function(**{name: _reveal_arrays(value) for name, value in arguments.items()})
@@ -68,7 +68,7 @@ class LoopbackBackend(Wrapped):
         return _reveal(a).copy()
 
     def move(self, a: LoopArray, column: int) -> LoopArray:
-        """Copy an array to another column, as if the columns shared nothing."""
+        """Copy an array to another column, as if the columns had separate memory."""
         return LoopArray(_reveal(a).copy(), column)
 
     def concat(self, parts: Sequence[LoopArray]) -> LoopArray:
@@ -76,7 +76,7 @@ class LoopbackBackend(Wrapped):
         return LoopArray(self.inner.concat([_reveal(part) for part in parts]), _column_of(parts))
 
     def split(self, a: LoopArray, widths: Sequence[int]) -> list[LoopArray]:
-        """Undo ``concat``."""
+        """Split an array along its channels into parts of the given widths."""
         return [LoopArray(part, a._column) for part in self.inner.split(_reveal(a), widths)]  # noqa: SLF001
 
     def add(self, a: LoopArray, b: LoopArray) -> LoopArray:
@@ -84,7 +84,7 @@ class LoopbackBackend(Wrapped):
         return LoopArray(self.inner.add(_reveal(a), _reveal(b)), _column_of((a, b)))
 
     def synchronize(self) -> None:
-        """Nothing runs behind the caller's back."""
+        """Do nothing: every op is finished when it returns."""
 
 
 def _reveal(a: object) -> npt.NDArray[Any]:
@@ -95,12 +95,12 @@ def _reveal(a: object) -> npt.NDArray[Any]:
 
 def _reveal_arrays(value: Any) -> Any:
     if isinstance(value, list):
-        return [_reveal_arrays(one) for one in value]
+        return [_reveal_arrays(item) for item in value]
     return _reveal(value) if isinstance(value, (LoopArray, np.ndarray)) else value
 
 
 def _column_of(arrays: Sequence[object]) -> int:
     columns = {a._column for a in arrays if isinstance(a, LoopArray)}  # noqa: SLF001
     if len(columns) != 1 or not all(isinstance(a, LoopArray) for a in arrays):
-        raise TypeError(f"one op was given arrays of different places: columns {sorted(columns)}")
+        raise TypeError(f"one op was given arrays of different columns: {sorted(columns)}")
     return columns.pop()

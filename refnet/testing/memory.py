@@ -1,8 +1,8 @@
-"""Poisoned memory and guard bands, which detect what a kernel does not write, or writes outside its arrays.
+"""Poisoned memory and guard bands, which detect elements that a kernel does not write and writes outside arrays.
 
-A backend with the power ``Memory`` allocates through the ``empty`` of its module ``memory``. While an op runs, that
-function returns arrays full of NaN (integers: the largest) inside larger ones. For a backend without such a module,
-such as the reference and what wraps it, NumPy's own ``empty`` is poisoned instead.
+A backend with the capability ``Memory`` allocates through the ``empty`` of its module ``memory``. While an op runs,
+that function returns arrays full of NaN (or the largest integer) inside larger arrays. For a backend without such a
+module, such as the reference and its wrappers, NumPy's own ``empty`` is replaced instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from refnet.backend.powers import Memory
+from refnet.backend.capabilities import Memory
 from refnet.backend.wrapped import unwrapped
 from refnet.testing.bounds import bit_equal
 from refnet.testing.call import Array, filler
@@ -24,17 +24,17 @@ BAND = 64  # elements on either side; a multiple of every allocator's alignment,
 
 
 def allocator_of(backend: object) -> ModuleType | None:
-    """Return the module that allocates for a backend; None if the backend names none."""
+    """Return the module that allocates for a backend; None if the backend has none."""
     inner = unwrapped(backend)
     return inner.memory if isinstance(inner, Memory) else None
 
 
 class Guards:
-    """The bands around arrays of one backend."""
+    """The bands around arrays of one backend, and the check that they are unchanged."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self._guarded: list[tuple[Any, int, int]] = []  # a larger array, and where its inner array starts and stops
+        self._guarded: list[tuple[Any, int, int]] = []  # a larger array; start and stop of its inner array
 
     @property
     def count(self) -> int:
@@ -49,9 +49,9 @@ class Guards:
         return self._inner(whole, BAND, shape)
 
     def around(self, a: Array) -> Any:
-        """Copy a host array into the middle of a larger array of the backend, aligned to its element alone.
+        """Copy a host array into the middle of a larger array of the backend, aligned only to one element.
 
-        If the backend's arrays cannot be sliced, as those of the backend for tests, the copy has no guards.
+        If the backend's arrays cannot be sliced, such as those of the loopback backend, the copy has no guards.
         """
         host = np.full(a.size + 2 * BAND, filler(a.dtype), a.dtype)
         host[BAND - 1 : BAND - 1 + a.size] = a.ravel()

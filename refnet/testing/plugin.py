@@ -36,10 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose Hypothesis's profile and load every backend to check; end the run if one cannot be loaded."""
     if not config.getoption("hypothesis_profile", None):
         settings.load_profile("ci" if "CI" in os.environ else "dev")
-    if most := config.getoption("max_examples"):
+    if max_examples := config.getoption("max_examples"):
         current = settings.get_profile(settings.get_current_profile_name())
-        settings.register_profile("asked", current, max_examples=most)
-        settings.load_profile("asked")
+        settings.register_profile("command_line", current, max_examples=max_examples)
+        settings.load_profile("command_line")
     for name in names(config):
         try:
             load(name, precision=config.getoption("precision"))
@@ -48,16 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that needs a backend once on each backend."""
+    """Run every test that needs a backend on each backend to check."""
     for fixture in ("backend", "two_columns"):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, names(metafunc.config), indirect=True, scope="session")
 
 
 def names(config: pytest.Config) -> tuple[str, ...]:
-    """Return the backends to check, each once."""
-    asked = config.getoption("backend") or config.getini("refnet_backends")
-    return tuple(dict.fromkeys(asked)) or tuple(name for name, reason in available().items() if reason is None)
+    """Return the names of the backends to check, without repetitions."""
+    requested = config.getoption("backend") or config.getini("refnet_backends")
+    return tuple(dict.fromkeys(requested)) or tuple(name for name, reason in available().items() if reason is None)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""Draws of geometry: the output's first, then the lengths it can come from. Nothing is drawn and thrown away.
+"""Strategies that draw the sizes and options of a call.
 
-Every strategy gives ``(sizes, options)`` or a part of it. The lengths of N, C, K, H and W differ pairwise, so that no
-axis can stand in for another.
+Every strategy draws ``(sizes, options)`` or a part of it. The output size is drawn first, then an input size that gives
+it, so no draw is discarded. The lengths of N, C, K, H and W are all different, so that swapped axes are noticed.
 """
 
 import sys
@@ -19,18 +19,20 @@ Drawn = TypeVar("Drawn")
 Geometry: TypeAlias = tuple[dict[str, int], dict[str, Any]]
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13, 17, 19)
-LONG = (*LENGTHS, 31, 131, 257)
-WINDOWS = (1, 2, 3, 4, 5)
+LONG_LENGTHS = (*LENGTHS, 31, 131, 257)
+WINDOW_SIZES = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A length of an axis and the windows that slide over it.
+    """The length of an axis, and the windows that slide over it.
 
     Parameters
     ----------
+    count
+        Number of windows.
     spare
-        Pixels after the last window (``floor``; less than the stride), or missing under it (``ceil``).
+        Pixels after the last window (``floor``; less than the stride), or missing for it (``ceil``).
     """
 
     length: int
@@ -39,24 +41,24 @@ class Axis:
 
 
 def axes(window: int, stride: int, pad: int, *, ceil: bool) -> list[Axis]:
-    """List axes from the number of windows up, with every spare that gives this number.
+    """Return all axes for a window, stride and padding: for each number of windows, with each possible `spare`.
 
-    Lengths run from half a window (less, and most taps would only ever read the border) to three strides more than a
-    window. Under ``ceil`` a last window that would start beyond the image is not counted.
+    Lengths are from half a window (with less, most weights of a kernel would read only padding) to a window and three
+    strides. With ``ceil``, a last window that would start beyond the image is not counted.
     """
-    found = []
+    possible = []
     for counted in range(1, 8 + 2 * pad):
         for spare in range(stride):
             length = (counted - 1) * stride + window - 2 * pad + (-spare if ceil else spare)
             beyond = ceil and (counted - 1) * stride >= length + pad
             if -(-window // 2) <= length <= window + 3 * stride and counted > beyond:
-                found.append(Axis(length, counted - beyond, spare))
-    return found
+                possible.append(Axis(length, counted - beyond, spare))
+    return possible
 
 
 @st.composite
 def distinct(draw: st.DrawFn, letters: str, lengths: Iterable[int] = LENGTHS, taken: Iterable[int] = ()) -> Any:
-    """Draw a length for each letter, all different and none of those taken: a dict."""
+    """Draw a dict with a length for each letter, all different from each other and from those in `taken`."""
     free = sorted(set(lengths) - set(taken))
     return {letter: free.pop(draw(st.integers(0, len(free) - 1))) for letter in letters}
 
@@ -65,11 +67,11 @@ def distinct(draw: st.DrawFn, letters: str, lengths: Iterable[int] = LENGTHS, ta
 def sliding(draw: st.DrawFn, letters: str, *, square: bool, padded: bool) -> Geometry:
     """Draw windows that slide over an image, and the other axes by their letters.
 
-    The sizes hold R, S (the window), H, W and P, Q; the options stride and ceil, and pad where it is asked for. The
-    stride is at most one more than the window, so that a quarter of the pixels is read at least.
+    The sizes contain R, S (the window), H, W and P, Q. The options contain stride and ceil, and pad if `padded`. The
+    stride is at most one more than the window, so that at least a quarter of the pixels are read.
     """
-    R = draw(st.sampled_from(WINDOWS))
-    S = R if square else draw(st.sampled_from([size for size in WINDOWS if size != R]))
+    R = draw(st.sampled_from(WINDOW_SIZES))
+    S = R if square else draw(st.sampled_from([size for size in WINDOW_SIZES if size != R]))
     stride = draw(st.integers(1, min(4, R + 1, S + 1)))
     pad = draw(st.integers(0, min(2, R - 1, S - 1))) if padded else 0
     ceil = draw(st.booleans())
@@ -82,26 +84,26 @@ def sliding(draw: st.DrawFn, letters: str, *, square: bool, padded: bool) -> Geo
 
 
 @st.composite
-def shapes(draw: st.DrawFn, least: int = 1) -> dict[str, int]:
-    """Draw `least` to four axes: N, C, H, W from the left; one of them may be long."""
-    letters = "NCHW"[: draw(st.integers(least, 4))]
+def shapes(draw: st.DrawFn, min_axes: int = 1) -> dict[str, int]:
+    """Draw the lengths of `min_axes` to four axes, from the left N, C, H and W; one of them may be long."""
+    letters = "NCHW"[: draw(st.integers(min_axes, 4))]
     sizes: dict[str, int] = draw(distinct(letters, LENGTHS[:7]))
     longest = draw(st.sampled_from(letters))
-    return {**sizes, longest: draw(st.sampled_from([size for size in LONG if size not in sizes.values()]))}
+    return {**sizes, longest: draw(st.sampled_from([size for size in LONG_LENGTHS if size not in sizes.values()]))}
 
 
 @st.composite
 def dense(draw: st.DrawFn) -> Geometry:
-    """Draw a fully connected layer: x (N,D), or (N,C,H,W) for the sizes of which D is the product."""
+    """Draw a fully connected layer: x is (N,D), or (N,C,H,W) with D = CHW."""
     if draw(st.booleans()):
-        return draw(distinct("NKD", LONG)), {}
+        return draw(distinct("NKD", LONG_LENGTHS)), {}
     sizes = draw(distinct("NCHW", LENGTHS[:7]))
     D = sizes["C"] * sizes["H"] * sizes["W"]
     return {**sizes, **draw(distinct("K", taken=(*sizes.values(), D))), "D": D}, {}
 
 
 def shape(sizes: Mapping[str, int], letters: str) -> tuple[int, ...]:
-    """Return the lengths of those letters that are among the sizes."""
+    """Return the lengths of the letters, without letters that `sizes` lacks."""
     return tuple(sizes[letter] for letter in letters if letter in sizes)
 
 
@@ -111,13 +113,13 @@ def keys() -> st.SearchStrategy[tuple[int, int]]:
 
 
 def counters() -> st.SearchStrategy[tuple[int, int, int, int]]:
-    """Draw a counter (step, layer, sample, feature), some of them about to pass 2^32."""
+    """Draw a counter (step, layer, sample, feature), some of them just below 2^32."""
     word = st.one_of(st.integers(0, 40), st.integers(2**32 - 20, 2**32 - 1), st.integers(0, 2**32 - 1))
     return st.tuples(word, word, word, word)
 
 
 def drawn(strategy: st.SearchStrategy[Drawn], examples: int, number: int | None = None) -> list[Drawn]:
-    """Draw a list of examples: the same ones every time and in every program, or those of a seed's `number`."""
+    """Return a list of drawn examples: the same ones in every program, or those of the seed `number`."""
     values: list[Drawn] = []
 
     @settings(
@@ -139,11 +141,11 @@ def drawn(strategy: st.SearchStrategy[Drawn], examples: int, number: int | None 
 
 @contextmanager
 def no_constants() -> Iterator[None]:
-    """Keep Hypothesis from drawing constants that it reads out of whatever modules are loaded.
+    """Keep Hypothesis from drawing constants that it reads from the source of loaded modules.
 
-    With them the same seed draws something else in another program, or where refnet is installed in another way; and
-    they are kept in a folder ``.hypothesis`` in the working directory. Hypothesis has no setting for it. Its versions
-    without these names are left as they are.
+    With such constants, the same seed would draw other examples in another program or installation of refnet, and
+    Hypothesis would write them to a folder ``.hypothesis`` in the working directory. It has no setting to turn them
+    off, so two of its internal names are replaced; versions that lack these names are left unchanged.
     """
     providers: Any = sys.modules.get("hypothesis.internal.conjecture.providers")
     with ExitStack() as patches:

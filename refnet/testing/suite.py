@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.backend.powers import EXACT_PRODUCTS, precision_of
+from refnet.backend.capabilities import EXACT_PRODUCTS, precision_of
 from refnet.backend.wrapped import Checked
 from refnet.errors import ArgumentError, RefnetError, ShapeError
 from refnet.testing import agreement
@@ -51,12 +51,12 @@ def test_nan_and_infinity(backend: Any, case: Case, data: st.DataObject) -> None
 @pytest.mark.parametrize("kind", ["normal", "one_signed"])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_worse_than_numpy(backend: Any, case: Case, kind: str, seed: int) -> None:
-    """T2: the largest error is at most four times that of NumPy's float32, plus a unit in the last place.
+    """T2: the largest error is at most four times that of NumPy in float32, plus a unit in the last place.
 
-    Products in tf32 have larger errors, which T1 bounds, so they are not compared here.
+    Matrix products in tf32 are not compared here: their errors are larger, and T1 has bounds for them.
     """
     if precision_of(backend) == EXACT_PRODUCTS:
-        agreement.compete(backend, case, kind, seed)
+        agreement.compare_with_numpy(backend, case, kind, seed)
 
 
 @_of(*CASES)
@@ -73,7 +73,7 @@ def test_guards(backend: Any, case: Case, data: st.DataObject) -> None:
     problem = agreement.pose(case, data.draw(case.calls()))
     guards = Guards(backend)
     results = agreement.run(backend, problem, guards.around)
-    agreement.hold(backend, problem, results)
+    agreement.check_results(backend, problem, results)
     guards.check(problem.where(backend))
 
 
@@ -88,17 +88,17 @@ def test_views(backend: Any, case: Case, data: st.DataObject) -> None:
         if "contiguous" not in str(error):
             raise
     else:
-        agreement.hold(backend, problem, results)
+        agreement.check_results(backend, problem, results)
 
 
 def _view(backend: Any, a: Any, layout: str) -> Any:
     """Return a view with permuted axes or of every other element, if the backend's arrays support views."""
     if layout == "contiguous":
         return backend.asarray(a)
-    swapped = a.swapaxes(0, -1) if layout == "permuted" else np.repeat(a, 2, axis=-1)
-    there = backend.asarray(np.ascontiguousarray(swapped))
+    content = a.swapaxes(0, -1) if layout == "permuted" else np.repeat(a, 2, axis=-1)
+    base = backend.asarray(np.ascontiguousarray(content))
     try:
-        return there.swapaxes(0, -1) if layout == "permuted" else there[..., ::2]
+        return base.swapaxes(0, -1) if layout == "permuted" else base[..., ::2]
     except (AttributeError, TypeError):
         return backend.asarray(a)
 
@@ -109,7 +109,7 @@ def test_refuses(backend: Any, case: Case, message: str) -> None:
     function = getattr(getattr(Checked(backend), case.op), case.function)
 
     def filled(shape: Any) -> Any:
-        return [filled(one) for one in shape] if isinstance(shape, list) else backend.asarray(np.zeros(shape, "f4"))
+        return [filled(item) for item in shape] if isinstance(shape, list) else backend.asarray(np.zeros(shape, "f4"))
 
     arguments = {
         name: filled(value) if name in case.arrays else value for name, value in case.refusals[message].items()

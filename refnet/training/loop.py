@@ -107,9 +107,9 @@ def train(
 
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
     """Return the error with the batch that would fit the device."""
-    fits = batch_that_fits(config.spec.plan(), error.room, config.batch, len(set(config.devices)) or 1)
+    fits = batch_that_fits(config.spec.plan(), error.available, config.batch, len(set(config.devices)) or 1)
     remedy = f"{setting('batch', fits)} would fit" if fits else f"not even {setting('batch', 1)} would fit"
-    return DeviceMemoryError(error.device, error.total, remedy, error.room)
+    return DeviceMemoryError(error.device, error.total, remedy, error.available)
 
 
 def _train(session: Session) -> Result:

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from refnet.backend.capabilities import Recording
 from refnet.backend.interface import Array, Backend
-from refnet.backend.powers import Recording
 from refnet.backend.wrapped import unwrapped
 from refnet.data.dataset import Labels
 from refnet.errors import ConfigError, NumericError

@@ -1,4 +1,4 @@
-"""The class Case: everything the conformance suite knows about one function of one op."""
+"""The class Case: everything that the conformance suite knows about one function of one op."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ from refnet.ops import conv2d
 from refnet.testing.bounds import data_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import LINEAR, Differentiable, short
+from refnet.testing.gradients import LINEAR_TOLERANCE, Differentiable, rounded_spread
 from refnet.testing.strategies import Geometry, shape, sliding
 
 
@@ -115,13 +115,13 @@ FLAT = {"stride": 1, "pad": 0}
 
 def differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) -> Differentiable:
     """Return the op with inputs of 16 significant bits, so that sums of products are exact in float64."""
-    inputs = tuple(short(rng, *shape(sizes, letters)) for letters in ("NCHW", "KCRS", "K"))
+    inputs = tuple(rounded_spread(rng, *shape(sizes, letters)) for letters in ("NCHW", "KCRS", "K"))
     window = {name: options[name] for name in ("stride", "pad", "ceil")}
     return Differentiable(
         lambda x, w, b: conv2d.forward(x, w, b, **window),
         inputs,
         lambda backward, dy, x, w, _b: backward(dy, x, w, **window),
-        LINEAR,
+        LINEAR_TOLERANCE,
     )
 
 

@@ -10,7 +10,7 @@ from refnet.ops import dropout
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
 from refnet.testing.cases.philox import nine_rounds
-from refnet.testing.gradients import LINEAR, Differentiable, spread
+from refnet.testing.gradients import LINEAR_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import Geometry, counters, keys, shape, shapes
 
 
@@ -21,7 +21,7 @@ def _argument(name: str) -> Callable[[Sizes, Options, Values], Given]:
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
     """Draw sizes and options. The seed is increased until the mask keeps at least 15 % of the units."""
-    sizes, drop = draw(shapes(least=2)), draw(st.sampled_from([0.5, 0.0, 0.25, 0.1, 0.75]))
+    sizes, drop = draw(shapes(min_axes=2)), draw(st.sampled_from([0.5, 0.0, 0.25, 0.1, 0.75]))
     (seed, purpose), counter = draw(keys()), draw(counters())
     while dropout.mask(shape(sizes, "NCHW"), drop=drop, key=(seed, purpose), counter=counter).mean() < 0.15:
         seed += 1
@@ -66,7 +66,7 @@ def _differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) ->
         lambda x: dropout.forward(x, **options),
         (x,),
         lambda backward, dy, _x: [backward(dy, **options)],
-        LINEAR,
+        LINEAR_TOLERANCE,
     )
 
 

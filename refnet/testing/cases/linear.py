@@ -8,7 +8,7 @@ from refnet.ops import linear
 from refnet.testing.bounds import data_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import LINEAR, Differentiable, short
+from refnet.testing.gradients import LINEAR_TOLERANCE, Differentiable, rounded_spread
 from refnet.testing.strategies import Geometry, dense, shape
 
 
@@ -72,12 +72,12 @@ LARGE: Geometry = ({"N": 131, "D": 131, "K": 31}, {})
 
 def differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
     """Return the op with inputs of 16 significant bits, so that sums of products are exact in float64."""
-    x = short(rng, *_x_shape(sizes))
+    x = rounded_spread(rng, *_x_shape(sizes))
     return Differentiable(
         linear.forward,
-        (x, short(rng, *shape(sizes, "KD")), short(rng, *shape(sizes, "K"))),
+        (x, rounded_spread(rng, *shape(sizes, "KD")), rounded_spread(rng, *shape(sizes, "K"))),
         lambda backward, dy, x, w, _b: backward(dy, x, w),
-        LINEAR,
+        LINEAR_TOLERANCE,
     )
 
 

@@ -9,7 +9,7 @@ from refnet.ops import lrn
 from refnet.testing.bounds import EPS, relative_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import CURVED, Differentiable, spread
+from refnet.testing.gradients import CURVED_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import Geometry, distinct, shape
 
 
@@ -89,7 +89,7 @@ def _differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) ->
         lambda x: lrn.forward(x, **options)[0],
         (x,),
         lambda backward, dy, x: [backward(dy, x, *lrn.forward(x, **options), **options)],
-        CURVED,
+        CURVED_TOLERANCE,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from refnet.ops import maxpool
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import LINEAR, Differentiable, spread
+from refnet.testing.gradients import LINEAR_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, sliding
 
 
@@ -89,7 +89,7 @@ def _differentiable(sizes: Sizes, options: Options, rng: np.random.Generator) ->
     def pull(backward: Callable[..., Any], dy: Array, x: Array) -> list[Array]:
         return [backward(dy, maxpool.forward(x, **window)[1], x_shape=x.shape, **window)]
 
-    return Differentiable(lambda x: maxpool.forward(x, **window)[0], (x,), pull, LINEAR)
+    return Differentiable(lambda x: maxpool.forward(x, **window)[0], (x,), pull, LINEAR_TOLERANCE)
 
 
 CASES = (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from refnet.ops import philox
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.strategies import LONG, Geometry, counters, distinct, keys
+from refnet.testing.strategies import LONG_LENGTHS, Geometry, counters, distinct, keys
 
 
 def nine_rounds(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +41,7 @@ def _whole_blocks(samples: int, features: int, *, key: philox.Key, counter: phil
 
 @st.composite
 def _geometry(draw: st.DrawFn) -> Geometry:
-    return draw(distinct("NF", LONG)), {"key": draw(keys()), "counter": draw(counters())}
+    return draw(distinct("NF", LONG_LENGTHS)), {"key": draw(keys()), "counter": draw(counters())}
 
 
 KEY, COUNTER = (1, 2), (0, 0, 0, 0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from refnet.ops import relu
 from refnet.testing.call import Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import LINEAR, Differentiable, spread
+from refnet.testing.gradients import LINEAR_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, shapes
 
 
@@ -25,7 +25,7 @@ def _geometry(draw: st.DrawFn) -> Geometry:
 
 def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
     x = spread(rng, *shape(sizes, "NCHW"))
-    return Differentiable(relu.forward, (x,), lambda backward, dy, x: [backward(dy, relu.forward(x))], LINEAR)
+    return Differentiable(relu.forward, (x,), lambda backward, dy, x: [backward(dy, relu.forward(x))], LINEAR_TOLERANCE)
 
 
 CASES = (

@@ -9,7 +9,7 @@ from refnet.ops import softmax_xent
 from refnet.testing.bounds import U, relative_bound, softmax_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import CURVED, Differentiable, spread
+from refnet.testing.gradients import CURVED_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import LENGTHS, Geometry, distinct, shape
 
 
@@ -78,7 +78,7 @@ def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -
         lambda z: softmax_xent.forward(z, labels)[0],
         (spread(rng, *shape(sizes, "NK")),),
         lambda backward, dy, z: [dy * backward(softmax_xent.forward(z, labels)[1], labels)],
-        CURVED,
+        CURVED_TOLERANCE,
     )
 
 

@@ -9,7 +9,7 @@ from refnet.ops import tanh
 from refnet.testing.bounds import relative_bound
 from refnet.testing.call import Array, Options, Sizes, Values
 from refnet.testing.cases._case import Case, Given
-from refnet.testing.gradients import CURVED, Differentiable, spread
+from refnet.testing.gradients import CURVED_TOLERANCE, Differentiable, spread
 from refnet.testing.strategies import Geometry, shape, shapes
 
 
@@ -49,7 +49,7 @@ LARGE: Geometry = ({"N": 7, "C": 131, "percent": 100}, {})
 
 def _differentiable(sizes: Sizes, _options: Options, rng: np.random.Generator) -> Differentiable:
     x = spread(rng, *shape(sizes, "NCHW"))
-    return Differentiable(tanh.forward, (x,), lambda backward, dy, x: [backward(dy, tanh.forward(x))], CURVED)
+    return Differentiable(tanh.forward, (x,), lambda backward, dy, x: [backward(dy, tanh.forward(x))], CURVED_TOLERANCE)
 
 
 CASES = (

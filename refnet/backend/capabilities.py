@@ -1,6 +1,7 @@
-"""Optional abilities of a backend (powers): a Protocol for each.
+"""Optional capabilities of a backend: a Protocol for each.
 
-A backend has a power if it has the attributes and methods of its Protocol: ``isinstance(unwrapped(backend), Tuning)``.
+A backend has a capability if it has the attributes and methods of its Protocol:
+``isinstance(unwrapped(backend), Tuning)``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,17 +31,17 @@ class Precision(Protocol):
 
 @runtime_checkable
 class Exchange(Protocol):
-    """Activations and gradients may be rounded on their way between columns. ``move`` rounds nothing.
+    """Activations and gradients may be rounded when they are sent between columns. ``move`` rounds nothing.
 
     Attributes
     ----------
     exchange_itemsize
-        Bytes of a number on its way.
+        Bytes sent for each number.
     """
 
     @property
     def exchange_itemsize(self) -> int:
-        """Bytes of a number on its way."""
+        """Bytes sent for each number."""
 
     def send(self, a: Array, column: int, *, gradient: bool) -> Array:
         """Return an activation, or a gradient of one, in another column, rounded as the exchange rounds it."""
@@ -65,34 +66,34 @@ class Threads(Protocol):
 
     @property
     def threads(self) -> int:
-        """How many threads run the ops."""
+        """Number of threads that run the ops."""
 
     @property
     def max_threads(self) -> int:
         """The largest number that ``set_threads`` accepts."""
 
     def set_threads(self, count: int) -> None:
-        """Run the ops on `count` threads from now on."""
+        """Set the number of threads that run the ops."""
 
 
 @runtime_checkable
 class Recording(Protocol):
-    """A training step can be recorded once and then repeated."""
+    """A training step can be recorded once and then replayed."""
 
     def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
-        """Return the two halves of a training step as functions that record at their first call and then repeat."""
+        """Return the two halves of a training step as functions that record at the first call and then replay."""
 
 
 @runtime_checkable
 class Tuning(Protocol):
-    """Kernels can be fitted to the device."""
+    """Kernels can be tuned for the device."""
 
     def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
-        """Choose the configurations with which a training step is fastest; return the file in which they are kept."""
+        """Save the configurations with which a training step is fastest, and return the path of that file."""
 
 
 class Doctor(Protocol):
-    """What ``refnet doctor`` and ``refnet warmup`` ask of a backend; a module with these functions will do."""
+    """What ``refnet doctor`` and ``refnet warmup`` call; any object or module with these functions has this type."""
 
     def examine(self) -> dict[str, Any]:
         """Describe what the backend runs on, ready for JSON."""
@@ -101,10 +102,10 @@ class Doctor(Protocol):
         """List what makes the backend slower than it could be, each a :class:`refnet.machine.environment.Throttle`."""
 
     def cache(self) -> Path | None:
-        """Return the folder in which machine code is kept between runs; None where it cannot be."""
+        """Return the folder in which machine code is cached between runs; None if it cannot be cached."""
 
     def fullness(self) -> dict[str, int] | None:
-        """Return how many functions that folder holds, their bytes, and the bytes that are free; None without one."""
+        """Return the number of cached functions, their bytes, and the free bytes; None if there is no folder."""
 
 
 @runtime_checkable
@@ -114,22 +115,22 @@ class Examinable(Protocol):
     Attributes
     ----------
     doctor
-        Where to ask.
+        The functions that describe it.
     """
 
     @property
     def doctor(self) -> Doctor:
-        """Where to ask."""
+        """The functions that describe it."""
 
 
 def precision_of(backend: object) -> str:
-    """Return how a backend's matrix products round their factors."""
+    """Return the precision of a backend's matrix products: how they round their factors."""
     inner = unwrapped(backend)
     return inner.precision if isinstance(inner, Precision) else EXACT_PRODUCTS
 
 
 def exchanged_bytes(a: Array, backend: object) -> int:
-    """Return the bytes of an array's numbers on their way between the columns of a backend."""
+    """Return how many bytes are sent when an array moves between the columns of a backend."""
     inner = unwrapped(backend)
     return prod(a.shape) * inner.exchange_itemsize if isinstance(inner, Exchange) else nbytes(a)
 
