@@ -65,9 +65,10 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory):
-    """Give a run that tells them apart."""
+    """Give a run that tells them apart, by a net with more outputs than classes."""
     run = tmp_path_factory.mktemp("runs") / "run"
     argv = ["--data", pictures, "--batch", 8, "--epochs", 8, "--lr", 0.001, "--run-dir", run, "--backend", "numpy"]
+    argv += ["--outputs", 10]
     assert main(["train", "--json", *map(str, argv)]) == 0
     return run
 

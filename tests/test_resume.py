@@ -22,6 +22,8 @@ from refnet.training import session
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
 
+LEAVE = "leave it out, or start a new run without --resume"
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
@@ -296,11 +298,12 @@ def test_other_changes(trains, stopped, pictures, key, value):
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--seed", 6], "--seed 6 cannot be: the run has 5; start a run of its own"),
-        (["--columns", 1], "--columns 1 cannot be: the run has 2; start a run of its own"),
-        (["--net", "half"], "--net half cannot be: the run has digits; start a run of its own"),
-        (["--variant", "tanh"], "--variant tanh cannot be: the run has none; start a run of its own"),
-        (["--init", "default"], "--init default cannot be: the run has None; start a run of its own"),
+        (["--seed", 6], f"--seed 6 cannot be: the run has 5; {LEAVE}"),
+        (["--columns", 1], f"--columns 1 cannot be: the run has 2; {LEAVE}"),
+        (["--net", "half"], f"--net half cannot be: the run has digits; {LEAVE}"),
+        (["--variant", "tanh"], f"--variant tanh cannot be: the run has none; {LEAVE}"),
+        (["--outputs", 3], f"--outputs 3 cannot be: the run has 2; {LEAVE}"),
+        (["--exchange", "none"], f"--exchange none cannot be: the run has fp32; {LEAVE}"),
         (["--run-dir", "other"], "--run-dir cannot be given with --resume: the run has its own"),
         (["--config", "run/config.toml"], "--config cannot be given with --resume: the run has its own"),
     ],
@@ -385,7 +388,7 @@ def add_class(root):
     shutil.copytree(root / "a", root / "c")
 
 
-@pytest.mark.parametrize("change", [remove_one, rename_class, add_class])
+@pytest.mark.parametrize("change", [remove_one, rename_class])
 def test_data_that_have_changed(refnet_, trains, stopped, pictures, change):
     shutil.copytree(pictures, "data")
     stopped(4, *recipe("data"), "--run-dir", "run")
@@ -397,6 +400,38 @@ def test_data_that_have_changed(refnet_, trains, stopped, pictures, change):
     trains("--resume", "run", "--changed-data")
     (line,) = [line for line in lines(Path("run")) if line["kind"] == "resume"]
     assert list(line["changed"]) == ["fingerprint"]
+
+
+def reorder_classes(root):
+    (root / "a").rename(root / "z")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (add_class, "data has 3 classes, but the run has 2 outputs: it learned a, b"),
+        (reorder_classes, "data: the class b has label 0, but the run learned it as 1: it learned a, b"),
+    ],
+)
+def test_classes_that_do_not_fit_the_outputs(refnet_, stopped, pictures, change, expected):
+    shutil.copytree(pictures, "data")
+    stopped(4, *recipe("data"), "--run-dir", "run")
+    change(Path("data"))
+    for argv in ([], ["--changed-data"]):
+        code, _, err = refnet_("--resume", "run", *argv)
+        assert (code, err.splitlines()[-1]) == (
+            3,
+            f"refnet: {expected}; restore its classes, or start a new run without --resume",
+        )
+
+
+def test_a_class_more_fits_a_net_with_outputs_to_spare(trains, stopped, pictures):
+    shutil.copytree(pictures, "data")
+    stopped(4, *recipe("data"), "--outputs", 5, "--run-dir", "run")
+    add_class(Path("data"))
+    trains("--resume", "run", "--changed-data")
+    facts = generations.load(Path("run"), "newest").facts
+    assert (facts.classes, facts.spec.outputs) == (("a", "b", "c"), 5)
 
 
 def test_the_fingerprint_is_of_what_is_learned_from():

@@ -43,9 +43,10 @@ def fails(capsys):
 
 
 def test_more_classes_than_outputs(fails):
-    code, message = fails("--data", PHOTOS)
+    code, message = fails("--data", PHOTOS, "--outputs", 10)
     assert code == 3
-    assert "photos has 12 classes, the net has 10 outputs" in message
+    remedy = "give --outputs 12, or leave it out for one output for each class"
+    assert message == f"photos has 12 classes, the net has 10 outputs; {remedy}"
 
 
 def test_no_folder(fails):

@@ -109,6 +109,7 @@ COMMANDS: Mapping[str, Command] = {
         (
             flags.NETWORK_TO_SHOW,
             flags.COLUMNS,
+            key("outputs", purpose="outputs of the net", unset="the net's own"),
             key("batch", purpose="images for which memory and exchanged data are counted", by_net=False),
             JSON,
         ),

@@ -6,14 +6,14 @@ import sys
 
 from rich.console import Console
 
-from refnet.nets import get
+from refnet.nets import NetSpec
 from refnet.nets.summary import summarise
 from refnet.pictures import summary as text
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the summary."""
-    net = get(arguments.net)
+    net = NetSpec(arguments.net, outputs=arguments.outputs).net()
     summary = summarise(net, arguments.columns, arguments.batch)
     if arguments.json:
         print(json.dumps(summary.as_dict()))

@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ending(settings: config.Config, result: Result) -> list[str]:
     same = f"--net {settings.net}" + (f" --data {shlex.quote(settings.data)}" if settings.data else "")
+    same += "" if settings.flip is None else " --flip" if settings.flip else " --no-flip"
     return [
         "",
         f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",

@@ -71,6 +71,11 @@ class Config:
     variant: tuple[str, ...] = field(
         metadata=_key((), one_of(_variants, many=True), "changes to the net", "none", group=NETWORK)
     )
+    outputs: int | None = field(
+        metadata=_key(
+            None, whole(1), "outputs of the net, at least one for each class", "one for each class", group=NETWORK
+        )
+    )
     data: str | None = field(
         metadata=_key(
             None,
@@ -138,6 +143,15 @@ class Config:
     batch: int = field(metadata=_key(128, whole(1), "images per training step", group=TRAINING))
     augment: bool = field(
         metadata=_key(True, switch(), "random crops and mirroring (--no-augment: centre crop only)", group=IMAGES)
+    )
+    flip: bool | None = field(
+        metadata=_key(
+            None,
+            switch(),
+            "mirror half of the crops (--no-flip: none, as for digits and letters)",
+            "the net's own",
+            group=IMAGES,
+        )
     )
     colour_noise: float = field(
         metadata=_key(
@@ -234,9 +248,9 @@ class Config:
 
     @property
     def spec(self) -> "NetSpec":
-        """The network that is trained."""
+        """The network that is trained; where `outputs` is None, the trainer takes their number from the data."""
         kind: type[NetSpec] = import_module("refnet.nets.spec").NetSpec
-        return kind(self.net, self.init, self.variant, self.columns, self.exchange)
+        return kind(self.net, self.init, self.variant, self.columns, self.exchange, self.outputs)
 
 
 KEYS: Mapping[str, Setting] = {f.name: replace(f.metadata["setting"], name=f.name) for f in fields(Config)}

@@ -17,6 +17,7 @@ from refnet.data.order import permutation
 from refnet.errors import DataError
 from refnet.randomness import Purpose
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import setting
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.integer]
@@ -211,8 +212,8 @@ def check_fits(dataset: Dataset, outputs: int) -> None:
     name = printable(dataset.name)
     if len(dataset.classes) > outputs:
         raise DataError(
-            f"{name} has {len(dataset.classes)} classes, the net has {outputs} outputs: train a net with at "
-            f"least {len(dataset.classes)} outputs (paper and half have 1,000), or remove classes",
+            f"{name} has {len(dataset.classes)} classes, the net has {outputs} outputs; give "
+            f"{setting('outputs', len(dataset.classes))}, or leave it out for one output for each class"
         )
     splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for which, split in splits.items():

@@ -9,8 +9,8 @@ section 6: "averaging the predictions of five similar CNNs". The authors' progra
 Decisions
 ---------
 A protocol averages the probabilities of the first n crops ("views") of :func:`refnet.data.crops.ten`: n = 1 is the
-centre crop, n = 10 the paper's test. So each image is read once and each view computed once for both. A net that is not
-trained on mirror images, because a mirrored digit is no digit, uses only the five views that are not mirrored.
+centre crop, n = 10 the paper's test. So each image is read once and each view computed once for both. A net that was
+not trained on mirror images, because a mirrored digit is no digit, uses only the five views that are not mirrored.
 
 The weights of an ensemble maximise the likelihood of the correct classes of other images: the mean over images of
 ``log(sum over m of w_m p_m[correct])``. Unlike the error rate, which the authors minimised and which changes in steps,

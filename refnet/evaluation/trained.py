@@ -164,6 +164,8 @@ def open_trained(
     saved = generations.load(where)
     facts = saved.facts
     net = facts.spec.net()
+    flip = facts.config.get("flip")
+    net = replace(net, flip=net.flip if flip is None else bool(flip))
     threads = threads or net.recipe.get("threads")
     loaded = backends.load(backend, columns=facts.spec.columns, devices=devices, threads=threads)
     plan = checkpoint.plan_of(facts.spec)

@@ -39,7 +39,8 @@ class NetSpec:
     def net(self) -> Net:
         """Return the network, with the width of its last layer set to `outputs`.
 
-        Raises ``ConfigError`` for what is not known here, and for less than one output.
+        Raises ``ConfigError`` for what is not known here, for less than one output, and for a last layer that has no
+        outputs of its own.
         """
         net = get(self.name, self.init, self.variant)
         if self.outputs is None:
@@ -47,6 +48,10 @@ class NetSpec:
         if self.outputs < 1:
             raise ConfigError(f"net {self.name} cannot have {self.outputs} outputs; it needs at least 1")
         *layers, last = net.layers
+        if not last.width:
+            raise ConfigError(
+                f"net {self.name} ends with {last.name}, which has no outputs; end it with a linear layer"
+            )
         return replace(net, layers=(*layers, replace(last, width=self.outputs)))
 
     def plan(self, *, fused: bool = True) -> Plan:

@@ -1,7 +1,7 @@
 """Resuming a run: which settings and data may differ from before, and the effect of each difference."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from refnet.runs.state import Facts, Rate, State
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import setting
 
-FIXED = ("net", "init", "variant", "columns", "seed")
+FIXED = ("net", "init", "variant", "columns", "outputs", "seed")
 LOCATIONS = ("run_dir", "data")  # only locations: the contents are compared instead
 HARDWARE_SETTINGS = ("backend", "devices", "threads")  # they may change rounding, not the run
+SHOWN_CLASSES = 5  # in a message
 
 Changes = dict[str, list[Any]]  # name to [before, now]
 
@@ -47,15 +48,36 @@ def changes(facts: Facts, config: Config) -> Changes:
         A setting differs that would make it another run; one line for each.
     """
     # A setting that did not exist yet when the run was made had its default.
-    different = _differences(json.loads(json.dumps(dict(DEFAULTS))) | facts.config, asdict(config))
+    before = json.loads(json.dumps(dict(DEFAULTS))) | facts.config
+    different = _differences(before | _of_net(before, facts), asdict(config) | _of_net(asdict(config), facts))
     wrong = [
-        f"{setting(name, now)} cannot be: the run has {_value_text(before)}; start a run of its own"
+        f"{setting(name, now)} cannot be: the run has {_value_text(before)}; "
+        f"leave it out, or start a new run without {setting('resume')}"
         for name, (before, now) in different.items()
-        if name in FIXED
+        if name in FIXED or (name == "exchange" and "none" in (before, now))  # "none" has other parameters
     ]
     if wrong:
         raise ConfigError("\n".join(wrong))
     return {name: pair for name, pair in different.items() if name not in LOCATIONS}
+
+
+def check_classes(facts: Facts, dataset: Dataset) -> None:
+    """Raise ``DataError`` unless each class that the run has learned keeps its label, and each has an output."""
+    data, outputs = printable(dataset.name), facts.spec.net().outputs
+    fault = None
+    if len(dataset.classes) > outputs:
+        fault = f"{data} has {len(dataset.classes)} classes, but the run has {outputs} outputs"
+    for label, name in enumerate(dataset.classes):
+        if name in facts.classes and facts.classes.index(name) != label:
+            learned = facts.classes.index(name)
+            fault = (
+                fault or f"{data}: the class {printable(name)} has label {label}, but the run learned it as {learned}"
+            )
+    if fault:
+        raise DataError(
+            f"{fault}: it learned {_shortened(facts.classes)}; restore its classes, or start a new run without "
+            f"{setting('resume')}"
+        )
 
 
 def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
@@ -89,9 +111,21 @@ def with_new_rate(state: State, config: Config, changed: Changes, flags: frozens
     return replace(state, rate=Rate(config.lr, best=state.rate.best, drops=state.rate.drops))
 
 
+def _of_net(settings: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Return the settings for which None stands for a value of the run's network, with that value."""
+    net = facts.spec.net()
+    flip = net.flip if settings["flip"] is None else settings["flip"]
+    return {"init": settings["init"] or net.inits[0], "outputs": settings["outputs"] or net.outputs, "flip": flip}
+
+
 def _value_text(value: object) -> str:
     text = ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
     return printable(text)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:SHOWN_CLASSES]))
+    return f"{shown}, ..." if len(names) > SHOWN_CLASSES else shown
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:

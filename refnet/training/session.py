@@ -22,11 +22,11 @@ from refnet.errors import ConfigError, NumericError
 from refnet.evaluation.score import score
 from refnet.files import warn_unlocked
 from refnet.machine import environment
-from refnet.nets import Net
+from refnet.nets import Net, NetSpec
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
 from refnet.runs.directory import RunDirectory, repeatable
-from refnet.runs.resume import Changes, Resume, changes, check_data, surroundings, with_new_rate
+from refnet.runs.resume import Changes, Resume, changes, check_classes, check_data, surroundings, with_new_rate
 from refnet.runs.saver import Saver
 from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.progress import Lasting, Pace, Show
@@ -119,7 +119,6 @@ def open_session(
     The folder of a new run is made last, so that a user's mistake leaves no folder.
     """
     began = time.monotonic()
-    net = config.spec.net()
     saved = None
     if resume is None:
         RunDirectory.check(config)
@@ -140,8 +139,13 @@ def open_session(
         exchange="fp16" if config.exchange == "fp16" else None,  # "none" changes the plan, not the backend
         graph=config.graph or None,
     )
-    dataset = _part(net, config, dataset or _open_data(net, config, show), show)
-    plan, settings = config.spec.plan(), _settings(config)
+    dataset = dataset or _open_data(config, show)
+    if saved:
+        check_classes(saved.facts, dataset)
+    outputs = saved.facts.spec.outputs if saved else config.outputs or len(dataset.classes)
+    spec = replace(config.spec, outputs=outputs)
+    net, plan, settings = spec.net(), spec.plan(), _settings(config)
+    dataset = _part(net, config, dataset, show)
     state = State(Rate(config.lr))
     if saved and resume:
         changed |= check_data(saved.facts, dataset, resume)
@@ -151,7 +155,7 @@ def open_session(
         with show.task("drawing the first weights"):
             training = begin(plan, backend, settings)
 
-    facts = _facts(config, dataset, backend, state)
+    facts = _facts(spec, config, dataset, backend, state)
     stop = stack.enter_context(Stop())
     if resume is None:
         run = stack.enter_context(RunDirectory.create(config))
@@ -168,7 +172,8 @@ def open_session(
     minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
     saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
     saver.reserve(training.params, training.velocities)
-    augmentation = Augmentation(net.crop, net.flip, config.colour_noise, config.crop_sharing, config.augment)
+    flip = net.flip if config.flip is None else config.flip
+    augmentation = Augmentation(net.crop, flip, config.colour_noise, config.crop_sharing, config.augment)
     loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
     mean, began = backend.asarray(dataset.mean), began - state.seconds
     return Session(config, net, dataset, loader, mean, training, state, run, saver, stop, lasting, facts, began)
@@ -188,6 +193,11 @@ def _refuse_contradictions(config: Config) -> None:
         raise ConfigError(
             f"{setting('graph')} replays a whole step at once, so {setting('non_finite', 'skip')} cannot look at its "
             "gradients; use one of the two"
+        )
+    if config.flip and not config.augment:
+        raise ConfigError(
+            f"{setting('augment', False)} takes the centre crop alone, so {setting('flip', True)} cannot mirror it; "
+            "use one of the two"
         )
 
 
@@ -226,10 +236,10 @@ def _take_up(
         run.metrics.log("resume", step=state.step, changed=changed | around)
 
 
-def _facts(config: Config, dataset: Dataset, backend: Backend, state: State) -> Facts:
+def _facts(spec: NetSpec, config: Config, dataset: Dataset, backend: Backend, state: State) -> Facts:
     data = DataFacts(dataset.name, dataset.where, dataset.layout, dataset.image_shape, fingerprint(dataset))
     return Facts(
-        spec=config.spec,
+        spec=spec,
         backend=backend.name,
         classes=dataset.classes,
         words=dataset.words,
@@ -240,7 +250,8 @@ def _facts(config: Config, dataset: Dataset, backend: Backend, state: State) -> 
     )
 
 
-def _open_data(net: Net, config: Config, show: Show) -> Dataset:
+def _open_data(config: Config, show: Show) -> Dataset:
+    net = config.spec.net()
     what = config.data or net.data
     if what is None:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with {setting('data')}")
