@@ -6,7 +6,7 @@ in two spellings (:mod:`refnet.terminal.spelling`).
 
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from refnet.terminal.spelling import setting, with_arguments, with_flags
 
@@ -99,6 +99,11 @@ class DeviceMemoryError(BackendUnavailableError):
         if total and available is not None and available < 0.9 * total:  # the driver itself uses a few per cent
             size = f" ({total / 1e9:.1f} GB, {available / 1e9:.1f} GB of it not used by other processes)"
         super().__init__(f"device {device} is out of memory{size}; {remedy}")
+        self._arguments = device, total, remedy, available
         self.device = device
         self.total = total
         self.available = total if available is None else available
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make the error again, in another process."""
+        return type(self), self._arguments

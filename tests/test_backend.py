@@ -26,7 +26,7 @@ from refnet.backend.loading import available, installed, load, verify
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import Checked, Tapped, Wrapped, unwrapped
 from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, NumericError, ShapeError
-from refnet.ops import OPS, conv2d, linear, relu, sgd
+from refnet.ops import OPS, chapter, conv2d, linear, relu, sgd
 from refnet.testing.loopback import LoopbackBackend
 from refnet.training.step import StepSettings, TrainingStep
 
@@ -46,9 +46,9 @@ def register(monkeypatch, **factories):
     monkeypatch.setattr(registry, "_entry_points", lambda: {**installed, **points})
 
 
-def op(chapter, **changes):
+def op(rules, **changes):
     """Copy a chapter's interface with other functions in it; None leaves one out."""
-    functions = {name: getattr(chapter, name) for name in chapter.INTERFACE} | changes
+    functions = {name: getattr(rules, name) for name in rules.INTERFACE} | changes
     return SimpleNamespace(**{name: function for name, function in functions.items() if function})
 
 
@@ -164,8 +164,7 @@ class TestVerify:
 def checked(op_name, function, result):
     """Make a checked backend in which one function gives what it is told to give."""
     backend = NumpyBackend()
-    chapter = getattr(backend, op_name)
-    setattr(backend, op_name, op(chapter, **{function: lambda *_args, **_kwargs: result}))
+    setattr(backend, op_name, op(chapter(op_name), **{function: lambda *_args, **_kwargs: result}))
     return Checked(backend)
 
 

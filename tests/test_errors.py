@@ -1,6 +1,7 @@
 """Messages in two spellings, and suggestions."""
 
 import ast
+import pickle
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from refnet import nets
 from refnet.backend.loading import load
 from refnet.cli.main import main
 from refnet.config import configure
-from refnet.errors import CheckpointError, ConfigError, NumericError
+from refnet.errors import CheckpointError, ConfigError, DeviceMemoryError, NumericError, RefnetError
 from refnet.runs.directory import RunDirectory
 from refnet.terminal.spelling import setting, with_arguments, with_flags
 from refnet.terminal.suggestion import did_you_mean, nearest
@@ -115,3 +116,20 @@ def test_the_nearest_choice(word, choices, expected):
     assert nearest(word, choices) == expected
     assert did_you_mean(word, choices) == (f"; did you mean {expected}?" if expected else "")
     assert did_you_mean(word, choices, "see x") == (f"; did you mean {expected}?" if expected else "; see x")
+
+
+def every_error(base=RefnetError):
+    for error in base.__subclasses__():
+        yield error
+        yield from every_error(error)
+
+
+@pytest.mark.parametrize("error", sorted(every_error(), key=str), ids=lambda error: error.__name__)
+def test_an_error_can_be_sent_from_a_worker_process(error):
+    """A pool whose worker raises an error that cannot be unpickled waits for ever."""
+    if issubclass(error, DeviceMemoryError):
+        raised = error("cuda:0", 10**9, "a remedy", 10**8)
+    else:
+        raised = error(f"a lower {setting('lr')} than 0.1")
+    sent = pickle.loads(pickle.dumps(raised))  # noqa: S301
+    assert (type(sent), sent.message, vars(sent)) == (error, raised.message, vars(raised))

@@ -5,6 +5,7 @@ Collected only where ``TRITON_INTERPRET`` is set, by ``nox -s tests-triton``.
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -93,6 +94,46 @@ def test_more_parameters_than_a_launch_takes(triton, monkeypatch):
 
 
 # Failures ------------------------------------------------------------------------------------------------------------
+
+
+# Several threads and processes ---------------------------------------------------------------------------------------
+
+
+def test_calls_from_several_threads_give_what_one_thread_gives(triton):
+    x = triton.asarray(normal(2, 5, 4, 4))
+
+    def op(step):
+        y = triton.dropout.forward(x, drop=0.5, key=(1, 2), counter=(step % 3, 0, 0, 0))
+        return triton.to_numpy(triton.lrn.forward(y, n=3, k=2.0, alpha=0.1, beta=0.75)[0]).tobytes()
+
+    alone = [op(step) for step in range(3)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(op, range(12))) == alone * 4
+
+
+FORKED = """
+import multiprocessing
+import numpy as np
+from refnet.backend import load
+backend = load("triton", devices=["cpu"])
+def op(_):
+    return backend.relu.forward(backend.asarray(np.ones((2, 3), np.float32)))
+op(0)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    try:
+        print(pool.map(op, range(2)))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_forked_process_says_that_it_cannot_compute():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0
+    assert done.stdout.strip() == (
+        "BackendUnavailableError backend triton cannot compute in a process that was forked after it was loaded; "
+        "start processes with multiprocessing.get_context('spawn')"
+    )
 
 
 class Stubborn:

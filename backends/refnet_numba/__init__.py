@@ -16,7 +16,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -25,12 +24,12 @@ from refnet.backend.interface import require_cpu, with_ops
 from refnet.errors import ConfigError
 from refnet.machine.environment import physical_cores
 from refnet.terminal.spelling import setting
-from refnet_numba import _memory
+from refnet_numba import _memory, _threads
 
 Array = npt.NDArray[Any]
 
 
-@with_ops("refnet_numba")
+@with_ops("refnet_numba", _threads.guarded)
 class NumbaBackend:
     """A backend whose ops are compiled loops that run on several threads. Both columns are in the host's memory.
 
@@ -71,18 +70,16 @@ class NumbaBackend:
     @property
     def threads(self) -> int:
         """Number of threads that run kernels, in the whole process."""
-        return numba.get_num_threads()
+        return _threads.count()
 
     @property
     def max_threads(self) -> int:
         """Largest number of threads: NUMBA_NUM_THREADS, by default the processors that this process may use."""
-        settings: Any = numba.config
-        limit: int = settings.NUMBA_NUM_THREADS
-        return limit
+        return _threads.most()
 
     def set_threads(self, count: int) -> None:
         """Set the number of threads that run kernels, in the whole process."""
-        numba.set_num_threads(count)
+        _threads.choose(count)
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
         """Return a contiguous copy of a host array. Raises ``ConfigError`` for floating-point numbers not float32."""

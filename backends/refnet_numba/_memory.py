@@ -3,7 +3,9 @@
 Large arrays are views of buffers. A buffer whose last view is gone is kept, and used for a later array.
 """
 
+import os
 import sys
+import threading
 from math import prod
 from typing import Any
 
@@ -18,6 +20,16 @@ MIN_KEPT_BYTES = 1 << 20  # smaller buffers are not kept
 MAX_KEPT_RATIO = 1.25  # bytes of all kept buffers, relative to the most bytes ever in use at once
 _kept: list[npt.NDArray[np.uint8]] = []  # all kept buffers, in use or free, in the order in which they were last taken
 _most_used = 0  # the most bytes ever in use at once
+_lock = threading.Lock()  # held while a buffer is chosen, so that no two Python threads are given the same one
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked process: another thread of the parent may have held it."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -25,12 +37,15 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
     nbytes = prod(shape) * np.dtype(dtype).itemsize
     if nbytes < MIN_KEPT_BYTES:
         return np.empty(shape, dtype)
-    return _buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
+    with _lock:
+        buffer = _buffer(nbytes)
+    return buffer[:nbytes].view(dtype).reshape(shape)
 
 
 def release() -> None:
     """Release all buffers that are not in use."""
-    _kept[:] = [buffer for buffer in _kept if not _is_free(buffer)]
+    with _lock:
+        _kept[:] = [buffer for buffer in _kept if not _is_free(buffer)]
 
 
 def _buffer(nbytes: int) -> npt.NDArray[np.uint8]:

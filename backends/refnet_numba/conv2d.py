@@ -19,13 +19,12 @@ Rows and columns of a window that are in the zeros around the image are skipped,
 the paper's later layers. They are not skipped if a factor is NaN or infinite, since its product with zero is NaN.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
 from refnet.ops.conv2d import forward_shapes
-from refnet_numba import _memory
+from refnet_numba import _memory, _threads
 from refnet_numba._instructions import LANES, ROWS
 from refnet_numba._jit import kernel, serial
 from refnet_numba._layout import lay_image, multiples, turn
@@ -68,7 +67,7 @@ def rectified_backward(
     _memory.require(dy, y, x, w)
     K, C, R, S = w.shape
     N = len(dy)
-    workers = numba.get_num_threads()
+    workers = _threads.count()
     dw, db = _memory.empty(w.shape), _memory.empty((K,))
     parts = min(N, BATCH_PARTS)
     sums, bias_sums = _memory.empty((parts, R * S * C, _padded(K))), np.empty((parts, K))
@@ -102,7 +101,7 @@ def _convolve(
     Q = y.shape[3]
     stretches = _stretches(S, left, Q, x.shape[3], stride, (Q + ROWS - 1) // ROWS, finite)
     _convolve_images(
-        x, gate, gated, panels, b, C, R, S, stride, top, left, finite, stretches, rectify, y, numba.get_num_threads()
+        x, gate, gated, panels, b, C, R, S, stride, top, left, finite, stretches, rectify, y, _threads.count()
     )
 
 

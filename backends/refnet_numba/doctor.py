@@ -9,7 +9,7 @@ import llvmlite.binding
 import numba
 
 from refnet.machine.environment import Throttle, physical_cores
-from refnet_numba import _cache, _instructions
+from refnet_numba import _cache, _instructions, _threads
 
 # The cost of each of Numba's settings. Settings that are not listed do not slow a run down.
 COSTS = {
@@ -31,7 +31,6 @@ HARMLESS_VALUES = {
 
 def examine() -> dict[str, Any]:
     """Return, ready for JSON, the processor that kernels are compiled for and the threads that run them."""
-    settings: Any = numba.config
     features = llvmlite.binding.get_host_cpu_features()
     return {
         "numba": numba.__version__,
@@ -39,9 +38,9 @@ def examine() -> dict[str, Any]:
         "processor": llvmlite.binding.get_host_cpu_name(),
         "features": sorted(name for name, present in features.items() if present),
         "vector": f"{_instructions.LANES} float32",
-        "threads": numba.get_num_threads(),
-        "threads at most": settings.NUMBA_NUM_THREADS,
-        "threading layer": _threading_layer(),
+        "threads": _threads.count(),
+        "threads at most": _threads.most(),
+        "threading layer": _threads.layer(),
     }
 
 
@@ -72,10 +71,3 @@ def throttles(environ: Mapping[str, str]) -> list[Throttle]:
         cost = f"kernels run on at most {settings.NUMBA_NUM_THREADS} of {physical_cores()} cores"
         throttling.append(Throttle(f"NUMBA_NUM_THREADS={limit}", cost, "unset NUMBA_NUM_THREADS"))
     return throttling
-
-
-def _threading_layer() -> str:
-    """Return the name of the library that runs Numba's threads: tbb, omp or workqueue."""
-    untyped: Any = numba
-    untyped.get_num_threads()  # starts the threads; the layer is known only after that
-    return str(untyped.threading_layer())

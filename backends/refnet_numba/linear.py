@@ -15,12 +15,11 @@ each row: w inside the kernel, dy before it. Without this space, rows whose leng
 the paper's layers, would all compete for the same few lines of the first-level cache.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from refnet_numba import _memory
+from refnet_numba import _memory, _threads
 from refnet_numba._instructions import LANES, ROWS
 from refnet_numba._jit import kernel, reordering_kernel, serial
 from refnet_numba._layout import multiples, turn
@@ -55,7 +54,7 @@ def rectified_forward(x: Floats, w: Floats, b: Floats, *, rectify: bool) -> Floa
         _multiply_few(rows, w, b, rectify, y)
         return y
     sums = _memory.empty((K, N))
-    _multiply(w.reshape(-1), D, 1, True, rows.reshape(-1), True, D, sums, numba.get_num_threads())
+    _multiply(w.reshape(-1), D, 1, True, rows.reshape(-1), True, D, sums, _threads.count())
     _finish(sums, b, rectify, y)
     return y
 
@@ -68,7 +67,7 @@ def rectified_backward(
     N, (K, D) = len(x), w.shape
     dx, dw, db = _memory.empty(x.shape), _memory.empty(w.shape), _memory.empty((K,))
     spaced = _spaced(dy, y, gated=rectified)
-    flat, pitch, workers = spaced.reshape(-1), spaced.shape[1], numba.get_num_threads()
+    flat, pitch, workers = spaced.reshape(-1), spaced.shape[1], _threads.count()
     _multiply(flat, pitch, 1, False, w.reshape(-1), False, K, dx.reshape(N, D), workers)
     _multiply(flat, 1, pitch, False, x.reshape(-1), False, N, dw, workers)
     _sum_rows(spaced, db)

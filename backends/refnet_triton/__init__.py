@@ -4,6 +4,8 @@ Torch provides memory, streams and copies; all arithmetic is Triton's. Importing
 """
 
 import inspect
+import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from importlib import import_module
@@ -21,6 +23,29 @@ from refnet.terminal.spelling import setting
 
 if TYPE_CHECKING:
     import torch
+
+
+class _Process:
+    """The process that a backend was loaded in, and the lock that its Python threads take to launch an op's kernels.
+
+    Triton's interpreter, a recording and the numbers of a step belong to the whole process, so ops are launched one
+    after the other.
+    """
+
+    def __init__(self) -> None:
+        self.turn = threading.RLock()
+
+
+_process = _Process()
+
+
+def _begin_process() -> None:
+    """Tell a forked process from its parent."""
+    global _process  # noqa: PLW0603
+    _process = _Process()
+
+
+os.register_at_fork(after_in_child=_begin_process)
 
 
 class TritonBackend:
@@ -77,6 +102,7 @@ class TritonBackend:
         device_module = import_module("refnet_triton._devices")
         chosen = device_module.find(devices)
         self.columns = columns
+        self._process = _process
         self.devices: list[torch.device] = chosen if len(chosen) == columns else chosen[:1] * columns
         self.memory = import_module("refnet_triton._memory")
         self.precision: str = self._watched(device_module.precision)(precision, self.devices)
@@ -222,12 +248,22 @@ class TritonBackend:
         return SimpleNamespace(**{name: self._watched(function) for name, function in functions.items()})
 
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, raising ``DeviceMemoryError`` if a device runs out of memory in it."""
+        """Return the function, called by one Python thread at a time.
+
+        It raises ``DeviceMemoryError`` if a device runs out of memory in it, and ``BackendUnavailableError`` in a
+        process that was forked after the backend was loaded: its parent's devices and threads are not copied.
+        """
 
         @wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
+            if self._process is not _process:
+                raise BackendUnavailableError(
+                    "backend triton cannot compute in a process that was forked after it was loaded; start processes "
+                    "with multiprocessing.get_context('spawn')"
+                )
             try:
-                return function(*args, **kwargs)
+                with _process.turn:
+                    return function(*args, **kwargs)
             except RuntimeError as error:
                 if short := self.memory.shortage(error, self.devices):
                     raise short from error

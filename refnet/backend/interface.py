@@ -7,13 +7,13 @@ functions have the signatures of the reference, which :func:`refnet.backend.load
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from math import prod
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
 from refnet.errors import BackendUnavailableError
-from refnet.ops import OPS
+from refnet.ops import OPS, chapter
 from refnet.terminal.spelling import setting
 
 Class = TypeVar("Class")
@@ -65,12 +65,19 @@ class Backend(Protocol):
 METHODS = ("asarray", "to_numpy", "move", "concat", "split", "add", "synchronize")
 
 
-def with_ops(package: str) -> Callable[[type[Class]], type[Class]]:
-    """Return a class decorator that sets an attribute for each op: the module of its name in a package."""
+def with_ops(
+    package: str, around: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+) -> Callable[[type[Class]], type[Class]]:
+    """Return a class decorator that sets an attribute for each op: the functions of the module of its name.
+
+    `around` decorates each function.
+    """
 
     def decorate(backend: type[Class]) -> type[Class]:
         for op in OPS:
-            setattr(backend, op, import_module(f"{package}.{op}"))
+            module = import_module(f"{package}.{op}")
+            functions = {name: around(getattr(module, name)) for name in chapter(op).INTERFACE}
+            setattr(backend, op, SimpleNamespace(**functions))
         return backend
 
     return decorate
