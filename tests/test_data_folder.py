@@ -336,9 +336,7 @@ def test_a_text_named_jpg_is_found_at_opening(tmp_path):
         r"/a/123.jpg is not an image refnet reads \(JPEG, PNG, BMP, WebP, TIFF, GIF, PPM, PGM, PBM, AVIF\)",
         reading=STOP,
     )
-    assert message.splitlines()[1] == (
-        f"{root}: 1 of 304 images cannot be read: repair or remove them, or leave them out with bad='skip'"
-    )
+    assert message.endswith("convert or remove it, or leave it out with bad='skip'")
     (root / "b" / "other.jpg").write_text("no image")
     (root / "b" / "another.PNG").write_text("no image")
     *every, summary = refused(root, "3 of 306 images cannot be read:", reading=STOP).splitlines()

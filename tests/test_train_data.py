@@ -101,10 +101,10 @@ def test_a_class_without_images(fails, copied):
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\x10JFIF\0"])
 def test_a_file_that_is_no_image(fails, copied, content):
     (copied / SYNSETS[1] / "0.jpg").write_bytes(content)
-    code, message = fails("--data", copied)
+    code, message = fails("--data", copied, "--bad", "stop")
     assert code == 3
     assert message.startswith(f"{copied}/{SYNSETS[1]}/0.jpg is ")
-    assert message.endswith("remove it")
+    assert message.endswith("remove it, or leave it out with --bad skip")
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
@@ -114,7 +114,7 @@ def test_an_image_that_is_cut_short(fails, photos, part):
         shutil.copytree(photos, root / name)
     victim = next((root / part / SYNSETS[0]).iterdir())
     victim.write_bytes(victim.read_bytes()[:-2000])
-    code, message = fails("--data", root, "--epochs", 1)
+    code, message = fails("--data", root, "--epochs", 1, "--bad", "stop")
     assert code == 3
     assert message.startswith(f"{victim} is damaged or cut short")
 

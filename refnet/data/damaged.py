@@ -39,9 +39,12 @@ def refuse_damaged(faults: Faults, total: int, bad: str, *, where: str, listed_i
     few = max(ALLOWED_IMAGES, total // ALLOWED_SHARE)
     if bad == "few" and len(faults) <= few:
         return
+    skip = setting("bad", "skip")
+    if len(faults) == 1:
+        raise DataError(f"{next(iter(faults.values()))}, or leave it out with {skip}")
     limit = "" if bad == "stop" else f", and only {few:,} may be left out without asking"
     listed = f" ({first_few(list(faults))}; {printable(listed_in)} lists all)" if listed_in else ""
-    remedy = f"repair or remove them, or leave them out with {setting('bad', 'skip')}"
+    remedy = f"repair or remove them, or leave them out with {skip}"
     summary = f"{printable(where)}: {len(faults):,} of {total:,} images cannot be read{limit}{listed}: {remedy}"
     raise DataError("\n".join([*(() if listed_in else faults.values()), summary]))
 
