@@ -64,7 +64,7 @@ SHOWN_CLASSES = 5  # names in the repr of a network
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Curves:
-    """How a run went, as arrays: figures of each step, float64 (steps,), and of each epoch, float64 (epochs,).
+    """The training curves of a run: arrays of one number for each step, float64 (steps,), or epoch, float64 (epochs,).
 
     Attributes
     ----------
@@ -93,16 +93,16 @@ class Curves:
 
 
 class Run:
-    """A training run: how it went, and the network that it trained.
+    """A training run: its result, its curves, and the network that it trained.
 
     Attributes
     ----------
     path
-        Its folder.
+        The folder of the run.
     data
-        The arrays that it was trained on, while the program has them; None for a data set that is on disk.
+        The arrays that it is trained on, if this program has them; None for a data set on disk.
     own_net
-        The network of the user's own that it trains, while the program has it; None for one that has a name.
+        The network that you defined and that it trains, if this program has it; None for a network with a name.
     """
 
     def __init__(self, path: Path, data: Data | None = None, own_net: Net | None = None) -> None:
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def result(self) -> Mapping[str, Any] | None:
-        """The test errors and loss, steps, epochs and seconds, as in ``result.json``; None while it is not finished."""
+        """The content of ``result.json``: test errors, loss, steps, epochs and seconds; None for an unfinished run."""
         return self._inspected.result
 
     @property
@@ -261,7 +261,7 @@ class Network:
         images
             As for `predict`; the centre crop is used.
         layer
-            The layer whose outputs the vectors are, of both columns; the last hidden layer where none is given.
+            The layer whose outputs (of both columns) are returned; by default the last hidden layer.
 
         Raises ``DataError`` as `predict` does, and ``ConfigError`` for a layer that the network does not have.
         """
@@ -387,7 +387,7 @@ class Network:
 
 
 class Text(str):
-    """A text that a notebook shows as its lines."""
+    """A string that a notebook shows line by line, without quotes."""
 
     __slots__ = ()
 
@@ -415,26 +415,26 @@ def train(
     Parameters
     ----------
     net
-        The name of a network (``"digits"`` where none is given), or a :class:`refnet.nets.Net` of your own. Its recipe
-        applies: settings that are not given have the values that the network is trained with.
+        The name of a network (by default ``"digits"``), or a :class:`refnet.nets.Net` of your own. Settings that you do
+        not give have the values of the network's recipe.
     data
-        A path, the name of a data set, arrays (images, labels), or what :func:`open_data` returns, which describes
-        them; the network's own data set where none is given. Images of another size are cropped and resized to that
-        of the network, as image files are.
+        A path, the name of a data set, a pair of arrays (images, labels), or what :func:`open_data` returns, whose
+        documentation describes these forms. By default, the network's own data set. Images of another size are
+        cropped and resized to that of the network, as image files are.
     validation, test, classes
-        For arrays alone; see :func:`open_data`.
+        Only for arrays; see :func:`open_data`.
     resume
-        A run, or its folder, to continue. `settings` then change those of the run.
+        A run, or its folder, to continue. `settings` then replace those of the run.
     changed_data
-        With `resume`: continue although the data set has changed.
+        With `resume`: continue even if the data set has changed.
     tensorboard
         Also write files for TensorBoard, to the folder ``tensorboard`` of the run.
     progress
-        Whether to print how training goes.
+        Whether to print the progress of training.
     settings
-        The keys of ``refnet train`` with their values: ``epochs=10``, ``lr=0.01``, ``seed=1``, ``backend="numpy"``,
-        ``run_dir="runs/first"``. Without `run_dir`, each run has a fresh folder under ``runs``. The variables of the
-        environment that the command reads do not count here.
+        The settings of ``refnet train``: ``epochs=10``, ``lr=0.01``, ``seed=1``, ``backend="numpy"``,
+        ``run_dir="runs/first"``. Without `run_dir`, each run gets a new folder under ``runs``. Unlike the command, this
+        function does not read the environment variables ``REFNET_...``.
 
     Raises
     ------
@@ -488,19 +488,19 @@ def load(
     Parameters
     ----------
     where
-        A run or its folder, of which the checkpoint is used that was best on the validation images; or the path of a
-        checkpoint, a ``.safetensors`` file.
+        A run or its folder, whose checkpoint with the lowest validation error is used; or the path of a checkpoint, a
+        ``.safetensors`` file.
     net
-        The network of your own that was trained, where it is not registered and the run is from another program.
+        The network that you defined, if it is not registered and another program trained it.
     backend, devices, threads
-        What computes; see ``refnet train``.
+        What the network runs on; see ``refnet train``.
 
     Raises
     ------
     CheckpointError
         There is no checkpoint, or it cannot be read.
     BackendUnavailableError, ConfigError
-        The backend cannot run here, or not so; or an argument is of another type.
+        The backend cannot run here, or not on these devices; or an argument has a wrong type.
     """
     path = _folder(where, "where", "a run, its folder, or the path of a checkpoint")
     own = where.own_net if isinstance(where, Run) and net is None else net

@@ -233,18 +233,23 @@ def test_every_row_of_the_floor_is_measured(compiler):
     code, printed = compiler("-c", MEASURED, "--json")
     assert code == 0
     rows = {row["what"]: row["measured"] for row in json.loads(printed)}
-    assert rows["sgd, all parameters"] == rows["lrn forward 48x55x55"] == 0.002  # one call for each column
-    assert rows["linear forward 1000x4096"] == 0.001
-    assert rows["gradients that meet"] == 0.006
+    assert rows["sgd, all parameters"] == rows["norm1: lrn forward, 48x55x55"] == 0.002  # one call for each column
+    assert rows["fc8: linear forward, 1000x4096"] == 0.001
+    assert rows["addition of gradients"] == 0.006
     code, printed = compiler("-c", MEASURED)
     assert code == 0
     assert "| sgd, all parameters | 2000.0 | 364.0 | 18 | 0.0 | 610 | 1636.0 |" in printed
-    assert "on one card; floors are of an H100 SXM" in printed
+    assert "on one card; lower bounds are those of an H100 SXM" in printed
 
 
 def test_the_floor_counts_the_products_of_the_summary(compiler):
     code, printed = compiler("-m", "refnet_triton.floor", "--batch", "4", "--json")
     rows = json.loads(printed)
+    names = {row["what"] for row in rows}
+    assert {"conv1: conv2d_relu backward, 48x3x11x11", "pool1: maxpool backward, 48x55x55"} < names
+    assert {"drop6, drop7: dropout forward, 2048", "softmax_xent forward"} < names
+    of_layers = sum(":" in name for name in names)
+    assert of_layers == len(names) - 4  # all but the loss and its gradient, the update and the addition of gradients
     macs = 724_406_816 * 3 - 105_415_200  # of an image; the gradient of the pixels is not computed
     assert code == 0
     assert sum(row["flops"] for row in rows) == 2 * 4 * macs

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Seconds = Callable[[Callable[[], object]], float]
 
+ADDITION = "addition of gradients"  # of the same array, from both columns: the one row that is not of an op
+
 
 def measure(
     plan: Plan, batch: int, backend: Any, name: Callable[[OpCall], str], seconds: Seconds | None = None
@@ -52,7 +54,7 @@ class _Timed(Wrapped):
     def add(self, a: Any, b: Any) -> Any:
         """Return the sum of two gradients, and time it."""
         total = self.inner.add(a, b)
-        self._note("gradients that meet", lambda: self.inner.add(a, b))
+        self._note(ADDITION, lambda: self.inner.add(a, b))
         return total
 
     def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -4,7 +4,7 @@ For each op of each layer, both columns together, it prints the operations of it
 it reads and writes, each counted once, and the time that either takes at a chip's peak. Beside them are the bytes that
 the kernels request: those of every tile of each launch, as if there were no cache. With caches the true number is
 between the two. Nothing is run, so this measures no time. On a GPU, ``--measure`` prints the measured time of each op
-beside its floor.
+beside its lower bound.
 """
 
 import argparse
@@ -19,10 +19,11 @@ from refnet.nets import NetSpec
 from refnet.network.plan import Plan
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
-from refnet_triton._measured import measure
+from refnet_triton._measured import ADDITION, measure
 from refnet_triton._offline import take_step
 
 CHIP, BANDWIDTH, RATE = "H100 SXM", 3.35e12, 495e12  # bytes/s; tf32 FLOP/s, dense (NVIDIA's data sheet)
+CALLS = "layers: op and direction, shape of w or of the result"  # heading of the column with a row's name
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,21 @@ class OpCost:
 def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32") -> list[OpCost]:
     """Return the costs of a training step: a row for each function of each layer, in the order of the calls."""
     found: dict[str, list[int]] = {}
+    name_of = naming(plan)
     with _launch.trace(architecture) as launches:
         backend = _Listening(TritonBackend(plan.columns, ("meta",), precision=precision), launches)
         take_step(plan, batch, backend)
     for called, mine in zip(backend.calls, backend.launched, strict=True):
         amounts = (flops(called), must(called), sum(map(asked, mine)), len(mine))
-        total = found.setdefault(name_of(called), [0] * len(amounts))
-        found[name_of(called)] = [a + b for a, b in zip(total, amounts, strict=True)]
+        name = name_of(called)
+        total = found.setdefault(name, [0] * len(amounts))
+        found[name] = [a + b for a, b in zip(total, amounts, strict=True)]
     rows = [OpCost(what, *amounts) for what, amounts in found.items()]
     joined = sum(sum(map(asked, mine)) for mine in backend.launched)
     meeting = [launch for launch in launches if launch.kernel.__name__ == "add"]
     assert joined + sum(map(asked, meeting)) == sum(map(asked, launches)), "a launch belongs to no op"
     added = sum(map(asked, meeting))
-    return [*rows, OpCost("gradients that meet", 0, added, added, len(meeting))]
+    return [*rows, OpCost(ADDITION, 0, added, added, len(meeting))]
 
 
 class _Listening(Tapped):
@@ -104,15 +107,25 @@ class _Listening(Tapped):
         return result
 
 
-def name_of(called: OpCall) -> str:
-    """Return the name of a call: its op, direction and a shape that differs between layers."""
-    w = called.arguments.get("w")
-    if called.op == "sgd":
-        return "sgd, all parameters"
-    shape = w if w is not None else next(arrays_in(called.results or called.arguments.values()))
-    lengths = tuple(shape.shape) if w is not None else tuple(shape.shape)[1:]
-    direction = called.function.rstrip("_")
-    return f"{called.op} {direction} {'x'.join(map(str, lengths))}"
+def naming(plan: Plan) -> Callable[[OpCall], str]:
+    """Return a function that names a call by its layers, its op and direction, and the shape of w or of the result."""
+    layers: dict[tuple[str, str, tuple[int, ...]], dict[str, None]] = {}
+    for node in plan.nodes:
+        w = node.params.get("w")
+        for direction, result in (("forward", node.shape), ("backward", node.shapes[0])):
+            layers.setdefault((node.layer.op, direction, w or result), {})[node.layer.name] = None
+
+    def name_of(called: OpCall) -> str:
+        if called.op == "sgd":
+            return "sgd, all parameters"
+        w, direction = called.arguments.get("w"), called.function
+        result = next(arrays_in(called.results))
+        lengths = tuple(result.shape)[1:] if w is None else tuple(w.shape)
+        names = ", ".join(layers.get((called.op, direction, lengths), ()))
+        call = f"{names}: {called.op} {direction}" if names else f"{called.op} {direction}"
+        return f"{call}, {'x'.join(map(str, lengths))}" if lengths else call
+
+    return name_of
 
 
 def flops(called: OpCall) -> int:
@@ -210,9 +223,9 @@ _ASKED: Mapping[str, Callable[[Launch], Any]] = {
 
 
 def show_measured(rows: list[OpCost], batch: int, card: str) -> None:
-    """Print the measured time of each row beside its floor, the row with the largest difference first."""
-    print(f"batch {batch}, two columns on one {card}; floors are of an {CHIP}\n")
-    print("| op, direction, kernels or output | measured, us | floor, us | % of floor | TFLOP/s | GB/s | lost, us |")
+    """Print the measured time of each row beside its lower bound, the row with the largest difference first."""
+    print(f"batch {batch}, two columns on one {card}; lower bounds are those of an {CHIP}\n")
+    print(f"| {CALLS} | measured, us | bound, us | bound / measured, % | TFLOP/s | GB/s | measured - bound, us |")
     print("|---|---|---|---|---|---|---|")
     lost = [(row, took, took - row.floor) for row in rows if (took := row.measured)]
     for row, took, over in sorted(lost, key=lambda each: -each[2]):
@@ -221,15 +234,18 @@ def show_measured(rows: list[OpCost], batch: int, card: str) -> None:
             f"{row.flops / took / 1e12:.1f} | {row.must / took / 1e9:.0f} | {over * 1e6:.1f} |"
         )
     took, floor = sum(took for _, took, _ in lost), sum(row.floor for row, _, _ in lost)
-    print(f"\nAll ops in turn: {took * 1e3:.2f} ms; floor {floor * 1e3:.2f} ms, {100 * floor / took:.0f} % of that.")
+    share = f"{100 * floor / took:.0f} %"
+    print(f"\nAll ops one after another: {took * 1e3:.2f} ms; lower bound: {floor * 1e3:.2f} ms, {share} of that.")
 
 
 def show(rows: list[OpCost], batch: int) -> None:
     """Print the table in Markdown."""
     total = OpCost("sum", *(sum(getattr(row, name) for row in rows) for name in ("flops", "must", "asked", "launches")))
     print(f"batch {batch}, two columns on one {CHIP}: {RATE / 1e12:g} TFLOP/s in tf32, {BANDWIDTH / 1e12:g} TB/s\n")
-    print("| op, direction, kernels or output | GFLOP | must move, MB | computing, us | moving, us | bound by | "
-          "kernels ask for, MB | launches |")  # fmt: skip
+    print(
+        f"| {CALLS} | GFLOP | minimum traffic, MB | arithmetic, us | memory, us | limited by | "
+        "requested by kernels, MB | launches |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for row in (*rows, total):
         bound = "-" if row is total else "arithmetic" if row.computing > row.moving else "memory"
@@ -238,7 +254,7 @@ def show(rows: list[OpCost], batch: int) -> None:
             f"{row.moving * 1e6:.1f} | {bound} | {row.asked / 1e6:.1f} | {row.launches} |"
         )
     floor = sum(row.floor for row in rows)
-    print(f"\nFloor of a step, op by op: {floor * 1e3:.2f} ms, {batch / floor:,.0f} images/s.")
+    print(f"\nLower bound of a step, op by op: {floor * 1e3:.2f} ms, {batch / floor:,.0f} images/s.")
 
 
 def card() -> str:
@@ -249,13 +265,13 @@ def card() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the floor of a step, or with ``--measure`` the measured times; return the exit code."""
+    """Print the lower bound of a step, or with ``--measure`` the measured times; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m refnet_triton.floor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=128, help="images per step (default: 128)")
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="time each op on this machine's GPU and print the times beside the floors",
+        help="time each op on this machine's GPU and print the times beside the lower bounds",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON array of rows")
     options = parser.parse_args(arguments)
@@ -265,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = step_rows(plan, options.batch)
     if options.measure:
         backend = TritonBackend(2, ("cuda:0",), precision="tf32")
-        found = measure(plan, options.batch, backend, name_of)
+        found = measure(plan, options.batch, backend, naming(plan))
         rows = [replace(row, measured=found[row.what]) for row in rows]
     if options.json:
         print(json.dumps([row.as_dict() for row in rows]))

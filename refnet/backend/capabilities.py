@@ -49,7 +49,7 @@ class Exchange(Protocol):
 
 @runtime_checkable
 class Memory(Protocol):
-    """All arrays are allocated by one function, which the conformance suite replaces.
+    """All arrays are allocated by one function, which the conformance suite can replace.
 
     Attributes
     ----------
@@ -96,10 +96,10 @@ class Doctor(Protocol):
     """What ``refnet doctor`` and ``refnet warmup`` call; any object or module with these functions has this type."""
 
     def examine(self) -> dict[str, Any]:
-        """Describe what the backend runs on, ready for JSON."""
+        """Return a description of what the backend runs on, ready for JSON."""
 
     def throttles(self, environ: Mapping[str, str]) -> Sequence[Any]:
-        """List what makes the backend slower than it could be, each a :class:`refnet.machine.environment.Throttle`."""
+        """Return what makes the backend slower than it could be, as :class:`refnet.machine.environment.Throttle`."""
 
     def cache(self) -> Path | None:
         """Return the folder in which machine code is cached between runs; None if it cannot be cached."""

@@ -20,7 +20,7 @@ Class = TypeVar("Class")
 
 
 class Array(Protocol):
-    """What code outside a backend may read of the backend's arrays: shape and dtype."""
+    """An array of a backend. Code outside the backend may read only its shape and dtype."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,7 +32,15 @@ class Array(Protocol):
 
 
 class Backend(Protocol):
-    """The interface. Ops are called as ``backend.conv2d.forward(...)``; a chapter defines what its op computes."""
+    """The interface of a backend. Ops are called as ``backend.conv2d.forward(...)``; each op's chapter defines it.
+
+    Attributes
+    ----------
+    name
+        The name under which it is registered.
+    columns
+        The number of columns for which it was loaded.
+    """
 
     name: str
     columns: int
@@ -44,7 +52,7 @@ class Backend(Protocol):
         """Copy a host array to the device of the column; the dtype is kept."""
 
     def to_numpy(self, a: Array) -> npt.NDArray[Any]:
-        """Return an array on the host, once it has been computed. It may be the array's own memory: only read it."""
+        """Wait until an array has been computed, and return it on the host. It may share memory: do not change it."""
 
     def move(self, a: Array, column: int) -> Array:
         """Return an array on the device of another column; the array itself if both columns share a device."""

@@ -1,8 +1,9 @@
 """Find a backend by its name, load it, and compare it with the reference's interface.
 
-A package registers a factory, ``factory(columns=..., devices=..., threads=...)``, under the entry-point group
-``refnet.backends``. Further parameters of the factory are options of its own, which ``load`` passes on. What the
-backend needs beyond its package is listed in the package's extra of the backend's name, such as ``refnet[triton]``.
+A package registers a factory, ``factory(columns=..., devices=..., threads=...)``, in the entry-point group
+``refnet.backends``. Further parameters of the factory are options of its own, which ``load`` passes on. If the backend
+needs further packages, they are listed in an extra of its package with the backend's name, such as
+``refnet[triton]``.
 """
 
 import inspect
@@ -33,22 +34,22 @@ def load(
     checked: bool = False,
     **options: Any,
 ) -> Backend:
-    """Load the backend registered under `name`.
+    """Return the backend registered under `name`.
 
     Parameters
     ----------
     name
-        "auto" is the first of ``AUTO`` that is registered; the result's ``name`` says which.
+        The backend's name, or "auto" for the fastest that is registered: numba, otherwise numpy.
     columns
-        How many columns the network has.
+        The number of columns of the network.
     devices
-        The device of each column, in the backend's own notation; empty for its default.
+        The device of each column, in the backend's own notation, or one for all; empty for its default.
     threads
-        How many threads its ops may use in this process; None for one per core.
+        The number of threads that its ops may use in this process; None for one per core.
     checked
-        Check every call against its chapter's rules (see :class:`Checked`).
+        Whether to check every call against its chapter's rules (see :class:`Checked`).
     options
-        Options that only some backends have, such as ``precision``; a factory lists its own as parameters. None selects
+        Options that only some backends have, such as ``precision``: the further parameters of its factory. None selects
         the backend's default.
 
     Raises
@@ -99,13 +100,13 @@ def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str,
 def installed() -> dict[str, str | None]:
     """Return every listed backend, with None if the packages it needs are installed, and otherwise what is missing.
 
-    No backend is imported; whether one can run here, only ``available`` says.
+    No backend is imported. ``available`` also tests whether each can run here.
     """
     return {name: _missing(name, point.dist) for name, point in sorted(_entry_points().items())}
 
 
 def available() -> dict[str, str | None]:
-    """Return every listed backend, with None if it can run here, and otherwise the reason. Each is loaded."""
+    """Load every listed backend; return each name with None if it can run here, and otherwise with the reason."""
     reasons: dict[str, str | None] = {}
     for name in sorted(_entry_points()):
         try:

@@ -1,4 +1,4 @@
-"""Backends around another backend: ``Wrapped``, and those that check or record every call of an op."""
+"""Backends that pass every call on to another backend, and check or record it."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from refnet.ops import OPS, chapter
 
 
 class Wrapped:
-    """A backend around another one. Every call of an op goes through ``around``, which a subclass overrides.
+    """A backend that passes every call of an op on to another one, through ``around``, which a subclass overrides.
 
     Methods and other attributes are those of the inner backend.
 
@@ -52,7 +52,7 @@ class Wrapped:
 
 
 def unwrapped(backend: object) -> object:
-    """Return a backend without what is wrapped around it."""
+    """Return the innermost backend: the one that computes."""
     while isinstance(backend, Wrapped):
         backend = backend.inner
     return backend
@@ -61,13 +61,13 @@ def unwrapped(backend: object) -> object:
 class Checked(Wrapped):
     """A backend that checks every call against its chapter's rules: shapes, dtypes and values of arguments and results.
 
-    Raises ``ShapeError`` for arguments or results that break a rule, and where real numbers of two dtypes meet;
+    Raises ``ShapeError`` for arguments or results that break a rule, and for real numbers of two dtypes in one call;
     ``ArgumentError`` for values that an op cannot take; ``NumericError`` for a result that is not finite although every
-    argument was. Results are copied to the host to be checked, so it is slow.
+    argument is. Results are copied to the host to be checked, so it is slow.
     """
 
     def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Call, and check what goes in and what comes out."""
+        """Return the result of a call after checking its arguments and its result."""
         rules, label = chapter(op), f"{op}.{name} of backend {self.name}"
         expected = getattr(rules, f"{name}_shapes")(**{key: _each(_shape, value) for key, value in arguments.items()})
         if values_rule := getattr(rules, f"{name}_values", None):
@@ -114,7 +114,7 @@ class Tapped(Wrapped):
         self.calls: list[OpCall] = []
 
     def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Call, and record the call."""
+        """Return the result of a call, and record the call."""
         result = function(**arguments)
         self.calls.append(OpCall(op, name, arguments, results_of(result)))
         return result

@@ -22,7 +22,7 @@ separately.
 
 The colour shift has key (seed, COLOUR) and counter (epoch, 0, index, feature), one normal number for each channel.
 
-The trap: l must be a *standard deviation* of the colours, the square root of an eigenvalue of their covariance. The
+A trap: l must be a *standard deviation* of the colours, the square root of an eigenvalue of their covariance. The
 paper calls l an eigenvalue. In the unit of the pixels, 0..255, the largest eigenvalue over ImageNet is about 14,831
 (grey levels squared): a tenth of it would shift an image by 1,483 grey levels, where the standard deviation gives 12.
 The numbers 0.2175, 0.0188 and 0.0045, which many programs use, are eigenvalues of pixels in 0..1 used as if
@@ -54,7 +54,7 @@ class Augmentation:
     flip
         Whether half of the crops are mirrored.
     colour_noise
-        Standard deviation of the paper's a; 0 leaves the colours alone.
+        Standard deviation of the paper's a; 0 turns colour noise off.
     crop_sharing
         How many consecutive images share a crop position and a mirror choice.
     at_random

@@ -101,7 +101,7 @@ def open_data(
     test: Sequence[Any] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Data:
-    """Return a data set to look at, to train on and to evaluate with.
+    """Return a data set to look at, train on or evaluate with.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ TOP_CLASSES = 5
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What a network predicts for one image.
+    """The prediction of a network for one image.
 
     Attributes
     ----------

@@ -17,15 +17,17 @@ class Net:
     Attributes
     ----------
     input_shape
-        (C,H,W) of a crop.
+        (C,H,W) of the crops that it reads.
     image_size
-        Side of the square image that crops are taken from.
+        Height and width of the square images from which crops are cut, in pixels.
+    layers
+        Its layers, made by the functions of :mod:`refnet.network.plan`.
     inits
         The names of its initialisations; the first is the default.
     recipe
-        Its own defaults for keys of the configuration (:class:`refnet.config.Config`).
+        The settings with which it is trained by default: values for keys of :class:`refnet.config.Config`.
     data
-        The data it is trained on by default; None if the user must name them.
+        The name of the data set on which it is trained by default; None if the user must name one.
     flip
         Whether the mirror image of an image shows the same class, so that training may mirror images.
     """
@@ -41,7 +43,7 @@ class Net:
 
     @property
     def crop(self) -> tuple[int, int]:
-        """Height and width of the images that it reads."""
+        """Height and width of the crops that it reads."""
         return self.input_shape[1], self.input_shape[2]
 
     @property
@@ -56,7 +58,7 @@ class Net:
         return columns
 
     def plan(self, columns: int, *, exchange: bool = True) -> Plan:
-        """Return the plan for a number of columns; without exchange, no convolution reads the other column."""
+        """Return the plan for a number of columns. With ``exchange=False`` no convolution reads the other column."""
         return split(self.layers if exchange else apart(self.layers), columns, self.input_shape)
 
 

@@ -35,7 +35,14 @@ _registered: dict[str, Net] = {}
 
 
 def get(name: str, init: str | None = None, variant: Sequence[str] | None = None) -> Net:
-    """Return the network of that name, with an initialisation or its default, and with the changes of variants.
+    """Return the network of that name.
+
+    Parameters
+    ----------
+    init
+        The name of its initialisation; None for its default.
+    variant
+        The names of changes to make to its layers (:mod:`refnet.nets.variants`).
 
     Raises
     ------
@@ -73,9 +80,10 @@ def names() -> list[str]:
 
 
 def register(net: Net) -> str:
-    """Add a network to this process under its name, which is returned; one registered before is replaced.
+    """Make a network known by its name in this process, and return the name.
 
-    Raises ``ConfigError`` for a network of another form, and for the name of a network that is installed.
+    It replaces a network that was registered under this name before. Raises ``ConfigError`` for a malformed network,
+    and for the name of a network that is installed.
     """
     if fault := malformed(net):
         raise ConfigError(fault)

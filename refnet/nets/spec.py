@@ -20,11 +20,11 @@ class NetSpec:
     init
         The initialisation of its parameters; None for the network's default.
     variant
-        What is changed in it, see :mod:`refnet.nets.variants`.
+        The names of changes that are made to its layers, see :mod:`refnet.nets.variants`.
     columns
-        How many columns it is split into.
+        The number of columns that it is split into.
     exchange
-        How arrays travel between columns: "fp32", "fp16", or "none", where no convolution reads the other column.
+        How arrays are copied between columns: as "fp32" or "fp16"; with "none" no convolution reads the other column.
     outputs
         The number of classes; None for the network's own number.
     """

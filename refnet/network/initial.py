@@ -1,4 +1,4 @@
-"""The first weights and biases of a network (paper, section 5)."""
+"""The initial weights and biases of a network (paper, section 5)."""
 
 from math import prod
 
@@ -13,8 +13,8 @@ from refnet.randomness import Purpose
 def initialise(plan: Plan, seed: int) -> dict[str, npt.NDArray[np.float32]]:
     """Return every parameter by name: float32, on the host.
 
-    Weights are normal with mean 0 and the layer's sigma; biases are constant. A filter's random numbers are counted by
-    its place among the filters of all columns, so no two columns start with the same weights.
+    Weights are normally distributed with mean 0 and the layer's sigma; biases are constant. The random numbers of a
+    kernel depend on its index among the kernels of all columns, so no two columns start with the same weights.
     """
     params = {}
     for node in plan.nodes:

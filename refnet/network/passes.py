@@ -1,4 +1,9 @@
-"""The forward pass over a plan, which records a tape, and the backward pass over the tape, which is the chain rule."""
+"""The forward and the backward pass of a network.
+
+The forward pass runs a plan node by node. It records a *tape*: for each node a function, its *backprop*, which computes
+the gradients of the node's inputs and parameters from the gradient of its output. The backward pass calls these
+functions from the last node to the first, which is the chain rule.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +31,7 @@ class NodeRun:
     output
         The array that it returned.
     backprop
-        Its backward pass, see :mod:`refnet.network.layers`.
+        The function that computes its backward pass, see :mod:`refnet.network.layers`.
     """
 
     node: Node
@@ -48,7 +53,7 @@ class Tape:
         Each node with its backprop, in the order they ran. ``backward`` empties it, so that the memory of each
         activation is freed as soon as it has been used.
     crossings
-        Every array that went from one column to another.
+        Every array that was copied from one column to another.
     """
 
     backend: Backend
@@ -127,7 +132,7 @@ def forward(
     random_key
         Selects the random numbers of a training pass; None for a test pass, in which dropout takes its expected value.
     record
-        Whether to keep what ``backward`` needs; without it the tape holds the output alone.
+        Whether to keep what ``backward`` needs; without it the tape has only the output.
     watch
         Called with each node and its output as soon as it is computed.
 
@@ -172,7 +177,7 @@ def run(plan: Plan, params: Mapping[str, Array], images: Sequence[Array], pass_:
 
 
 def backward(tape: Tape, dy: Array) -> dict[str, Array]:
-    """Return the gradient of every parameter by name, given that of the output (N,K). Empties the tape.
+    """Return the gradient of every parameter by name, given the gradient dy of the output (N,K). Empties the tape.
 
     Raises
     ------

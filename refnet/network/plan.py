@@ -1,8 +1,9 @@
 """A network as pure data, and its plan: the layers split into columns.
 
-A network is a tuple of :class:`Layer`. ``split`` turns it into a :class:`Plan`: for each layer one :class:`Node`
-per column and, before a layer that reads all columns, a gather for each column that needs it. Columns are part of
-what the network computes (paper, section 3.2 and figure 2); the backend decides on which device a column runs.
+A network is a tuple of :class:`Layer`. :func:`split` turns it into a :class:`Plan`: for each layer one :class:`Node`
+per column. Before a layer that reads all columns come further nodes, the *gathers*: each joins the outputs of all
+columns in one column. Columns are part of what the network computes (paper, section 3.2 and figure 2); the backend
+decides on which device a column runs.
 """
 
 from collections.abc import Mapping
@@ -31,17 +32,17 @@ class Layer:
     reads
         "own": the output of the same column; "all": the outputs of all columns. The first layer reads the image.
     width
-        Number of filters or outputs, all columns together; 0 for a layer without parameters.
+        Number of kernels or outputs, all columns together; 0 for a layer without parameters.
     kernel
-        Side of a filter in pixels; 0 for a layer without filters.
+        Height and width of a kernel in pixels; 0 for a layer without kernels.
     options
         The hyper-parameters of its op.
     sigma
-        The first weights are normal with mean 0 and this standard deviation.
+        Standard deviation of the initial weights, which are normally distributed with mean 0.
     bias
-        The first biases are this constant.
+        Initial value of every bias.
     columns
-        "split": the layer is in every column of the plan; "one": in the first column alone (the paper's fc8).
+        "split": the layer is in every column of the plan; "one": only in the first column (the paper's fc8).
     """
 
     name: str
@@ -67,7 +68,7 @@ def conv(
     sigma: float,
     bias: float,
 ) -> Layer:
-    """Return a convolutional layer."""
+    """Return a convolutional layer of `width` kernels of `kernel` x `kernel` pixels, all columns together."""
     options = {"stride": stride, "pad": pad, "ceil": ceil}
     return Layer(name, "conv2d", reads, width, kernel, options, sigma, bias)
 
@@ -81,12 +82,12 @@ def linear(
     bias: float,
     columns: Literal["split", "one"] = "split",
 ) -> Layer:
-    """Return a fully connected layer."""
+    """Return a fully connected layer of `width` outputs, all columns together."""
     return Layer(name, "linear", reads, width, sigma=sigma, bias=bias, columns=columns)
 
 
 def relu(name: str) -> Layer:
-    """Return a layer of rectified linear units."""
+    """Return a layer of rectified linear units (ReLU)."""
     return Layer(name, "relu")
 
 
@@ -96,12 +97,12 @@ def tanh(name: str) -> Layer:
 
 
 def lrn(name: str, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Layer:
-    """Return a local response normalisation; the defaults are the paper's (section 3.3)."""
+    """Return a layer of local response normalisation; the defaults are the paper's (section 3.3)."""
     return Layer(name, "lrn", options={"n": n, "k": k, "alpha": alpha, "beta": beta})
 
 
 def maxpool(name: str, *, size: int = 3, stride: int = 2, ceil: bool = True) -> Layer:
-    """Return an overlapping max-pooling; the defaults are the paper's (section 3.4)."""
+    """Return a max-pooling layer; the defaults are the paper's, windows that overlap (section 3.4)."""
     return Layer(name, "maxpool", options={"size": size, "stride": stride, "ceil": ceil})
 
 
@@ -117,21 +118,21 @@ class Node:
     Attributes
     ----------
     name
-        The layer and the column, ``conv2@0``.
+        The names of the layer and the column: ``conv2@0``.
     index
         The index of the layer in the network, which is also part of its random key.
     inputs
         Names of the nodes whose outputs it reads, or ``image``.
     shapes
-        Their shapes for one sample, in the same order.
+        The shape of each input for one sample.
     sources
-        The columns of those nodes, in the same order.
+        The column of each input.
     shape
-        Its output's shape for one sample.
+        The shape of its output for one sample.
     params
-        The shape of each parameter by its letter; in a run and in a checkpoint the parameter is called ``conv2@0.w``.
+        The shape of each parameter by its letter, ``w`` or ``b``. The full name of such a parameter is ``conv2@0.w``.
     first
-        The index of its first filter or feature among those of all columns.
+        The index of its first kernel or feature among those of all columns.
     """
 
     name: str
@@ -146,7 +147,7 @@ class Node:
     first: int = 0
 
     def macs(self) -> int:
-        """Return the multiply-adds of its forward pass for one sample: each weight once for each position."""
+        """Return the number of multiply-adds of its forward pass for one sample: weights times output positions."""
         if "w" not in self.params:
             return 0
         places = prod(self.shape[1:])
@@ -183,20 +184,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Crossing:
-    """One array that is copied from one column to another.
+    """One array that is copied from one column to another in a forward pass.
 
     Attributes
     ----------
     into
-        The layer that reads it.
+        The layer that reads the copy.
     of
-        The node whose output it is.
+        The node whose output is copied.
     source
-        The column that has the activations, and receives their gradients.
+        The column that sends these activations, and in the backward pass receives their gradient.
     target
         The column that receives the activations.
     nbytes
-        The bytes copied in one direction.
+        Number of bytes of the activations; their gradient has as many.
     """
 
     into: str
@@ -207,7 +208,7 @@ class Crossing:
 
 
 def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
-    """Return the plan of a network for a number of columns.
+    """Return the plan of a network that is split into a number of columns.
 
     Parameters
     ----------
@@ -243,12 +244,15 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
 
 
 def apart(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Return layers in which a convolution reads only its own column: columns first join in fully connected layers."""
+    """Return the layers with every convolution reading only its own column; fully connected layers are unchanged."""
     return tuple(replace(layer, reads="own") if layer.op == "conv2d" else layer for layer in layers)
 
 
 def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:
-    """List the arrays copied between columns in a forward pass; in a training step their gradients are copied back."""
+    """Return the arrays copied between columns in a forward pass; in a training step their gradients are copied back.
+
+    `itemsize` is the number of bytes of one number: 4 for float32.
+    """
     return [
         Crossing(node.layer.name, name, source, node.column, batch * prod(shape) * itemsize)
         for node in plan.nodes
@@ -277,7 +281,7 @@ def _gather(latest: list[Node], layer: Layer, index: int, column: int) -> Node:
 def _node(layer: Layer, index: int, column: int, holders: int, source: Node) -> Node:
     name = f"{layer.name}@{column}"
     if layer.width % holders:
-        raise ShapeError(f"{name}: its {layer.width} filters or outputs do not divide among {holders} columns")
+        raise ShapeError(f"{name}: its {layer.width} kernels or outputs do not divide among {holders} columns")
     params = _param_shapes(layer, layer.width // holders, source.shape)
     try:
         shape = _output_shape(layer, source.shape, params)

@@ -1,8 +1,9 @@
 """Comparisons of arrays, one for each level of agreement (T0, T1, T2), and the bounds of errors.
 
-A comparison returns if the arrays agree; otherwise it raises ``DisagreementError`` with the worst element. ``u`` is
-2^-24, the largest relative error of rounding to float32, and ``eps`` is twice that. ``where`` describes the computation
-in one line, so that a failure can be repeated.
+T0: the same numbers. T1: each error is within a bound that is derived from the rounding of float32. T2: the largest
+error is at most a few times that of NumPy in float32. A comparison returns if the arrays agree; otherwise it raises
+``DisagreementError`` with the worst element. ``u`` is 2^-24, the largest relative error of rounding to float32, and
+``eps`` is twice that. ``where`` describes the computation in one line, so that a failure can be repeated.
 """
 
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def within_data_bound(y: Array, y64: Array, bracket: Array, terms: int, where: s
 
 
 def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> float:
-    """T2: fail unless the largest error is at most four times NumPy's in float32, plus an ulp.
+    """T2: fail unless the largest error is at most four times NumPy's in float32 (y32), plus one rounding unit.
 
     Returns the largest error divided by its bound.
 

@@ -43,8 +43,9 @@ def check(
     Parameters
     ----------
     functions
-        What to check, by the name of its op and function: ``lrn_forward=my_kernel``. A function has the signature of
-        the reference's: the same positional arguments in the same order, and the same keyword arguments.
+        The functions to check, each named by the op and function of the reference that it is compared with:
+        ``lrn_forward=my_kernel``. It needs the reference's signature: the same positional arguments in the same order,
+        and the same keyword arguments.
     to_array, to_numpy
         Converters from a NumPy array to the array type of the functions and back, such as ``torch.from_numpy`` and
         ``lambda t: t.numpy()``. Without them the functions get and return NumPy arrays.

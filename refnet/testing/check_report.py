@@ -22,7 +22,7 @@ class Failure:
     line
         A line of Python that repeats this call. It imports the functions if it can; otherwise it uses their names.
     ratio
-        The largest error over its bound; infinite where no bound applies.
+        The largest error divided by its bound; infinite where no bound applies.
     error
         The exception that the function raised; None if it raised none.
     problem
