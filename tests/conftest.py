@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import Phase, given, settings
 from threadpoolctl import threadpool_limits
 
 from refnet.config import configure
-from refnet.machine import environment
+from refnet.machine import compiling, environment
 from refnet.nets import NetSpec
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.state import DataFacts, Facts, Rate, State, Validated
@@ -53,6 +54,12 @@ def same_notes_everywhere(monkeypatch):
         return real({name: text for name, text in environ.items() if BLAS_SETTINGS.get(name) != text}, threads)
 
     monkeypatch.setattr(environment, "throttles", throttles)
+
+
+@pytest.fixture(autouse=True)
+def no_notes_of_compiling(monkeypatch):
+    """Keep refnet from noting that it compiles, which depends on the tests that ran before."""
+    monkeypatch.setattr(compiling, "_noting", SimpleNamespace(acquire=lambda blocking: False))  # noqa: ARG005
 
 
 @pytest.fixture

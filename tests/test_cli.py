@@ -535,6 +535,27 @@ def test_a_reader_that_has_gone(argv):
     assert run.returncode != 120  # Python's own for output that could not be flushed
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("a sentence\nand another"), "output cannot be used: a sentence"),
+        (OSError(5, "Input/output error", "a.json"), "a.json cannot be used: Input/output error"),
+        (
+            FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"),
+            "No usable temporary directory found in ['/tmp']; set TMPDIR to a folder that can be written to",
+        ),
+    ],
+    ids=["a text alone", "with a file", "no temporary folder"],
+)
+def test_errors_of_the_system_in_one_line(monkeypatch, capsys, error, message):
+    def run(_):
+        raise error
+
+    monkeypatch.setattr("refnet.cli.backends.run", run)
+    assert main(["backends"]) == 2
+    assert capsys.readouterr().err == f"refnet: {message}\n"
+
+
 @pytest.mark.parametrize("argv", [["backends"], ["--help"], ["train", "--max-steps", "1"]], ids=" ".join)
 def test_a_device_that_is_full(argv):
     with Path("/dev/full").open("w") as full:

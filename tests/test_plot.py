@@ -122,6 +122,34 @@ def test_an_inherited_backend_of_matplotlib_is_not_read(trained, tmp_path, inher
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_account_without_a_home_folder(trained, tmp_path):
+    """Nothing is said of the temporary folder that matplotlib then uses."""
+    argv = [sys.executable, "-m", "refnet", "plot", "curves", str(trained), "-o", str(tmp_path / "a.png")]
+    homeless = {"HOME": "/dev/null/home", "MPLCONFIGDIR": "/dev/null/none"}
+    done = subprocess.run(argv, env=os.environ | homeless, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+NO_FOLDER = """
+import sys, tempfile
+def mkdtemp(**_):
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+tempfile.mkdtemp = mkdtemp
+from refnet.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_no_folder_can_be_written_to_but_the_one_named(trained, tmp_path):
+    argv = [sys.executable, "-c", NO_FOLDER, "plot", "curves", str(trained), "-o", str(tmp_path / "a.png")]
+    homeless = {"HOME": "/dev/null/home", "MPLCONFIGDIR": "/dev/null/none"}
+    done = subprocess.run(argv, env=os.environ | homeless, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "refnet: matplotlib needs a folder for its list of fonts; set MPLCONFIGDIR to one that can be written to\n",
+    )
+
+
 def test_names_in_other_scripts(trained, tmp_path, capsys, monkeypatch):
     runs = [tmp_path / name for name in ("猫", "كلب")]
     for run in runs:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from refnet.terminal import progress
-from refnet.terminal.progress import Live, Pace, Plain, Quiet
+from refnet.terminal.progress import Lasting, Live, Pace, Plain, Quiet
 from refnet.terminal.spelling import setting, with_arguments
 
 
@@ -42,6 +42,29 @@ def test_a_closed_stream_gets_nothing():
     show.say("into the void")
     with show.task("work", 2) as advance:
         advance(1)
+
+
+def test_a_note_is_no_part_of_the_output(capsys):
+    out, err = io.StringIO(), capsys.readouterr
+    Plain(out).note("compiling")
+    assert (out.getvalue(), err().err) == ("", "compiling\n")
+    terminal = io.StringIO()
+    Live(Console(file=terminal, force_terminal=True, _environ={})).note("compiling")
+    assert (terminal.getvalue(), err().err) == ("compiling\n", "")
+    Quiet().note("compiling")
+    assert err().err == ""
+
+
+def test_a_note_to_a_closed_stream(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    Plain(io.StringIO()).note("compiling")
+
+    class Closed(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    Lasting(Plain(io.StringIO())).note("compiling")
 
 
 # Lines

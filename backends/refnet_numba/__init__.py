@@ -11,7 +11,9 @@ the cache (:mod:`refnet_numba._cache`).
 """
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -24,9 +26,12 @@ from refnet.backend.interface import require_cpu, with_ops
 from refnet.errors import ConfigError
 from refnet.machine.environment import physical_cores
 from refnet.terminal.spelling import setting
-from refnet_numba import _memory, _threads
+from refnet_numba import _jit, _memory, _threads
 
 Array = npt.NDArray[Any]
+
+# Without /dev/shm Numba warns that it has no lock for processes that are forked while threads start. refnet forks none.
+warnings.filterwarnings("ignore", message="Could not obtain multiprocessing lock")
 
 
 @with_ops("refnet_numba", _threads.guarded)
@@ -66,6 +71,10 @@ class NumbaBackend:
         """The module that describes this backend (:class:`refnet.backend.capabilities.Examinable`)."""
         doctor: Any = import_module("refnet_numba.doctor")
         return doctor  # type: ignore[no-any-return]
+
+    def compiling(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `tell` before each function that is compiled while the context lasts."""
+        return _jit.compiling(tell)
 
     @property
     def threads(self) -> int:

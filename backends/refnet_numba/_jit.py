@@ -5,11 +5,12 @@ Kernels call functions marked ``serial``. Machine code is kept between runs (:mo
 
 import hashlib
 import pickle
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
@@ -65,6 +66,26 @@ def reordering_kernel(function: F) -> F:
 def serial(function: F) -> F:
     """Return a compiled function for kernels to call; it runs on one thread."""
     return _compile(function, parallel=False)
+
+
+class _Listener(event.Listener):
+    """Calls a function before each compilation."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+
+    def on_start(self, event: Any) -> None:  # noqa: ARG002
+        self._tell()
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` before each function that is compiled while the context lasts."""
+    with event.install_listener("numba:compile", _Listener(tell)):
+        yield
 
 
 def _compile(function: F, *, parallel: bool, fastmath: bool | set[str] = False) -> F:

@@ -5,6 +5,7 @@ A backend has a capability if it has the attributes and methods of its Protocol:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -90,6 +91,14 @@ class Tuning(Protocol):
 
     def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
         """Save the configurations with which a training step is fastest, and return the path of that file."""
+
+
+@runtime_checkable
+class Compiling(Protocol):
+    """Functions are compiled at their first call, unless their machine code was kept by an earlier process."""
+
+    def compiling(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `tell` before each function that is compiled while the context lasts."""
 
 
 class Doctor(Protocol):

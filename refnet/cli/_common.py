@@ -18,6 +18,7 @@ from refnet.errors import ConfigError, DataError
 from refnet.evaluation import neighbours
 from refnet.evaluation.neighbours import Features
 from refnet.evaluation.trained import Trained, open_trained, open_trained_data
+from refnet.machine.compiling import noted
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
 
@@ -26,10 +27,11 @@ MAX_STREAM_BYTES = 1 << 28  # of an image from standard input or a pipe
 
 
 @contextmanager
-def network(arguments: argparse.Namespace, where: Path) -> Iterator[Trained]:
+def network(arguments: argparse.Namespace, where: Path, show: Show) -> Iterator[Trained]:
     """Open a network; while it is open, BLAS uses at most the configured number of threads."""
     trained = open_trained(where, arguments.backend, devices=arguments.devices, threads=arguments.threads)
-    with threadpool_limits(arguments.threads or trained.net.recipe.get("threads"), "blas"):
+    threads = arguments.threads or trained.net.recipe.get("threads")
+    with threadpool_limits(threads, "blas"), noted(show, trained.backend):
         yield trained
 
 

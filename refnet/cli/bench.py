@@ -17,6 +17,7 @@ from refnet.bench.contender import LAYOUTS, PEERS
 from refnet.bench.ops import BackendLayers, LayerContender, LayerTiming, time_ops
 from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.machine import environment
+from refnet.machine.compiling import noted
 from refnet.nets import NetSpec, get
 from refnet.network.plan import Plan
 from refnet.terminal import progress
@@ -88,7 +89,8 @@ def _time_ops(
 
             layers += [torch_peer.TorchLayers(threads, layout) for layout in LAYOUTS]
         walker = backends[0] if backends else load("auto", columns=plan.columns, threads=threads)
-        return time_ops(plan, batch, walker, layers, rounds, show)
+        with noted(show, walker, *backends):
+            return time_ops(plan, batch, walker, layers, rounds, show)
 
 
 @contextmanager

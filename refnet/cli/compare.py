@@ -13,6 +13,7 @@ from rich.table import Table
 
 from refnet.backend.loading import load
 from refnet.errors import ConfigError
+from refnet.machine.compiling import noted
 from refnet.nets import NetSpec, get
 from refnet.terminal import progress
 
@@ -35,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from refnet.testing.compare import compare_layers, compare_ops  # noqa: PLC0415 - they need hypothesis
 
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
-    rows = compare_ops(backends, arguments.examples, show)
-    rows += compare_layers(NetSpec(net.name, columns=columns), arguments.batch, backends, show)
+    with noted(show, *backends):
+        rows = compare_ops(backends, arguments.examples, show)
+        rows += compare_layers(NetSpec(net.name, columns=columns), arguments.batch, backends, show)
     breached = any(row.breaches for row in rows)
     if arguments.json:
         settings = {"net": net.name, "columns": columns, "batch": arguments.batch, "examples": arguments.examples}

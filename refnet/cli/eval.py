@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError("--weights search is for several networks; give --checkpoint more than once")
         _refuse_same_images(arguments)
     with ExitStack() as stack:
-        members = [stack.enter_context(_common.network(arguments, where)) for where in arguments.checkpoint]
+        members = [stack.enter_context(_common.network(arguments, where, show)) for where in arguments.checkpoint]
         check_members(members)
         dataset = _common.dataset(arguments, members[0], show)
         split = _common.split(arguments, dataset)

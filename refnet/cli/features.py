@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.output
     labels = path.with_name(f"{path.stem}{LABELS}.npy")
     _common.refuse_existing(path, labels)
-    with _common.network(arguments, arguments.checkpoint) as trained:
+    with _common.network(arguments, arguments.checkpoint, show) as trained:
         dataset, split, found = _common.features(arguments, trained, show)
     for where, array in ((labels, split.labels), (path, found)):
         with files.replacing(where) as file:

@@ -9,7 +9,7 @@ from importlib import import_module
 from refnet import config
 from refnet.cli.parser import parse
 from refnet.errors import ConfigError, RefnetError
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import printable, reason
 from refnet.terminal.signals import Interrupted
 from refnet.terminal.spelling import setting, with_flags
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         _drop_output()
-        return _end(ConfigError.exit_code, f"{error.filename or 'output'} cannot be used: {error.strerror}")
+        return _end(ConfigError.exit_code, _of_system(error))
     return code
 
 
@@ -57,6 +57,13 @@ def _run(argv: list[str]) -> int:
     arguments = argparse.Namespace(**resolved.values, given=frozenset(flags), action=getattr(given, "action", None))
     code: int = import_module(module).run(arguments)
     return code
+
+
+def _of_system(error: OSError) -> str:
+    """Return the message for an error of the operating system that no command has explained."""
+    if "temporary directory" in str(error.strerror):  # tempfile's own error, which lists the folders that it tried
+        return f"{error.strerror}; set TMPDIR to a folder that can be written to"
+    return f"{error.filename or 'output'} cannot be used: {error.strerror or reason(error)}"
 
 
 def _drop_output() -> None:

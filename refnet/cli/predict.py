@@ -15,6 +15,7 @@ from refnet.data.dataset import Pixels
 from refnet.errors import DataError
 from refnet.evaluation.protocol import PROTOCOLS, classify
 from refnet.evaluation.trained import Trained
+from refnet.terminal import progress
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_flags
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
     described: list[dict[str, Any]] = []
     code = 0
-    with _common.network(arguments, arguments.checkpoint) as trained:
+    with _common.network(arguments, arguments.checkpoint, progress.on(sys.stderr)) as trained:
         for path, pixels in _images(trained, arguments.images):
             if isinstance(pixels, DataError):
                 message = with_flags(pixels.message)

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     path = arguments.output
     _common.refuse_existing(path)
-    with _common.network(arguments, arguments.checkpoint) as trained:
+    with _common.network(arguments, arguments.checkpoint, show) as trained:
         paths = [path for named in arguments.images for path in _common.image_paths(named)]
         images = [_common.read_image(trained, path) for path in paths]
         dataset, split, among = _common.features(arguments, trained, show)

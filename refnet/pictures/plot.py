@@ -1,5 +1,6 @@
 """Pictures of runs with matplotlib: first-layer kernels, curves, activations, neighbours, predictions."""
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from refnet.errors import ConfigError
 from refnet.evaluation.responses import activations, evenly_spaced, respond
 from refnet.evaluation.trained import Floats, Trained, open_trained, open_trained_data
+from refnet.machine.compiling import noted
 from refnet.pictures import fonts, neighbours
 from refnet.pictures.charts import charts
 from refnet.pictures.kernels import first_kernels, grid
@@ -66,7 +68,9 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
             rows, sizes = GridSpec(len(runs), 1, figure), list[Size]()
             for row, run in enumerate(runs):
                 part = figure.add_subfigure(rows[row])
-                sizes.append(DRAWN[kind](part, open_trained(run, backend), show, image))
+                trained = open_trained(run, backend)
+                with noted(show, trained.backend):
+                    sizes.append(DRAWN[kind](part, trained, show, image))
                 if len(runs) > 1:
                     part.suptitle(printable(run.resolve().name), x=0.01, ha="left", fontsize=13)
             widths, heights = zip(*sizes, strict=True)
@@ -85,11 +89,23 @@ def check_output(output: Path) -> None:
 
 
 def _import_matplotlib() -> None:
-    """Import matplotlib, also where MPLBACKEND names a backend that is not there, as in a notebook's subprocess."""
+    """Import matplotlib, also where MPLBACKEND names a backend that is not there, as in a notebook's subprocess.
+
+    Raises ``ConfigError`` where there is no folder that matplotlib can write to.
+    """
     backend = os.environ.pop("MPLBACKEND", None)
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns where an account has no home folder, and uses a temporary one
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra
+        import matplotlib.font_manager  # noqa: PLC0415 - which reads or writes its cache
+    except OSError as error:
+        raise ConfigError(
+            "matplotlib needs a folder for its list of fonts; set MPLCONFIGDIR to one that can be written to"
+        ) from error
     finally:
+        logger.setLevel(level)
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
     if backend:

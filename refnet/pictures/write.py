@@ -10,6 +10,7 @@ from refnet.data.fingerprint import fingerprint
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.evaluation.responses import evenly_spaced, respond
 from refnet.evaluation.trained import Trained, open_trained, open_trained_data
+from refnet.machine.compiling import noted
 from refnet.nets import NetSpec
 from refnet.network.plan import Plan
 from refnet.pictures import neighbours, page
@@ -48,7 +49,8 @@ def report(path: Path, show: Show, backend: str = "auto", dataset: Dataset | Non
         facts: dict[str, Any] = {}
     else:
         facts = trained.facts.environment
-        parts += [*_of_network(trained, show, curves, dataset)]
+        with noted(show, trained.backend):
+            parts += [*_of_network(trained, show, curves, dataset)]
     parts.append(page.table_section("Configuration", run.config))
     if environment := typed_json.read_object(path / directory.ENVIRONMENT) or facts:
         parts.append(page.table_section("Environment", environment))

@@ -204,6 +204,10 @@ class Within:
         if line.startswith("warning:"):
             self._show.say(f"{self._name}: {line}")
 
+    def note(self, line: str) -> None:
+        """Show a line about this machine."""
+        self._show.note(line)
+
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show a task with the run's name."""
         return self._show.task(f"{self._name}, {name}", total)

@@ -1,5 +1,6 @@
 """Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -33,6 +34,9 @@ class Show(Protocol):
     def say(self, line: str) -> None:
         """Print one line that stays. It may contain settings (:func:`refnet.terminal.spelling.setting`)."""
 
+    def note(self, line: str) -> None:
+        """Print one line about this machine, which is no part of the command's output."""
+
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Show a task while the context lasts; it yields a function to report parts done, their total and a remark."""
 
@@ -48,6 +52,8 @@ class Live:
         """Print one line that stays."""
         text = printable(self._spelling(line))
         self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    note = say
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -96,6 +102,11 @@ class Plain:
         """Print one line."""
         print(printable(self._spelling(line)), file=self.stream, flush=True)
 
+    def note(self, line: str) -> None:
+        """Print one line to standard error."""
+        if sys.stderr is not None:
+            Plain(sys.stderr, spelling=self._spelling).say(line)
+
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Print the progress of the task every `every` seconds."""
@@ -123,6 +134,9 @@ class Quiet:
     def say(self, line: str) -> None:
         """Ignore the line."""
 
+    def note(self, line: str) -> None:
+        """Ignore the line."""
+
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
         """Ignore the task."""
@@ -141,6 +155,11 @@ class Lasting:
             self._show.say(line)
         except OSError:
             self._show = Quiet()
+
+    def note(self, line: str) -> None:
+        """Print one line about this machine, if it can be printed."""
+        with suppress(OSError):
+            self._show.note(line)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:

@@ -21,7 +21,7 @@ from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, NumericError
 from refnet.evaluation.score import score
 from refnet.files import warn_unlocked
-from refnet.machine import environment
+from refnet.machine import compiling, environment
 from refnet.nets import Net, NetSpec
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
@@ -139,6 +139,7 @@ def open_session(
         exchange="fp16" if config.exchange == "fp16" else None,  # "none" changes the plan, not the backend
         graph=config.graph or None,
     )
+    stack.enter_context(compiling.noted(Lasting(show), backend))
     dataset = dataset or _open_data(config, show)
     if saved:
         check_classes(saved.facts, dataset)

@@ -11,6 +11,7 @@ from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
 from refnet.data.crops import centre
 from refnet.data.dataset import Labels
+from refnet.machine.compiling import noted
 from refnet.machine.doctor import doctor_of
 from refnet.nets import NetSpec
 from refnet.network import passes
@@ -62,7 +63,7 @@ def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
     backend = load(name, columns=max(spec.columns for spec in specs))
     doctor = doctor_of(backend)
     before = doctor.fullness() if doctor else None
-    with show.task("warming up", 2 * len(specs)) as advance:
+    with noted(show, backend), show.task("warming up", 2 * len(specs)) as advance:
         for done, spec in enumerate(specs):
             plan = spec.plan()
             zeros = {key: np.zeros(shape, np.float32) for key, shape in plan.param_shapes().items()}
