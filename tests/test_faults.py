@@ -161,7 +161,8 @@ def test_kill_9_while_saving(counts, report, start, checkpoint_of, cwd):
         assert all(checkpoint.read(path) for path in paths)
         orphans += len(list((run / "checkpoints").glob(".*")))
         files.remove_orphans(run / "checkpoints")
-    report(f"kill -9 while saving: {counts.saves} kills, {step} checkpoints saved, {orphans} writes cut off, 0 saved ones unreadable")
+    saved = f"{step} checkpoints saved, {orphans} writes cut off, 0 saved ones unreadable"
+    report(f"kill -9 while saving: {counts.saves} kills, {saved}")
 
 
 def test_kill_9_while_training(counts, report, start, cwd):
