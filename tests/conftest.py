@@ -25,7 +25,7 @@ pytest.register_assert_rewrite("networks", "preparing")
 pytest_plugins = ["refnet.testing.plugin"]
 
 # A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
-INTERPRETED = [f"test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph")]
+INTERPRETED = [f"test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph", "_tf32")]
 collect_ignore = [] if "TRITON_INTERPRET" in os.environ else INTERPRETED
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 from itertools import permutations, product
 from types import SimpleNamespace
@@ -101,6 +102,16 @@ def test_data_bound_of_sums():
     bounds.within_data_bound(half, exact, bracket, 100, "", precision="tf32")
     rejects(bounds.within_data_bound, half, exact, bracket, 100, match="T1", precision="tf32x3")
     np.testing.assert_allclose(bounds.data_bound(exact, bracket, 100, "tf32x3"), 4 * allowed)
+
+
+@pytest.mark.parametrize(("truncated", "error"), [(False, 2.0**-11), (True, 2.0**-10)])
+def test_data_bound_of_tf32(truncated, error):
+    """A product of two factors, each wrong by tf32's largest error, keeps the bound; with larger errors it does not."""
+    exact, bracket = np.ones(1), np.ones(1)
+    within = partial(bounds.within_data_bound, y64=exact, bracket=bracket, terms=1, where="", precision="tf32")
+    within(np.array([(1 - error) ** 2]), truncated=truncated)
+    with pytest.raises(bounds.DisagreementError, match="T1"):
+        within(np.array([(1 - 1.01 * error) ** 2]), truncated=truncated)
 
 
 def test_the_bound_holds_for_short_sums():

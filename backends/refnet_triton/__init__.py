@@ -64,7 +64,8 @@ class TritonBackend:
         Ignored: the work is done on the devices.
     precision
         How matrix products round their factors: ``ieee`` (float32, not rounded), ``tf32x3`` (three TF32 products) or
-        ``tf32`` (10 bits). None for tf32 on NVIDIA and ieee elsewhere. Sums are always float32.
+        ``tf32`` (11 significant bits: rounded to them in convolutions, truncated in fully connected layers, whose
+        matrices are read where they are). None for tf32 on NVIDIA and ieee elsewhere. Sums are always float32.
     exchange
         In which precision activations and gradients are sent from column to column: ``fp32`` (unchanged) or ``fp16``
         (activations rounded to fp16, gradients to bf16).

@@ -106,13 +106,26 @@ def begin(part, STEPS, PARTS: tl.constexpr):
 
 
 @triton.jit
+def rounded(numbers):
+    """Return the numbers rounded to tf32: to the nearest of 11 significant bits, ties away from zero.
+
+    The largest numbers, which would become infinite, are truncated. A NaN keeps one of the bits that tensor cores read.
+    """
+    bits = numbers.to(tl.int32, bitcast=True)
+    magnitude = bits & 0x7FFFFFFF
+    nan = (magnitude > 0x7F800000).to(tl.int32)
+    bits = tl.where(magnitude < 0x7F7FF000, bits + 0x1000, bits | (nan << 22))
+    return (bits & -0x2000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def lay(
     source, y, target, sums, M,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
     BY_N: tl.constexpr, BY_C: tl.constexpr, BY_H: tl.constexpr, BY_W: tl.constexpr, START: tl.constexpr,
     TOP: tl.constexpr, LEFT: tl.constexpr, STEP: tl.constexpr,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr,
-    RELU: tl.constexpr, SUMS: tl.constexpr,
+    RELU: tl.constexpr, SUMS: tl.constexpr, TF32: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Write one block of pixels and channels of the laid-out array."""
@@ -129,47 +142,43 @@ def lay(
     # 3. The gradient of ReLU, see refnet.ops.relu.
     if RELU:
         numbers = tl.where(tl.load(y + at, mask=valid, other=0.0) <= 0, 0.0, numbers)
+    # 4. Tensor cores ignore the last 13 bits of a tf32 factor, so it is rounded here.
     tl.store(
         target + m.to(tl.int64)[:, None] * DEPTH + c[None, :],
-        numbers,
+        rounded(numbers) if TF32 else numbers,
         mask=(m < M)[:, None] & (c < DEPTH)[None, :],
     )
-    # 4. The sums of these pixels, 16 at a time and then of those sums; add_parts adds them to the bias's gradient.
+    # 5. The sums of these pixels, 16 at a time and then of those sums; add_parts adds them to the bias's gradient.
     if SUMS:
         total = tl.sum(tl.sum(tl.reshape(numbers, (BLOCK_M // 16, 16, BLOCK_C)), axis=1), axis=0)
         tl.store(sums + tl.program_id(0).to(tl.int64) * C + c, total, mask=c < C)
 
 
 def lay_out(
-    source: Tensor, height: int, width: int, *, top: int = 0, left: int = 0, step: int = 1, turned: bool = False
+    x: Tensor, height: int, width: int, *, top: int = 0, left: int = 0, turned: bool = False, precision: str
 ) -> Laid:
-    """Return x (N,C,H,W) laid out, with its first pixel at (top, left) and the next ones `step` apart.
+    """Return x (N,C,H,W) laid out as a factor of products in a precision, with its first pixel at (top, left).
 
     If `turned`, x are kernels: their first two axes are exchanged, and their last two reversed.
     """
-    return _lay_out(source, None, height, width, top, left, step, turned=turned, sums=False)[0]
+    return _lay_out(x, None, height, width, top, left, 1, turned=turned, sums=False, precision=precision)[0]
 
 
 def lay_out_gradient(
-    dy: Tensor, y: Tensor | None, height: int, width: int, *, top: int = 0, left: int = 0, step: int = 1
+    dy: Tensor, y: Tensor | None, height: int, width: int, *, top: int, left: int, step: int, precision: str
 ) -> tuple[Laid, Tensor]:
-    """Return dy laid out, after ReLU's gradient if its output y is given and db (K,), the sums of its maps."""
-    laid, sums = _lay_out(dy, y, height, width, top, left, step, turned=False, sums=True)
+    """Return dy laid out, after ReLU's gradient if its output y is given, and db (K,), the sums of its maps.
+
+    The first pixel is at (top, left), and the next ones are `step` apart.
+    """
+    laid, sums = _lay_out(dy, y, height, width, top, left, step, turned=False, sums=True, precision=precision)
     return laid, sum_rows(sums)
 
 
 def _lay_out(
-    source: Tensor,
-    y: Tensor | None,
-    height: int,
-    width: int,
-    top: int,
-    left: int,
-    step: int,
-    *,
-    turned: bool,
-    sums: bool,
-) -> tuple[Laid, Tensor]:
+    source: Tensor, y: Tensor | None, height: int, width: int, top: int, left: int, step: int,
+    *, turned: bool, sums: bool, precision: str,
+) -> tuple[Laid, Tensor]:  # fmt: skip
     N, C, H, W = source.shape
     by = {"BY_N": C * H * W, "BY_C": H * W, "BY_H": W, "BY_W": 1, "START": 0}
     if turned:
@@ -187,7 +196,7 @@ def _lay_out(
         source, source if y is None else y, target, parts, M,
         config=config,
         C=C, H=H, W=W, **by, TOP=top, LEFT=left, STEP=step, HEIGHT=height, WIDTH=width, DEPTH=depth,
-        RELU=y is not None, SUMS=sums, **blocks,
+        RELU=y is not None, SUMS=sums, TF32=precision == "tf32", **blocks,
     )  # fmt: skip
     return Laid(target), parts
 

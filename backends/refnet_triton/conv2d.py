@@ -46,8 +46,8 @@ def convolve(
     y = _memory.empty(shape, device=x.device)
     _, _, P, Q = shape
     R, S = w.shape[2:]
-    laid = _bordered(x, P, Q, R, S, stride, pad)
-    filters = _product.lay_out(w, R, S).a
+    laid = _bordered(x, P, Q, R, S, stride, pad, precision)
+    filters = _product.lay_out(w, R, S, precision=precision).a
     _product.times_filters(laid.a, laid.windows(P, Q, R, S, stride), filters, b, y, relu=relu, precision=precision)
     return y
 
@@ -66,8 +66,10 @@ def gradients(
     up, shift = max(0, -top), max(0, -left)
     height = max(up + (H + R - 1 if need_dx else 0), top + up + (P - 1) * step + 1)
     width = max(shift + (W + S - 1 if need_dx else 0), left + shift + (Q - 1) * step + 1)
-    laid, db = _product.lay_out_gradient(dy, y, height, width, top=top + up, left=left + shift, step=step)
-    pixels, bordered = laid.windows(P, Q, 1, 1, step), _bordered(x, P, Q, R, S, stride, pad)
+    laid, db = _product.lay_out_gradient(
+        dy, y, height, width, top=top + up, left=left + shift, step=step, precision=precision
+    )
+    pixels, bordered = laid.windows(P, Q, 1, 1, step), _bordered(x, P, Q, R, S, stride, pad, precision)
     dw = _memory.empty(tuple(w.shape), device=w.device)
     _product.times_windows(
         laid.start(top + up, left + shift),
@@ -81,11 +83,12 @@ def gradients(
     if not need_dx:
         return None, dw, db
     dx = _memory.empty(tuple(x.shape), device=x.device)
-    turned = _product.lay_out(w, R, S, turned=True).a
+    turned = _product.lay_out(w, R, S, turned=True, precision=precision).a
     _product.times_filters(laid.start(up, shift), laid.windows(H, W, R, S), turned, None, dx, precision=precision)
     return dx, dw, db
 
 
-def _bordered(x: Tensor, P: int, Q: int, R: int, S: int, stride: int, pad: int) -> _product.Laid:
+def _bordered(x: Tensor, P: int, Q: int, R: int, S: int, stride: int, pad: int, precision: str) -> _product.Laid:
     """Return x laid out with a border of zeros, just large enough for all windows."""
-    return _product.lay_out(x, (P - 1) * stride + R, (Q - 1) * stride + S, top=pad, left=pad)
+    height, width = (P - 1) * stride + R, (Q - 1) * stride + S
+    return _product.lay_out(x, height, width, top=pad, left=pad, precision=precision)

@@ -29,7 +29,7 @@ def backward(dy: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tenso
     N = x.shape[0]
     dx, dw = _memory.empty(tuple(x.shape), device=x.device), _memory.empty((K, D), device=w.device)
     # dx[n] = sum over k of dy[n,k] w[k] has the form of dw[k] = sum over n of dy[n,k] x[n], with dy transposed.
-    turned = _product.lay_out(dy.view(1, N, 1, K), 1, K).a
+    turned = _product.lay_out(dy.view(1, N, 1, K), 1, K, precision=precision).a
     _product.times_windows(turned, one_pixel(turned.shape[3]), w, one_pixel(D), dx.view(N, D), K, precision=precision)
     _product.times_windows(dy, one_pixel(K), x, one_pixel(D), dw, N, precision=precision)
     return dx, dw, _product.sum_rows(dy)

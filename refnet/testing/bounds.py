@@ -82,9 +82,11 @@ def share_of_bound(y: Array, y64: Array, allowed: Array) -> Array:
     return ratio
 
 
-def within_data_bound(y: Array, y64: Array, bracket: Array, terms: int, where: str, precision: str = "ieee") -> None:
+def within_data_bound(
+    y: Array, y64: Array, bracket: Array, terms: int, where: str, precision: str = "ieee", *, truncated: bool = False
+) -> None:
     """T1 for sums of products: fail unless each error is within ``data_bound``."""
-    within(y, y64, data_bound(y64, bracket, terms, precision), where)
+    within(y, y64, data_bound(y64, bracket, terms, precision, truncated=truncated), where)
 
 
 def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> float:
@@ -104,19 +106,27 @@ def no_worse_than_numpy(y: Array, y32: Array, y64: Array, where: str) -> float:
     return float(ratio.max())
 
 
-def data_bound(y64: Array, bracket: Array, terms: int, precision: str = "ieee") -> Array:
+def data_bound(y64: Array, bracket: Array, terms: int, precision: str = "ieee", *, truncated: bool = False) -> Array:
     """Return the error allowed in a sum of `terms` products: ``u sqrt(2 terms) bracket + 2 u |y|``.
 
     `bracket` is the same op on absolute values. A sum of n products is rounded 2n times, once for each product and each
     addition, and no rounding changes it by more than u times the bracket. Independent errors add up like the square
     root of their number. The bound is not the worst case, which grows with `terms` itself. ``sqrt(terms)`` would be too
     small: 4 million sums of 16 normal numbers, each added up term by term, reach 0.94 of that bound, and longer runs
-    exceed it; positive numbers reach 1.02 of it at 500 terms. Products in tf32 have larger bounds.
+    exceed it; positive numbers reach 1.02 of it at 500 terms.
+
+    Tensor cores round sums toward zero, so four times as much is allowed for ``tf32x3`` and ``tf32``. In ``tf32`` both
+    factors of a product have 11 significant bits. Rounding a factor changes it by at most e = 2^-11 of itself, and
+    where the op may be computed from factors that are `truncated`, by e = 2^-10. The product then changes by at most
+    (1 + e)^2 - 1 of itself, and the sum by that part of the bracket: a short sum of one-signed numbers can come close.
     """
-    if precision == "tf32":
-        return 1e-3 * bracket
     allowed: Array = U * np.sqrt(2 * terms) * bracket + 2 * U * np.abs(y64)
-    return 4 * allowed if precision == "tf32x3" else allowed
+    if precision == "ieee":
+        return allowed
+    if precision == "tf32x3":
+        return 4 * allowed
+    of_a_factor = 2.0**-10 if truncated else 2.0**-11
+    return 4 * allowed + ((1 + of_a_factor) ** 2 - 1) * bracket
 
 
 def relative_bound(y64: Array, count: float | Array) -> Array:
