@@ -450,8 +450,10 @@ def train(
         refuse_parts("data=" + ("None" if data is None else repr(data)), **arrays_alone)
         if data is not None:
             settings["data"] = data.given if isinstance(data, Data) else fspath(data)
-        if isinstance(data, Data) and data.given == arrays.NAME:
-            opened = data
+        if isinstance(data, Data):
+            opened = data if data.given == arrays.NAME else opened
+            if data.source and data.source.links:
+                settings.setdefault("follow_links", True)
     else:
         opened = open_data(data, validation=validation, test=test, classes=classes)
         settings["data"] = opened.given
@@ -547,7 +549,7 @@ def _for_net(data: Data | None, config: Config) -> Dataset | None:
     if data is None:
         return None
     net = get_net(config.net, config.init, config.variant)
-    reading = Reading(config.read_threads, config.read_timeout, config.bad)
+    reading = Reading(config.read_threads, config.read_timeout, config.bad, config.follow_links)
     return data.dataset(image_size=net.image_size, channels=net.input_shape[0], reading=reading)
 
 

@@ -149,10 +149,11 @@ def test_links_out_of_the_tree(tmp_path):
     root = make(tmp_path / "tree", {"z": 3, "a": 3})
     make(tmp_path / "elsewhere", {"x": 1})
     (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "x" / "000.png")
-    assert sum(map(len, (open_(root).train, open_(root).validation, open_(root).test))) == 7
+    dataset = open_(root, reading=Reading(follow_links=True))
+    assert sum(map(len, (dataset.train, dataset.validation, dataset.test))) == 7
     (tmp_path / "secret").write_text("secret")
     (root / "a" / "secret.png").symlink_to(tmp_path / "secret")
-    refused(root, r"/a/secret\.png is not an image refnet reads", reading=STOP)
+    refused(root, r"/a/secret\.png is not an image refnet reads", reading=Reading(bad="stop", follow_links=True))
 
 
 def test_names_of_any_kind(tmp_path):

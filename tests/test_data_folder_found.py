@@ -7,8 +7,14 @@ import pytest
 from PIL import Image
 from test_data_folder import grays, make, open_, paths, refused
 
+import refnet
+from refnet.cli.main import main
 from refnet.data.dataset import describe
+from refnet.data.parallel import Reading
 from refnet.data.readers.folder import read
+from refnet.errors import DataError
+
+FOLLOW = Reading(follow_links=True)
 
 # Splits
 
@@ -142,7 +148,8 @@ def test_linked_classes_and_splits_are_followed(tmp_path):
     (root / "val").symlink_to(tmp_path / "full")
     with_c = root / "train" / "c"
     with_c.symlink_to("z")
-    dataset = open_(root)
+    refused(root, r"3 links lead out of it \(val -> .*/full, a -> .*, b -> .*\): .* follow_links=True")
+    dataset = open_(root, reading=FOLLOW)
     assert dataset.classes == ("a", "b", "c", "z")
     assert len(dataset.validation) == 9
     assert "links that lead elsewhere are followed: 3 (val -> " in dataset.layout
@@ -153,7 +160,48 @@ def test_a_linked_image_elsewhere_is_named(tmp_path):
     root = make(tmp_path / "tree", {"a": 3, "b": 3})
     make(tmp_path / "elsewhere", {"x": 1})
     (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "x" / "000.png")
-    assert "links that lead elsewhere are followed: 1 (out.png -> " in open_(root).layout
+    refused(root, r"a link leads out of it \(out\.png -> .*/000\.png\): ")
+    assert "links that lead elsewhere are followed: 1 (out.png -> " in open_(root, reading=FOLLOW).layout
+
+
+def test_links_that_stay_inside_are_followed_without_a_word(tmp_path):
+    root = make(tmp_path / "tree", {"train/a": 2, "train/b": 2, "held_out/a": 1})
+    (root / "val").symlink_to("held_out")
+    (root / "train" / "c").symlink_to(root / "train" / "a")
+    (root / "train" / "b" / "002.png").symlink_to("000.png")
+    (tmp_path / "link").symlink_to(root)
+    dataset = open_(tmp_path / "link")
+    assert dataset.classes == ("a", "b", "c")
+    assert grays(dataset.train) == [1, 2, 3, 4, 3, 1, 2]
+    assert "links" not in dataset.layout
+
+
+def test_a_link_that_is_not_used_is_no_reason_to_refuse(tmp_path):
+    root = make(tmp_path / "tree", {"train/a": 2, "train/b": 2, "val/a": 1})
+    make(tmp_path / "elsewhere", {"x": 1})
+    (root / "raw").symlink_to(tmp_path / "elsewhere")
+    assert open_(root).layout.endswith("; not used: raw/")
+
+
+def test_links_are_followed_for_a_run_and_whoever_reads_its_data_again(tmp_path, monkeypatch, capsys):
+    make(tmp_path / "full", {"a": 6, "b": 6, "c": 6})
+    for name in "ab":
+        (tmp_path / "d").mkdir(exist_ok=True)
+        (tmp_path / "d" / name).symlink_to(tmp_path / "full" / name)
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--net", "cifar", "--data", "d", "--max-steps", "1", "--json"]
+    assert main([*train, "--run-dir", "r"]) == 3
+    assert main([*train, "--run-dir", "r", "--follow-links"]) == 0
+    assert main(["eval", "--checkpoint", "r", "--json"]) == 0
+    assert main(["train", "--resume", "r", "--max-steps", "2", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["data", "prepare", "d", "p", "--size", "8"]) == 3
+    assert capsys.readouterr().err.endswith("read what is there with --follow-links, or copy it into the folder\n")
+    assert main(["data", "prepare", "d", "p", "--size", "8", "--follow-links"]) == 0
+    with pytest.raises(DataError, match="follow_links=True"):
+        refnet.open_data("d")
+    run = refnet.train("cifar", refnet.open_data("d", follow_links=True), max_steps=1, progress=False)
+    assert refnet.load(run).evaluate().count == 2
 
 
 def test_a_broken_link_in_place_of_a_class(tmp_path):

@@ -104,7 +104,7 @@ def _read_stream(trained: Trained, stream: BinaryIO, name: str) -> Pixels:
 
 def reading(arguments: argparse.Namespace) -> Reading:
     """Say how images are read."""
-    return Reading(arguments.read_threads, arguments.read_timeout, arguments.bad)
+    return Reading(arguments.read_threads, arguments.read_timeout, arguments.bad, arguments.follow_links)
 
 
 def refuse_existing(*paths: Path) -> None:

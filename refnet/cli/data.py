@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     show = _show(arguments)
-    source = read_source(arguments.source)
+    reading = Reading(arguments.read_threads, arguments.read_timeout, arguments.bad, arguments.follow_links)
+    source = read_source(arguments.source, follow_links=reading.follow_links)
     if source.form:
         raise ConfigError(f"{printable(source.name)} needs no preparing: give a folder of images")
     show.say(f"{printable(source.name)} ({printable(source.where)}): {source.layout}; {len(source.classes)} classes")
@@ -32,7 +33,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         arguments.destination,
         size=arguments.size,
         channels=arguments.channels,
-        reading=Reading(arguments.read_threads, arguments.read_timeout, arguments.bad),
+        reading=reading,
         show=show,
     )
     if summary.warning:

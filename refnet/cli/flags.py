@@ -61,7 +61,7 @@ CHECKPOINTS = replace(
 DATA = key("data", purpose="labelled images: 'digits' or a path", unset="the network's training data set")
 SPLIT = Setting("split", one_of(("test", "validation", "train")), "which of its images", "test")
 BATCH = key("batch", purpose="images per forward pass", by_net=False)
-READING = (key("read_threads"), key("read_timeout"), key("bad"))
+READING = (key("read_threads"), key("read_timeout"), key("bad"), key("follow_links"))
 NETWORK = (CHECKPOINT, BACKEND, DEVICES, THREADS)
 LABELLED = (DATA, SPLIT, BATCH, *READING)
 IMAGE_FILES = Setting(

@@ -176,6 +176,9 @@ class Config:
             group=IMAGES,
         )
     )
+    follow_links: bool = field(
+        metadata=_key(False, switch(), "follow links that lead out of the folder of the images", group=IMAGES)
+    )
     lr: float = field(
         metadata=_key(0.01, number("above 0", lambda v: v > 0), "learning rate at the start", group=TRAINING)
     )

@@ -100,6 +100,7 @@ def open_data(
     validation: Sequence[Any] | None = None,
     test: Sequence[Any] | None = None,
     classes: Sequence[str] | None = None,
+    follow_links: bool = False,
 ) -> Data:
     """Return a data set to look at, train on or evaluate with.
 
@@ -115,6 +116,9 @@ def open_data(
     classes
         The names of the classes in the order of the labels, only for arrays. Without it, the labels name them.
 
+    follow_links
+        Follow links that lead out of the folder of the images.
+
     Raises
     ------
     DataError
@@ -125,7 +129,7 @@ def open_data(
     given = files.expanded(data)
     refuse_parts(f"data={given!r}", validation=validation, test=test, classes=classes)
     if not is_prepared(given):
-        return Data.of(read_source(given), given)
+        return Data.of(read_source(given, follow_links=follow_links), given)
     height, _, channels = read_meta(Path(given)).image_shape
     dataset = open_dataset(given, image_size=height, channels=channels)
     return Data(

@@ -9,8 +9,9 @@ from refnet.data.parallel import Reading
 from refnet.data.readers import registry
 from refnet.data.source import Source
 from refnet.errors import DataError
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import first_few, printable
 from refnet.terminal.progress import Show
+from refnet.terminal.spelling import setting
 
 
 def open_dataset(
@@ -39,9 +40,8 @@ def open_dataset(
     """
     if is_prepared(data):
         return prepared.open_prepared(data, image_size=image_size, channels=channels)
-    return open_source(
-        registry.read(data), image_size=image_size, channels=channels, progress=progress, reading=reading
-    )
+    source = read_source(data, follow_links=reading.follow_links)
+    return open_source(source, image_size=image_size, channels=channels, progress=progress, reading=reading)
 
 
 def open_showing(
@@ -57,14 +57,22 @@ def open_showing(
         return open_dataset(data, image_size=image_size, channels=channels, progress=advance, reading=reading)
 
 
-def read_source(data: str) -> Source:
+def read_source(data: str, *, follow_links: bool = False) -> Source:
     """List the images of a data set that is not prepared, with the first reader that recognises it.
 
-    Raises ``DataError`` if no reader does, and for a prepared directory.
+    Raises ``DataError`` if no reader does, for a prepared directory and, unless `follow_links` is set, for links that
+    lead out of what the user named.
     """
     if is_prepared(data):
         raise DataError(f"{printable(data)} is prepared already: train on it, or give the images that it was made from")
-    return registry.read(data)
+    source = registry.read(data)
+    if source.links and not follow_links:
+        lead = "a link leads" if len(source.links) == 1 else f"{len(source.links):,} links lead"
+        raise DataError(
+            f"{printable(data)}: {lead} out of it ({first_few(source.links)}): read what is there with "
+            f"{setting('follow_links', True)}, or copy it into the folder"
+        )
+    return source
 
 
 def is_prepared(data: str) -> bool:

@@ -34,11 +34,14 @@ class Reading:
         Seconds after which a blocking read is given up.
     bad
         What to do about images that cannot be read: "few", "skip" or "stop" (:mod:`refnet.data.damaged`).
+    follow_links
+        Whether links that lead out of what the user named are followed (:mod:`refnet.data.readers.walk`).
     """
 
     threads: int | None = None
     timeout: float = 60.0
     bad: str = "few"
+    follow_links: bool = False
 
     @property
     def workers(self) -> int:

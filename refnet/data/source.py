@@ -129,6 +129,8 @@ class Source:
         As in :class:`refnet.data.dataset.Dataset`.
     test
         The same object as `validation` where one set of pictures serves as both.
+    links
+        The links that lead out of what the user named, as "name -> target"; they may be refused.
     form
         The only shape that the images can have; None, as for most sources, if any size can be made.
     """
@@ -142,6 +144,7 @@ class Source:
     validation: Pictures
     test: Pictures
     form: Form | None = None
+    links: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

@@ -193,8 +193,11 @@ def open_trained_data(
             f"{trained.where} does not say what it was trained on; give the images with {setting('data')}"
         )
     size, _, channels = trained.image_shape
-    if what == trained.data and reading.bad == "few":  # the images that the run left out are left out again
-        reading = replace(reading, bad=trained.facts.config.get("bad", reading.bad))
+    if what == trained.data:  # what the run agreed to
+        config = trained.facts.config
+        bad = config.get("bad", reading.bad) if reading.bad == "few" else reading.bad
+        follow_links = reading.follow_links or bool(config.get("follow_links"))
+        reading = replace(reading, bad=bad, follow_links=follow_links)
     dataset = open_showing(show, what, image_size=size, channels=channels, reading=reading)
     check_data(trained, dataset)
     images = trained.facts.config.get("images")

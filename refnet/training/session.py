@@ -271,4 +271,4 @@ def _part(net: Net, config: Config, dataset: Dataset, show: Show) -> Dataset:
 
 
 def _reading(config: Config) -> Reading:
-    return Reading(config.read_threads, config.read_timeout, config.bad)
+    return Reading(config.read_threads, config.read_timeout, config.bad, config.follow_links)

@@ -81,7 +81,7 @@ def read(data: str) -> Source:
         train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
     layout = "; ".join([layout, *walk.remarks()])
     words = read_words(root, classes)
-    return Source(walk.root.resolve().name, data, layout, classes, words, train, validation, test)
+    return Source(walk.root.resolve().name, data, layout, classes, words, train, validation, test, links=walk.links())
 
 
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
@@ -127,7 +127,8 @@ def _parts(walk: Walk, root: Path) -> dict[str, Path]:
             )
         parts[split] = Path(entry.path)
     if parts:
-        walk.unused += [entry.name for entry in others]
+        for entry in others:
+            walk.leave(Path(entry.path))
     return parts
 
 
@@ -137,7 +138,7 @@ def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict
         names = " and ".join(f"{printable(path.name)}/" for path in parts.values())
         raise DataError(f"{printable(root)} has {names} but no train/: add it")
     if "test" in parts and _has_unknown_classes(walk, parts["train"], parts["test"]):
-        walk.unused.append(f"{parts['test'].name}/{IMAGES}")
+        walk.leave(parts["test"] / IMAGES)
         parts = {split: path for split, path in parts.items() if split != "test"}
     if len(parts) == 1:
         unused = f" (not used: {walk.unused_in_words()})" if walk.unused else ""

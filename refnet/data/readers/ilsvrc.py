@@ -11,10 +11,13 @@ In one folder, any of each:
 
 Decisions
 ---------
-Archives are not unpacked: images are read directly from them. Classes are the sorted WNIDs of the training images.
-The devkit numbers the classes of the validation images in an order of its own, so its table converts them to WNIDs; the
-rest of refnet has only the sorted order. Line n of the ground truth is the class of the n-th image by name. Validation
-images also serve as test images, because the labels of the test images were never published.
+Archives are not unpacked: images are read directly from them. Links to archives are followed wherever they lead; for
+links to folders and images, and for files that are no images, the rules of :mod:`refnet.data.readers.walk` apply.
+
+Classes are the sorted WNIDs of the training images. The devkit numbers the classes of the validation images in an order
+of its own, so its table converts them to WNIDs; the rest of refnet has only the sorted order. Line n of the ground
+truth is the class of the n-th image by name. Validation images also serve as test images, because the labels of the
+test images were never published.
 """
 
 import io
@@ -27,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from refnet.data.archive import Place, members, open_file, read_bytes, regular
-from refnet.data.readers.walk import entries, is_folder
+from refnet.data.readers.walk import Walk, entries
 from refnet.data.source import FilePictures, Source
 from refnet.errors import DataError
 from refnet.terminal.printable import printable, reason
@@ -62,13 +65,14 @@ def read(data: str) -> Source:
         as lines of ground truth; or one is of a class without training images.
     """
     root = Path(data)
-    images = _training(_part(root, TRAIN, "training images"))
+    walk = Walk(root)
+    images = _training(walk, _part(root, TRAIN, "training images"))
     classes = tuple(sorted(images))
     number = {wnid: label for label, wnid in enumerate(classes)}
     places = [place for wnid in classes for place in images[wnid]]
     labels = np.array([number[wnid] for wnid in classes for _ in images[wnid]], np.int64)
 
-    validation = _validation(_part(root, VALIDATION, "validation images"))
+    validation = _validation(walk, _part(root, VALIDATION, "validation images"))
     devkit = _part(root, DEVKIT, "devkit")
     truth, table = _devkit(devkit)
     if len(truth) != len(validation):
@@ -93,12 +97,13 @@ def read(data: str) -> Source:
     return Source(
         name=root.resolve().name,
         where=data,
-        layout="ILSVRC2012, classes by sorted WNIDs, val also serving as test",
+        layout="; ".join(["ILSVRC2012, classes by sorted WNIDs, val also serving as test", *walk.remarks()]),
         classes=classes,
         words=tuple(words.get(wnid, wnid) for wnid in classes),
         train=FilePictures(places, labels),
         validation=tested,
         test=tested,
+        links=walk.links(),
     )
 
 
@@ -109,12 +114,12 @@ def _part(root: Path, names: tuple[str, ...], what: str) -> Path:
     raise DataError(f"{printable(root)} has no {what}: put {' or '.join(names)} there")
 
 
-def _training(part: Path) -> dict[str, list[Place]]:
+def _training(walk: Walk, part: Path) -> dict[str, list[Place]]:
     """List the training images of each WNID, sorted by name."""
-    folders, tars = _folders_and_tars(part)
+    folders, tars = _folders_and_tars(walk, part)
     images_of: dict[str, list[Place]] = {}
     for name, path in folders.items():
-        images_of[name] = [image.path for image in entries(Path(path))]
+        images_of[name] = [*walk.images(Path(path))]
     for name, tar in tars.items():
         images_of[name] = _by_name(tar)
     for name, images in images_of.items():
@@ -129,13 +134,13 @@ def _training(part: Path) -> dict[str, list[Place]]:
     return images_of
 
 
-def _folders_and_tars(part: Path) -> tuple[dict[str, str], dict[str, Place]]:
+def _folders_and_tars(walk: Walk, part: Path) -> tuple[dict[str, str], dict[str, Place]]:
     """Return the folders and the tar archives of the classes, each by WNID."""
     if part.suffix == ".tar":
         return {}, {_stem(member.name): member for member in members(str(part))}
-    inside = entries(part)
-    folders = {entry.name: entry.path for entry in inside if is_folder(entry)}
-    return folders, {_stem(entry.name): entry.path for entry in inside if entry.name.endswith(".tar")}
+    walk.note_link(str(part))
+    folders = {entry.name: entry.path for entry in walk.folders(part)}
+    return folders, {_stem(entry.name): entry.path for entry in entries(part) if entry.name.endswith(".tar")}
 
 
 def _by_name(tar: Place) -> list[Place]:
@@ -146,17 +151,17 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).name.removesuffix(".tar")
 
 
-def _validation(part: Path) -> list[Place]:
+def _validation(walk: Walk, part: Path) -> list[Place]:
     """List the validation images, sorted by name."""
     if part.suffix == ".tar":
         return _by_name(str(part))
-    files = entries(part)
-    if any(is_folder(entry) for entry in files):
+    walk.note_link(str(part))
+    if walk.folders(part):
         raise DataError(
             f"{printable(part)} has folders in it, but the ground truth is of images side by side: take the images "
             "out, or remove the devkit if the folders are the classes"
         )
-    return [entry.path for entry in files]
+    return [*walk.images(part)]
 
 
 def _devkit(devkit: Path) -> tuple[list[int], dict[int, tuple[str, str]]]:

@@ -6,8 +6,10 @@ Skipped and counted: files without an image's name and without an image's first 
 ``:Zone.Identifier``), hidden files in class folders, and the folders of `SIDECARS`. A file with an image's name is
 listed whatever its content, so that a damaged image is never left out. Hidden folders are skipped.
 
-Links are followed. A link that leads out of what the user named is named in the description; a link to a folder
-that contains the link is refused.
+Links to folders and images are followed while they stay inside what the user named. Those that lead out of it are in
+the ``links`` of the source: :func:`refnet.data.opening.read_source` refuses them unless the user agreed
+(``--follow-links``), since images that somebody else packed may not point at any file of the reader's. What the user
+named may itself be a link. A link to a folder that contains the link is always refused.
 """
 
 import os
@@ -93,9 +95,20 @@ class Walk:
             if entry.name in SIDECARS:
                 self._skipped[entry.path] = entry.name
                 continue
-            self._note_link(entry)
+            self.note_link(entry.path)
             inner.append(entry)
         return inner
+
+    def leave(self, folder: Path) -> None:
+        """Name a folder as not used. A link in its place is not followed, so it is no reason to refuse the others."""
+        self.unused.append(str(folder.relative_to(self.root)))
+        self._outside.pop(str(folder), None)
+
+    def note_link(self, path: str) -> None:
+        """Remember a folder or an image if it is a link that leads out of what the user named."""
+        target = Path(os.path.realpath(path))
+        if Path(path).is_symlink() and target.exists() and not target.is_relative_to(self._real_root):
+            self._outside[path] = str(target)
 
     def has_files(self, folder: Path) -> bool:
         """Tell whether images are directly in a folder."""
@@ -121,11 +134,16 @@ class Walk:
         if self._nested:
             remarks.append(f"images in folders of a class belong to the class ({first_few(self._nested)})")
         if self._outside:
-            links = [f"{Path(link).name} -> {target}" for link, target in self._outside.items()]
-            remarks.append(f"links that lead elsewhere are followed: {len(links):,} ({first_few(links)})")
+            remarks.append(
+                f"links that lead elsewhere are followed: {len(self._outside):,} ({first_few(self.links())})"
+            )
         if skipped := self.skipped_in_words():
             remarks.append(skipped)
         return remarks
+
+    def links(self) -> tuple[str, ...]:
+        """Return the links that lead out of what the user named, as "name -> target"."""
+        return tuple(f"{Path(link).name} -> {target}" for link, target in self._outside.items())
 
     def skipped_in_words(self) -> str:
         """Count and name the files that are no images; "" if there are none."""
@@ -155,16 +173,10 @@ class Walk:
                 if _is_sidecar(entry):
                     self._skipped[entry.path] = entry.name
                 else:
-                    self._note_link(entry)
+                    if entry.is_symlink():
+                        self.note_link(entry.path)
                     files.append(entry.path)
         return files
-
-    def _note_link(self, entry: os.DirEntry[str]) -> None:
-        """Remember a link that leads out of what the user named."""
-        if entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            if not Path(target).is_relative_to(self._real_root):
-                self._outside[entry.path] = target
 
 
 def entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
