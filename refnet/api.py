@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,14 +28,15 @@ from refnet.data.dataset import Dataset, Pixels, Shape, Split
 from refnet.data.handle import Data, open_data, refuse_parts
 from refnet.data.on_demand import split_of
 from refnet.data.parallel import Reading
-from refnet.errors import CheckpointError, ConfigError
+from refnet.errors import CheckpointError, ConfigError, DataError
 from refnet.evaluation import protocol
 from refnet.evaluation.inputs import is_single, pixels_of
+from refnet.evaluation.labelled import matched, open_labelled
 from refnet.evaluation.neighbours import of_images
 from refnet.evaluation.prediction import Prediction, prediction
 from refnet.evaluation.protocol import PROTOCOLS, Tally
 from refnet.evaluation.responses import outputs_of
-from refnet.evaluation.trained import Floats, Trained, check_data, open_trained, open_trained_data
+from refnet.evaluation.trained import Floats, Trained, open_trained
 from refnet.machine import environment
 from refnet.nets import Net, NetSpec, register
 from refnet.nets import get as get_net
@@ -147,10 +149,14 @@ class Run:
         """
         return load(self)
 
-    def report(self, output: AnyPath | None = None) -> Path:
-        """Write the page about the run, and return its path: `output`, or ``report.html`` in the run's folder."""
+    def report(self, output: AnyPath | None = None, *, data: AnyPath | None = None) -> Path:
+        """Write the page about the run, and return its path: `output`, or ``report.html`` in the run's folder.
+
+        `data` is the place of the images if they are no longer where they were during the training.
+        """
         where = self.path / "report.html" if output is None else _folder(output, "output", "the path of a file")
-        page = report(self.path, Quiet(), dataset=self._dataset())
+        place = None if data is None else files.expanded(data)
+        page = report(self.path, _Warnings(), dataset=None if place else self._dataset(), data=place)
         try:
             files.replace(where, page.encode())
         except OSError as error:
@@ -293,8 +299,10 @@ class Network:
         Parameters
         ----------
         data
-            What :func:`open_data` returns or accepts, of which `split` is used; or a pair of arrays (images, labels),
-            of which all are used. Without it, the data set that the network was trained on.
+            What :func:`open_data` returns or accepts, of which `split` is used; the path of a folder of classes that
+            is not the one the network was trained on, or a pair of arrays (images, labels), of which all are used.
+            Without it, the data set that the network was trained on. Classes are matched by name: images of classes
+            that the network does not know are left out, with a warning.
         crops
             As for `predict`.
 
@@ -306,9 +314,7 @@ class Network:
         Raises
         ------
         DataError
-            Images cannot be read, or arrays do not fit the network's classes.
-        CheckpointError
-            The data set has other classes than the network.
+            Images cannot be read, are not on this machine, or are of none of the network's classes.
         """
         if crops not in PROTOCOLS:
             raise ConfigError(f"crops={crops!r} is not allowed; it must be one of {', '.join(map(repr, PROTOCOLS))}")
@@ -321,16 +327,17 @@ class Network:
         return evaluation.together[crops]
 
     def opened(self, data: Data) -> Dataset:
-        """Return a data set in the form that the network takes. Raises ``DataError`` and ``CheckpointError``."""
+        """Return a data set in the form that the network takes. Raises ``DataError``."""
         size, _, channels = self.image_shape
-        dataset = data.dataset(image_size=size, channels=channels)
-        check_data(self._trained, dataset)
+        dataset, note = matched(self._trained, data.dataset(image_size=size, channels=channels))
+        for line in filter(None, (dataset.warning, note)):
+            _Warnings().say(line)
         return dataset
 
     def own_dataset(self) -> Dataset:
         """Return the data set that it was trained on, in the form that it takes. Raises as `opened` does."""
         if self._data is None:
-            return open_trained_data(self._trained, Quiet())
+            return open_labelled(self._trained, _Warnings())
         images = self._trained.facts.config.get("images")
         dataset = self.opened(self._data)
         return dataset.subset(images) if isinstance(images, int) else dataset
@@ -370,13 +377,17 @@ class Network:
 
     def _labelled(self, data: Data | AnyPath | Arrays | None, split: str) -> Split:
         """Return labelled images in the form that the network takes."""
-        if isinstance(data, tuple | list):
-            return split_of(arrays.labelled(data, self.classes, "data"), self.image_shape)
         if data is None:
             dataset = self.own_dataset()
+        elif isinstance(data, Data):
+            dataset = self.opened(data)
+        elif isinstance(data, str | PathLike):
+            dataset = open_labelled(self._trained, _Warnings(), what=files.expanded(data))
         else:
-            dataset = self.opened(data if isinstance(data, Data) else open_data(data))
+            return split_of(arrays.labelled(data, self.classes, "data"), self.image_shape)
         images: Split = getattr(dataset, split)
+        if not len(images):
+            raise DataError(f"data: its {split} images are of none of the network's classes; give others")
         return images
 
     @contextmanager
@@ -384,6 +395,14 @@ class Network:
         """Let NumPy's matrix products use as many threads as the network was loaded with."""
         with threadpool_limits(self._threads, "blas"), np.errstate(over="ignore", invalid="ignore"):
             yield
+
+
+class _Warnings(Quiet):
+    """Shows no progress, and issues messages as warnings."""
+
+    def say(self, line: str) -> None:
+        """Warn."""
+        warnings.warn(with_arguments(line).removeprefix("note: "), stacklevel=2)
 
 
 class Text(str):

@@ -710,8 +710,15 @@ def test_evaluation_of_every_kind_of_data(net, run, digits):
         net.evaluate((some, labels + 1))
     with pytest.raises(ConfigError, match="split='all' is not allowed"):
         net.evaluate(digits, split="all")
-    with pytest.raises(CheckpointError, match="it has 10 classes, not 2"):
-        net.evaluate(refnet.open_data(some_of_two()))
+    of_two = refnet.open_data(some_of_two())  # the classes 0 and 1
+    assert net.evaluate(of_two).count == len(of_two.test)
+    images, labels = some_of_two()
+    with pytest.raises(
+        DataError, match=r"memory has none of the classes of .*: it has cat, dog, the network knows 0, 1"
+    ):
+        net.evaluate(refnet.open_data((images, np.array(["cat", "dog"])[labels])))
+    with pytest.warns(UserWarning, match="left out [0-9]+ images of classes that the network does not know: dog"):
+        assert net.evaluate(refnet.open_data((images, np.array(["3", "dog"])[labels]))).confusion[3].sum() > 0
 
 
 def some_of_two():

@@ -14,9 +14,10 @@ from refnet.data.opening import open_dataset
 from refnet.data.parallel import Reading
 from refnet.errors import CheckpointError, ConfigError, NumericError
 from refnet.evaluation import protocol
+from refnet.evaluation.labelled import matched
 from refnet.evaluation.protocol import PROTOCOLS, Tally, blend, classify, evaluate, likeliest, search
 from refnet.evaluation.score import score
-from refnet.evaluation.trained import Trained, check_data, check_members, open_trained
+from refnet.evaluation.trained import Trained, check_members, open_trained
 from refnet.nets import Net, NetSpec
 from refnet.network import passes
 from refnet.network.plan import linear, relu
@@ -265,15 +266,10 @@ def test_members_must_fit_one_another(trained_of):
     )
 
 
-def test_data_must_fit(trained_of):
+def test_data_must_have_the_shape_that_the_network_takes(trained_of):
     dataset = open_dataset("digits", image_size=10, channels=1)
     with pytest.raises(CheckpointError, match="it takes images of 4x4x2, these are 10x10x1"):
-        check_data(trained_of(), dataset)
-    facts = trained_of().facts
-    fitting = replace(facts, data=replace(facts.data, image_shape=(10, 10, 1)), classes=dataset.classes)
-    check_data(replace(trained_of(), facts=fitting), dataset)
-    with pytest.raises(CheckpointError, match="it has 9 classes, not 10"):
-        check_data(replace(trained_of(), facts=replace(fitting, classes=dataset.classes[:9])), dataset)
+        matched(trained_of(), dataset)
 
 
 # Checkpoints

@@ -13,8 +13,9 @@ from refnet.cli.main import main
 from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
 from refnet.evaluation import responses as responding
+from refnet.evaluation.labelled import open_labelled
 from refnet.evaluation.neighbours import nearest
-from refnet.evaluation.trained import open_trained, open_trained_data
+from refnet.evaluation.trained import open_trained
 from refnet.pictures import curves, drawing, kernels
 from refnet.pictures.charts import Chart, Line
 from refnet.pictures.page import esc
@@ -248,7 +249,7 @@ def test_a_grid_has_every_tile_in_its_place():
 
 def test_looking_gives_the_errors_that_the_run_was_tested_with(run):
     net = open_trained(run, "numpy")
-    data = open_trained_data(net, Quiet())
+    data = open_labelled(net, Quiet())
     seen = responding.respond(net, data.test, np.arange(len(data.test)), Quiet())
     assert fingerprint(data) == net.facts.data.fingerprint
     assert seen.p.sum(axis=1) == pytest.approx(1, abs=1e-5)

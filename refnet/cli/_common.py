@@ -15,12 +15,13 @@ from refnet.data import image_files
 from refnet.data.dataset import Dataset, Pixels, Split, describe
 from refnet.data.parallel import Reading
 from refnet.errors import ConfigError, DataError
-from refnet.evaluation import neighbours
+from refnet.evaluation import labelled, neighbours
 from refnet.evaluation.neighbours import Features
-from refnet.evaluation.trained import Trained, open_trained, open_trained_data
+from refnet.evaluation.trained import Trained, open_trained
 from refnet.machine.compiling import noted
 from refnet.terminal.printable import printable
 from refnet.terminal.progress import Show
+from refnet.terminal.spelling import setting
 
 STDIN = "-"
 MAX_STREAM_BYTES = 1 << 28  # of an image from standard input or a pipe
@@ -35,18 +36,24 @@ def network(arguments: argparse.Namespace, where: Path, show: Show) -> Iterator[
         yield trained
 
 
-def dataset(arguments: argparse.Namespace, trained: Trained, show: Show) -> Dataset:
-    """Return the data set of --data, or the one that the network was trained on, after checking that it fits."""
-    opened = open_trained_data(trained, show, what=arguments.data, reading=reading(arguments))
+def dataset(arguments: argparse.Namespace, trained: Trained, show: Show, *, keep_unknown: bool = False) -> Dataset:
+    """Return the data set of --data, or the one that the network was trained on, under the network's classes."""
+    opened = labelled.open_images(trained, show, what=arguments.data, reading=reading(arguments))
+    matched, note = labelled.matched(trained, opened, keep_unknown=keep_unknown)
     show.say(describe(opened))
     if opened.warning:
         show.say(opened.warning)
-    return opened
+    if note:
+        show.say(note)
+    return matched
 
 
 def features(arguments: argparse.Namespace, trained: Trained, show: Show) -> tuple[Dataset, Split, Features]:
-    """Return the data set, the images of --split, and their activations in the last hidden layer."""
-    opened = dataset(arguments, trained, show)
+    """Return the data set, the images of --split, and their activations in the last hidden layer.
+
+    Images of classes that the network does not know are among them, since no class is needed.
+    """
+    opened = dataset(arguments, trained, show, keep_unknown=True)
     images = split(arguments, opened)
     with show.task("images", len(images)) as advance:
         activations = neighbours.features(
@@ -56,8 +63,13 @@ def features(arguments: argparse.Namespace, trained: Trained, show: Show) -> tup
 
 
 def split(arguments: argparse.Namespace, opened: Dataset) -> Split:
-    """Return the images of --split."""
+    """Return the images of --split. Raises ``DataError`` if there are none."""
     images: Split = getattr(opened, arguments.split)
+    if not len(images):
+        raise DataError(
+            f"{printable(opened.where)}: its {arguments.split} images are of none of the network's classes: give "
+            f"others with {setting('data')}, or another {setting('split')}"
+        )
     return images
 
 

@@ -168,7 +168,7 @@ COMMANDS: Mapping[str, Command] = {
     "show": Command("describe one run or checkpoint, and check that it is intact", (flags.RUN_OR_CHECKPOINT, JSON)),
     "report": Command(
         "write a run as one web page: network, curves, kernels, confusions, predictions",
-        (flags.RUN, flags.output("the page to write", unset="RUN/report.html"), flags.BACKEND),
+        (flags.RUN, flags.output("the page to write", unset="RUN/report.html"), flags.DATA, flags.BACKEND),
     ),
     "reproduce": Command(
         "test a claim of the paper: train both variants with several seeds, report the difference",
@@ -199,6 +199,7 @@ COMMANDS: Mapping[str, Command] = {
             flags.RUNS,
             flags.output("a .png or .svg file", unset="KIND.png"),
             flags.IMAGE,
+            flags.DATA,
             flags.BACKEND,
         ),
     ),

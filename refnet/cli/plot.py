@@ -15,6 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path(f"{arguments.kind}.png")
     _common.refuse_unwritable(output)
     show = progress.on(sys.stderr)
-    plot(arguments.kind, arguments.runs, output, show, backend=arguments.backend, image=arguments.image)
+    options = {"backend": arguments.backend, "image": arguments.image, "data": arguments.data}
+    plot(arguments.kind, arguments.runs, output, show, **options)
     print(printable(output))
     return 0

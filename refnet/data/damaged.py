@@ -52,12 +52,12 @@ def refuse_damaged(faults: Faults, total: int, bad: str, *, where: str, listed_i
 def refuse_empty(labels: Mapping[str, Labels], classes: tuple[str, ...], where: str) -> None:
     """Raise ``DataError`` for a split, or a class of train, of which every image was left out.
 
-    `labels` has those of the images that are left, by split.
+    `labels` has those of the images that are left, by split; `classes` is empty if a class may be without images.
     """
     for split, left in labels.items():
         if not len(left):
             raise DataError(f"{printable(where)}: no {split} image can be read: repair or replace them")
-    empty = np.flatnonzero(np.bincount(labels["train"], minlength=len(classes)) == 0)
+    empty = np.setdiff1d(np.arange(len(classes)), labels["train"])
     if empty.size:
         raise DataError(
             f"{printable(where)}: no training image of the class '{printable(classes[empty[0]])}' can be read: repair "

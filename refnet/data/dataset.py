@@ -132,6 +132,17 @@ class PartialSplit(Split):
         return self.whole.where(int(self.chosen[index]))
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class RelabelledSplit(PartialSplit):
+    """A part of a split under other labels: `number` has the new label of each old one, int64 (classes,)."""
+
+    number: Labels
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "labels", self.number[self.labels])
+
+
 def subset(split: Split, count: int) -> Split:
     """Return `count` random images of a split, the same ones each time; a smaller subset is part of a larger one."""
     if count >= len(split):
@@ -200,10 +211,13 @@ class Dataset:
 def describe(dataset: Dataset) -> str:
     """Describe a data set in one line: where, layout, classes, counts and shape."""
     height, width, channels = dataset.image_shape
+    counts = f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and {len(dataset.test):,} test"
+    if dataset.train is dataset.test:
+        other = "" if dataset.validation is dataset.test else f"{len(dataset.validation):,} validation and "
+        counts = f"{other}{len(dataset.test):,} test"
     return (
         f"{printable(dataset.name)} ({printable(dataset.where)}): {dataset.layout}; {len(dataset.classes)} classes; "
-        f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and {len(dataset.test):,} test "
-        f"images of {height}x{width}x{channels}"
+        f"{counts} images of {height}x{width}x{channels}"
     )
 
 

@@ -89,7 +89,8 @@ def open_source(
         if damaged_here:
             splits[name] = PartialSplit(split, np.delete(np.arange(len(split)), [*damaged_here]))
     damaged.refuse_damaged(faults, total, reading.bad, where=source.where)
-    damaged.refuse_empty({name: split.labels for name, split in splits.items()}, source.classes, source.where)
+    needed = () if source.test_only else source.classes
+    damaged.refuse_empty({name: split.labels for name, split in splits.items()}, needed, source.where)
     return Dataset(
         name=source.name,
         where=source.where,
@@ -98,8 +99,8 @@ def open_source(
         words=source.words,
         image_shape=shape,
         train=splits["train"],
-        validation=splits["validation"],
-        test=splits.get("test", splits["validation"]),
+        validation=splits[source.same_as("validation")],
+        test=splits[source.same_as("test")],
         mean=sums["train"].mean(),
         colours=sums["train"].principal(),
         warning=damaged.left_out(faults, total) if faults else "",

@@ -6,7 +6,7 @@ from refnet.data import prepared
 from refnet.data.dataset import Dataset, Progress
 from refnet.data.on_demand import open_source
 from refnet.data.parallel import Reading
-from refnet.data.readers import registry
+from refnet.data.readers import folder, registry
 from refnet.data.source import Source
 from refnet.errors import DataError
 from refnet.terminal.printable import first_few, printable
@@ -44,6 +44,30 @@ def open_dataset(
     return open_source(source, image_size=image_size, channels=channels, progress=progress, reading=reading)
 
 
+def open_for_test(
+    show: Show,
+    data: str,
+    *,
+    image_size: int,
+    channels: int,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+) -> Dataset | None:
+    """Open a folder of classes as images to test on, none held out; None for data that have training images.
+
+    The three splits are the same images, unless the folder has val/ and test/. Raises ``DataError`` as `open_dataset`
+    does.
+    """
+    if is_prepared(data) or registry.find(data) is not folder:
+        return None
+    source = folder.read_for_test(data)
+    if source is None:
+        return None
+    if not reading.follow_links:
+        _refuse_links(source)
+    with show.task("reading images") as advance:
+        return open_source(source, image_size=image_size, channels=channels, progress=advance, reading=reading)
+
+
 def open_showing(
     show: Show,
     data: str,
@@ -66,13 +90,19 @@ def read_source(data: str, *, follow_links: bool = False) -> Source:
     if is_prepared(data):
         raise DataError(f"{printable(data)} is prepared already: train on it, or give the images that it was made from")
     source = registry.read(data)
-    if source.links and not follow_links:
+    if not follow_links:
+        _refuse_links(source)
+    return source
+
+
+def _refuse_links(source: Source) -> None:
+    """Raise ``DataError`` for links that lead out of what the user named."""
+    if source.links:
         lead = "a link leads" if len(source.links) == 1 else f"{len(source.links):,} links lead"
         raise DataError(
-            f"{printable(data)}: {lead} out of it ({first_few(source.links)}): read what is there with "
+            f"{printable(source.where)}: {lead} out of it ({first_few(source.links)}): read what is there with "
             f"{setting('follow_links', True)}, or copy it into the folder"
         )
-    return source
 
 
 def is_prepared(data: str) -> bool:

@@ -110,6 +110,9 @@ class ArrayPictures:
         return ArrayPictures(self.labels[indices], self.pixels[indices], self.file, self.digest)
 
 
+SPLITS = ("train", "validation", "test")
+
+
 class Form(NamedTuple):
     """The fixed shape of a source's images, and the remedy to print if a net needs another."""
 
@@ -133,6 +136,8 @@ class Source:
         The links that lead out of what the user named, as "name -> target"; they may be refused.
     form
         The only shape that the images can have; None, as for most sources, if any size can be made.
+    test_only
+        The images are for tests, not for training, so one class is enough.
     """
 
     name: str
@@ -145,17 +150,25 @@ class Source:
     test: Pictures
     form: Form | None = None
     links: tuple[str, ...] = ()
+    test_only: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
+        if len(self.classes) < 2 and not self.test_only:
             content = f"one class, '{printable(self.classes[0])}'" if self.classes else "no class"
             raise DataError(f"{printable(self.where)} has {content}: a net needs at least 2 to tell apart")
 
     @property
     def splits(self) -> dict[str, Pictures]:
-        """Its different splits by name."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return splits if self.test is not self.validation else {k: v for k, v in splits.items() if k != "test"}
+        """Its different splits by name; the first name of those that are the same pictures."""
+        different: dict[str, Pictures] = {}
+        for name in SPLITS:
+            if all(getattr(self, name) is not pictures for pictures in different.values()):
+                different[name] = getattr(self, name)
+        return different
+
+    def same_as(self, split: str) -> str:
+        """Return the name in `splits` of the pictures of a split."""
+        return next(name for name, pictures in self.splits.items() if pictures is getattr(self, split))
 
 
 def deal(where: str, pictures: Pictures, classes: Iterable[str], *, held_out: int, share: int) -> list[Pictures]:

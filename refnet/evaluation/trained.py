@@ -17,12 +17,10 @@ from refnet.backend.interface import Array, Backend
 from refnet.data import decode
 from refnet.data.archive import Place
 from refnet.data.crops import centre
-from refnet.data.dataset import Dataset, Pixels, Shape
+from refnet.data.dataset import Pixels, Shape
 from refnet.data.naming import names
-from refnet.data.opening import open_showing
-from refnet.data.parallel import Reading
 from refnet.data.readers import registry
-from refnet.errors import CheckpointError, ConfigError, NumericError
+from refnet.errors import CheckpointError, NumericError
 from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -31,8 +29,6 @@ from refnet.ops.augment import Draws
 from refnet.runs import checkpoint, generations
 from refnet.runs.state import Facts
 from refnet.terminal.printable import dimensions, printable
-from refnet.terminal.progress import Show
-from refnet.terminal.spelling import setting
 
 Floats = npt.NDArray[np.float32]
 
@@ -173,39 +169,6 @@ def open_trained(
     return Trained(str(where), facts, net, plan, params, loaded.asarray(saved.mean), loaded)
 
 
-def open_trained_data(
-    trained: Trained,
-    show: Show,
-    *,
-    what: str | None = None,
-    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
-) -> Dataset:
-    """Open the images that a user names, or those that the network was trained on, in the size that it takes.
-
-    Readable class names come from the data or, failing that, from the checkpoint.
-
-    Raises ``ConfigError`` if neither names the data, ``DataError`` for what cannot be read, and ``CheckpointError`` as
-    `check_data` does.
-    """
-    what = what or trained.data
-    if what is None:
-        raise ConfigError(
-            f"{trained.where} does not say what it was trained on; give the images with {setting('data')}"
-        )
-    size, _, channels = trained.image_shape
-    if what == trained.data:  # what the run agreed to
-        config = trained.facts.config
-        bad = config.get("bad", reading.bad) if reading.bad == "few" else reading.bad
-        follow_links = reading.follow_links or bool(config.get("follow_links"))
-        reading = replace(reading, bad=bad, follow_links=follow_links)
-    dataset = open_showing(show, what, image_size=size, channels=channels, reading=reading)
-    check_data(trained, dataset)
-    images = trained.facts.config.get("images")
-    if what == trained.data and isinstance(images, int):
-        dataset = dataset.subset(images)
-    return replace(dataset, words=trained.words) if dataset.words == dataset.classes else dataset
-
-
 def check_members(members: Sequence[Trained]) -> None:
     """Raise ``CheckpointError`` unless all networks take images of one shape and have the same classes in one order."""
     first = members[0]
@@ -222,18 +185,6 @@ def check_members(members: Sequence[Trained]) -> None:
             )
         if difference := _difference(other.facts.classes, first.facts.classes):
             raise CheckpointError(f"{both}: {difference}; evaluate them one by one")
-
-
-def check_data(trained: Trained, dataset: Dataset) -> None:
-    """Raise ``CheckpointError`` unless images and classes of the data are those of the network."""
-    both = f"{trained.where} does not fit {dataset.where}"
-    if trained.image_shape != dataset.image_shape:
-        raise CheckpointError(
-            f"{both}: it takes images of {dimensions(trained.image_shape)}, "
-            f"these are {dimensions(dataset.image_shape)}; prepare them in that size"
-        )
-    if difference := _difference(trained.facts.classes, dataset.classes):
-        raise CheckpointError(f"{both}: {difference}; give data with the classes that it was trained on")
 
 
 def _difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:

@@ -26,11 +26,18 @@ class NeighbourRow(NamedTuple):
 
 
 def rows(tested: Responses, trained_on: Responses, data: Dataset) -> list[NeighbourRow]:
-    """Return test images of different classes, and for each the nearest training images in the last hidden layer."""
+    """Return test images of different classes, and for each the nearest training images in the last hidden layer.
+
+    Where both are the same images, an image is no neighbour of itself.
+    """
     queries = tested.of_different_classes(QUERIES)
-    near = [nearest(query, trained_on.hidden, NEIGHBOURS).indices for query in queries.hidden]
+    near = []
+    for query, index in zip(queries.hidden, queries.indices, strict=True):
+        places = nearest(query, trained_on.hidden, NEIGHBOURS + 1).indices
+        others = places if data.train is not data.test else places[trained_on.indices[places] != index]
+        near.append(others[:NEIGHBOURS])
     query_images = thumbnails(data.test, queries.indices)
-    images = thumbnails(data.train, trained_on.indices[np.unique(near)])
+    images = thumbnails(data.train, trained_on.indices[np.unique(np.concatenate(near))])
     return [
         NeighbourRow(
             Captioned(query_images[int(index)], data.captions[label]),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from refnet.errors import ConfigError
+from refnet.evaluation.labelled import open_labelled
 from refnet.evaluation.responses import activations, evenly_spaced, respond
-from refnet.evaluation.trained import Floats, Trained, open_trained, open_trained_data
+from refnet.evaluation.trained import Floats, Trained, open_trained
 from refnet.machine.compiling import noted
 from refnet.pictures import fonts, neighbours
 from refnet.pictures.charts import charts
@@ -43,13 +44,24 @@ STYLE = {
 }
 
 
-def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: str = "auto", image: int = 0) -> None:
+def plot(
+    kind: str,
+    runs: Sequence[Path],
+    output: Path,
+    show: Show,
+    *,
+    backend: str = "auto",
+    image: int = 0,
+    data: str | None = None,
+) -> None:
     """Draw a picture of one or several runs to a PNG or SVG file.
 
     Parameters
     ----------
     image
         Index of the test image whose activations are drawn.
+    data
+        The new place of the images that a run was trained on, or other labelled images.
 
     Raises
     ------
@@ -70,7 +82,7 @@ def plot(kind: str, runs: Sequence[Path], output: Path, show: Show, *, backend: 
                 part = figure.add_subfigure(rows[row])
                 trained = open_trained(run, backend)
                 with noted(show, trained.backend):
-                    sizes.append(DRAWN[kind](part, trained, show, image))
+                    sizes.append(DRAWN[kind](part, trained, show, image, data))
                 if len(runs) > 1:
                     part.suptitle(printable(run.resolve().name), x=0.01, ha="left", fontsize=13)
             widths, heights = zip(*sizes, strict=True)
@@ -166,7 +178,7 @@ def _curves(figure: Any, runs: Sequence[Path]) -> Size:
     return 9, 6
 
 
-def _kernels(figure: Any, trained: Trained, _show: Show, _index: int) -> Size:
+def _kernels(figure: Any, trained: Trained, _show: Show, _index: int, _place: str | None) -> Size:
     """Draw the kernels that read the image, column by column."""
     of_columns = first_kernels(trained)
     if not of_columns:
@@ -181,9 +193,9 @@ def _kernels(figure: Any, trained: Trained, _show: Show, _index: int) -> Size:
     return 4.4 * len(of_columns), 0.55 * rows + 0.35
 
 
-def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
+def _activations(figure: Any, trained: Trained, show: Show, image: int, place: str | None) -> Size:
     """Draw the activations of every layer before the fully connected ones for one test image, column by column."""
-    data = open_trained_data(trained, show)
+    data = open_labelled(trained, show, what=place)
     if not 0 <= image < len(data.test):
         raise ConfigError(f"{setting('image', image)} does not exist; the test images are 0 to {len(data.test) - 1}")
     maps_of = activations(trained, data.test, image)
@@ -209,9 +221,9 @@ def _activations(figure: Any, trained: Trained, show: Show, image: int) -> Size:
     return 5 * columns + 1.2, 1.0 * len(layers)
 
 
-def _neighbours(figure: Any, trained: Trained, show: Show, _: int) -> Size:
+def _neighbours(figure: Any, trained: Trained, show: Show, _: int, place: str | None) -> Size:
     """Draw test images, and to the right of each its nearest training images."""
-    data = open_trained_data(trained, show)
+    data = open_labelled(trained, show, what=place)
     tested = respond(trained, data.test, evenly_spaced(data.test), show, "reading test images")
     trained_on = respond(trained, data.train, evenly_spaced(data.train), show, "reading training images")
     rows = neighbours.rows(tested, trained_on, data)
@@ -226,9 +238,9 @@ def _neighbours(figure: Any, trained: Trained, show: Show, _: int) -> Size:
     return 1.25 * (neighbours.NEIGHBOURS + 1), 1.45 * len(rows)
 
 
-def _predictions(figure: Any, trained: Trained, show: Show, _: int) -> Size:
+def _predictions(figure: Any, trained: Trained, show: Show, _: int, place: str | None) -> Size:
     """Draw the test images whose correct class got the highest and the lowest probability."""
-    data = open_trained_data(trained, show)
+    data = open_labelled(trained, show, what=place)
     responses = respond(trained, data.test, evenly_spaced(data.test), show)
     best_and_worst = predictions(responses, data, EXAMPLES)
     axes = figure.subplots(4, max(len(best_and_worst["best"]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
@@ -261,7 +273,7 @@ def _grey(maps: Floats) -> Any:
     return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
 
 
-DRAWN: Mapping[str, Callable[[Any, Trained, Show, int], Size]] = {
+DRAWN: Mapping[str, Callable[[Any, Trained, Show, int, str | None], Size]] = {
     "kernels": _kernels,
     "activations": _activations,
     "neighbours": _neighbours,

@@ -8,8 +8,9 @@ from refnet import typed_json
 from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
+from refnet.evaluation.labelled import open_labelled
 from refnet.evaluation.responses import evenly_spaced, respond
-from refnet.evaluation.trained import Trained, open_trained, open_trained_data
+from refnet.evaluation.trained import Trained, open_trained
 from refnet.machine.compiling import noted
 from refnet.nets import NetSpec
 from refnet.network.plan import Plan
@@ -20,14 +21,22 @@ from refnet.runs import directory, history, inventory
 from refnet.runs.checkpoint import plan_of, spec_in
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.progress import Show
+from refnet.terminal.spelling import with_flags
 
 EXAMPLES = 6  # of the best and of the worst predictions
 
 
-def report(path: Path, show: Show, backend: str = "auto", dataset: Dataset | None = None) -> str:
-    """Return the report of a run as one page of HTML.
+def report(
+    path: Path, show: Show, backend: str = "auto", *, dataset: Dataset | None = None, data: str | None = None
+) -> str:
+    """Return the report of a run as one page of HTML. If images cannot be read, the page and `show` say so.
 
-    `dataset` is what the run was trained on, where it is open already.
+    Parameters
+    ----------
+    dataset
+        What the run was trained on, where it is open already.
+    data
+        The new place of what it was trained on, or other labelled images.
 
     Raises
     ------
@@ -50,21 +59,27 @@ def report(path: Path, show: Show, backend: str = "auto", dataset: Dataset | Non
     else:
         facts = trained.facts.environment
         with noted(show, trained.backend):
-            parts += [*_of_network(trained, show, curves, dataset)]
+            parts += [*_of_network(trained, show, curves, dataset, data)]
     parts.append(page.table_section("Configuration", run.config))
     if environment := typed_json.read_object(path / directory.ENVIRONMENT) or facts:
         parts.append(page.table_section("Environment", environment))
     return page.document(page.title(run), "".join(parts))
 
 
-def _of_network(trained: Trained, show: Show, curves: str, data: Dataset | None) -> Iterator[str]:
+def _of_network(trained: Trained, show: Show, curves: str, opened: Dataset | None, place: str | None) -> Iterator[str]:
     """Yield the sections that need a checkpoint, and those that also need its data."""
+    data = opened
     try:
-        data = data or open_trained_data(trained, show)
+        data = data or open_labelled(trained, show, what=place)
     except (DataError, ConfigError, CheckpointError) as error:
-        yield page.note(f"{error}. The parts that need images are left out.")
+        show.say(f"note: {error.message}; the parts that need images are left out")
+        yield page.note(f"{with_flags(error.message)}. The parts that need images are left out.")
     if data and fingerprint(data) != trained.facts.data.fingerprint:
-        yield page.note("The data have changed since the training. The images below are those of today.")
+        yield page.note(
+            "The images below are not those of the training, or have changed since."
+            if place
+            else "The data have changed since the training. The images below are those of today."
+        )
     yield page.network_section(trained.plan)
     yield curves
     if kernels := first_kernels(trained):

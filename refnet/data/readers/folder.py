@@ -84,6 +84,52 @@ def read(data: str) -> Source:
     return Source(walk.root.resolve().name, data, layout, classes, words, train, validation, test, links=walk.links())
 
 
+def read_for_test(data: str) -> Source | None:
+    """Return the images of a folder of classes, or of one with val/ and test/ alone, as images to test on.
+
+    None are held out: each split has all images of ``<class>/*``. Of a folder with val/ and test/, the validation
+    images are those of val/. Return None for a folder with train/.
+
+    Raises ``DataError`` for a folder without classes and for links as `read` does.
+    """
+    walk = Walk(Path(data))
+    root = _without_wrapper(walk)
+    parts = _parts(walk, root)
+    if "train" in parts:
+        return None
+    listings = {split: _classes_with_images(walk, path) for split, path in (parts or {"test": root}).items()}
+    classes = tuple(sorted({name for listing in listings.values() for name, files in listing.items() if files}))
+    if not classes:
+        raise DataError(
+            f"{printable(data)} has no folders of classes with images in them: refnet tests on <class>/<image>; images "
+            "whose classes are not known are for predict"
+        )
+    empty = sorted({name for listing in listings.values() for name in listing} - {*classes})
+    labelled = {
+        split: pictures({k: v for k, v in listing.items() if v}, classes) for split, listing in listings.items()
+    }
+    tested = labelled.get("test") or labelled["val"]
+    validation = labelled.get("val") or tested
+    named = " and ".join(f"{printable(path.name)}/" for path in parts.values())
+    layout = f"folders {named} without train/" if len(parts) > 1 else f"folder {named} alone" if parts else ""
+    remarks = [layout or "one folder per class, all images to test on", *walk.remarks()]
+    if empty:
+        remarks.append(f"classes without images: {', '.join(map(printable, empty))}")
+    words = read_words(root, classes)
+    name, layout = walk.root.resolve().name, "; ".join(remarks)
+    splits = (tested, validation, tested)
+    return Source(name, data, layout, classes, words, *splits, links=walk.links(), test_only=True)
+
+
+def _classes_with_images(walk: Walk, folder: Path) -> Listing:
+    """List the images of each class, which may have none."""
+    file = annotations(folder)
+    if file and only_images(walk, folder):
+        return list_annotated(walk, folder, file)
+    walk.refuse_broken_links(folder)
+    return {entry.name: walk.images(Path(entry.path)) for entry in walk.folders(folder)}
+
+
 def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
     """Return the files of a listing, each labelled with its class's index in `classes`."""
     number = {name: label for label, name in enumerate(classes)}
