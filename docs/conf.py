@@ -51,8 +51,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 def set_dashes(_app: Any, document: nodes.document) -> None:
     """Set the dash between a parameter and its description; all of smartquotes would change code that people copy."""
     for text in list(document.findall(nodes.Text)):
-        if text == " -- ":
-            text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
+        if text.startswith(" -- "):
+            text.parent.replace(text, nodes.Text(text.replace(" -- ", " – ", 1)))  # noqa: RUF001
 
 
 def setup(app: Any) -> None:

@@ -70,11 +70,22 @@ class Curves:
 
     Attributes
     ----------
-    step, loss, learning_rate
-        The number of each step, counted from 1, its training loss and its learning rate.
-    epoch, train_loss, validation_loss, validation_error, validation_top5_error
-        The number of each epoch, counted from 1, its mean training loss, and the loss and errors on the validation
-        images after it. Errors are fractions from 0 to 1.
+    step
+        The number of each step, counted from 1.
+    loss
+        The training loss of each step.
+    learning_rate
+        The learning rate of each step.
+    epoch
+        The number of each epoch, counted from 1.
+    train_loss
+        The mean training loss of each epoch.
+    validation_loss
+        The loss on the validation images after each epoch.
+    validation_error
+        The top-1 error on the validation images after each epoch, a fraction from 0 to 1.
+    validation_top5_error
+        The top-5 error on the validation images after each epoch, a fraction from 0 to 1.
     """
 
     step: Figures
@@ -114,7 +125,7 @@ class Run:
 
     @property
     def result(self) -> Mapping[str, Any] | None:
-        """The content of ``result.json``: test errors, loss, steps, epochs and seconds; None for an unfinished run."""
+        """The content of ``result.json``, with test errors, steps, epochs and seconds; None for an unfinished run."""
         return self._inspected.result
 
     @property
@@ -143,7 +154,7 @@ class Run:
 
     @cached_property
     def net(self) -> "Network":
-        """The trained network: the checkpoint that was best on the validation images.
+        """The trained network, loaded from the checkpoint with the lowest validation error.
 
         Raises ``CheckpointError`` for a run that has saved none.
         """
@@ -215,18 +226,18 @@ class Network:
 
     @property
     def spec(self) -> NetSpec:
-        """Which network it is: name, initialisation, variants, columns and exchange. ``spec.plan()`` is its plan."""
+        """Its choice of a network (name, initialisation, variants, columns, exchange); ``spec.plan()`` is its plan."""
         return self._trained.facts.spec
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of its layers, in order: what `features` and `activations` accept."""
+        """The names of its layers, in order. `features` and `activations` take such a name."""
         names = (node.layer.name for node in self._trained.plan.nodes if node.layer.op != "gather")
         return tuple(dict.fromkeys(names))
 
     @property
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
-        """A copy of every parameter by its name: ``conv1@0.w`` is the weight of conv1 in column 0."""
+        """A copy of every parameter by its name; ``conv1@0.w`` is the name of the weights of conv1 in column 0."""
         backend = self._trained.backend
         return {name: np.array(backend.to_numpy(value)) for name, value in self._trained.params.items()}
 
@@ -269,7 +280,12 @@ class Network:
         layer
             The layer whose outputs (of both columns) are returned; by default the last hidden layer.
 
-        Raises ``DataError`` as `predict` does, and ``ConfigError`` for a layer that the network does not have.
+        Raises
+        ------
+        DataError
+            A file cannot be read, or an array has another form.
+        ConfigError
+            The network has no such layer.
         """
         pixels = pixels_of(self._trained, images)
         if layer is None:

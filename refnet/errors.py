@@ -18,7 +18,7 @@ class RefnetError(Exception):
 
     @property
     def message(self) -> str:
-        """The message with both spellings of each setting; :func:`with_flags` chooses one."""
+        """The message with both spellings of each setting, of which :func:`with_flags` chooses one."""
         return super().__str__()
 
     def __str__(self) -> str:

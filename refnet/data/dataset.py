@@ -47,7 +47,7 @@ class Split(ABC):
     @property
     @abstractmethod
     def shape(self) -> Shape:
-        """The shape of every image: (H,W,C)."""
+        """The shape (H,W,C) of every image."""
 
     @abstractmethod
     def fill(self, indices: Indices, out: Pixels) -> None:

@@ -41,8 +41,12 @@ class Data:
         The names of the classes; a label is an index into these.
     captions
         A readable name of each class; the class's own name if none is known.
-    train, validation, test
-        The images of each split.
+    train
+        The training images.
+    validation
+        The validation images.
+    test
+        The test images.
     source
         The labelled pictures, in their own sizes; None for a prepared data set.
     """
@@ -67,7 +71,7 @@ class Data:
 
     @property
     def image_shape(self) -> Shape:
-        """The shape of the images of `train`: (H,W,C)."""
+        """The shape (H,W,C) of the images of `train`."""
         return self.train.shape
 
     def dataset(

@@ -16,8 +16,12 @@ class Prediction:
 
     Attributes
     ----------
-    class_name, label, probability
-        The most probable class, its number and its probability.
+    class_name
+        The name of the most probable class.
+    label
+        The number of the most probable class.
+    probability
+        The probability of the most probable class.
     top5
         The five most probable classes with their probabilities, the most probable first.
     probabilities

@@ -27,6 +27,8 @@ class Layer:
 
     Attributes
     ----------
+    name
+        The name of the layer, such as ``conv1``.
     op
         The name of the chapter that it runs (:mod:`refnet.ops`).
     reads
@@ -156,7 +158,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """The nodes of a network in the order in which they run. The output of the last one is the network's."""
+    """The nodes of a network in the order in which they run. The output of the last one is the network's.
+
+    Attributes
+    ----------
+    columns
+        The number of columns.
+    input_shape
+        (C,H,W) of one image.
+    nodes
+        The nodes.
+    """
 
     columns: int
     input_shape: Shape

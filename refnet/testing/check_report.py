@@ -45,8 +45,12 @@ class Row:
 
     Attributes
     ----------
-    calls, left_out, failed
-        Number of calls made, of calls that `only` excluded, and of calls that failed.
+    calls
+        Number of calls made.
+    left_out
+        Number of calls that `only` excluded.
+    failed
+        Number of calls that failed.
     worst
         The largest error over its bound.
     failure
