@@ -106,6 +106,11 @@ def test_help_fits_a_terminal_of_80_columns(refnet_, monkeypatch, command):
     assert not re.search(r"\w-\n", out)  # no flag or name is broken
 
 
+def test_help_shows_that_a_flag_needs_its_value(refnet_):
+    for command in COMMANDS:
+        assert not re.search(r"--[\w-]+ \[", refnet_(command, "--help")[1])
+
+
 def test_help_shows_what_each_net_takes_by_default(refnet_, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = refnet_("train", "--help")

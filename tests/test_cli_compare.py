@@ -10,7 +10,7 @@ from refnet.backend import loading as registry
 from refnet.backend.reference import NumpyBackend
 from refnet.cli import compare as command
 from refnet.cli.main import main
-from refnet.ops import conv2d_relu, dropout, lrn, sgd, softmax_xent
+from refnet.ops import chapter, conv2d_relu, dropout, lrn, sgd, softmax_xent
 from refnet.testing import compare
 from refnet.testing.cases import CASES, case_of
 
@@ -35,8 +35,7 @@ def mutated(monkeypatch):
     """Register the reference as backend "mutant", with one function replaced."""
 
     def register(op, function, mutant):
-        chapter = getattr(NumpyBackend, op)
-        functions = {name: getattr(chapter, name) for name in chapter.INTERFACE} | {function: mutant}
+        functions = {name: getattr(chapter(op), name) for name in chapter(op).INTERFACE} | {function: mutant}
 
         class Mutant(NumpyBackend):
             name = "mutant"
@@ -85,8 +84,52 @@ def test_backends_that_agree(compared):
 def test_as_text(compared):
     code, out, _ = compared("--backends", "numpy")
     assert code == 0
-    assert "layers of digits, batch 2: largest error over its bound" in out
+    assert "layers of digits, batch 2, 2 columns: largest error over its bound" in out
     assert out.endswith("All backends agree with the NumPy reference.\n")
+
+
+@pytest.fixture
+def with_precisions(monkeypatch):
+    """Register the reference as backend "rounding", which rounds the inputs of convolutions as its precision asks."""
+
+    class Rounding(NumpyBackend):
+        name = "rounding"
+
+        def __init__(self, columns=1, devices=(), threads=None, *, precision=None):
+            super().__init__(columns, devices, threads)
+            self.precision = precision or "ieee"
+            if self.precision != "ieee":
+                functions = {name: getattr(conv2d_relu, name) for name in conv2d_relu.INTERFACE}
+                self.conv2d_relu = SimpleNamespace(**{**functions, "forward": self.forward})
+
+        def forward(self, x, w, b, *, stride, pad, ceil=False):
+            error = np.float32({"tf32": 2.0**-12, "tf32x3": 2.0**-9}[self.precision])  # the second is wrong
+            return conv2d_relu.forward(x * (1 + error), w, b, stride=stride, pad=pad, ceil=ceil)
+
+    installed = registry._entry_points()
+    point = SimpleNamespace(load=lambda: Rounding)
+    monkeypatch.setattr(registry, "_entry_points", lambda: {**installed, "rounding": point})
+
+
+@pytest.mark.usefixtures("with_precisions", "layers_alone")
+def test_each_precision_is_compared_within_its_own_bound_in_one_and_two_columns(compared):
+    options = ["--backends", "numpy,rounding", "--precision", "ieee,tf32,tf32x3", "--columns", "1,2", "--json"]
+    code, out, _ = compared(*options)
+    assert code == 1
+    rows = strict_json(out)["rows"]
+    assert {row["columns"] for row in rows} == {1, 2}
+    for row in rows:
+        assert set(row["worst"]) == {"numpy", "rounding ieee", "rounding tf32", "rounding tf32x3"}
+        # The whole network is the third precision's breach, too.
+        assert set(row["breaches"]) <= {"rounding tf32x3"}
+    of_conv1 = [row for row in rows if row["name"] == "conv1@0" and row["function"] == "conv2d_relu.forward"]
+    assert [set(row["breaches"]) for row in of_conv1] == [{"rounding tf32x3"}] * 2
+    assert all(0.1 < row["worst"]["rounding tf32"] < 0.5 for row in of_conv1)
+    code, out, _ = compared(*options[:-1])
+    assert code == 1
+    assert "layers of digits, batch 2, 1 column: largest error over its bound" in out
+    assert "layers of digits, batch 2, 2 columns: largest error over its bound" in out
+    assert "breach: rounding tf32x3: " in out
 
 
 def scaled(a, by):
@@ -168,7 +211,7 @@ def test_every_mutant_of_a_case_is_a_breach(case):
         functions = {function: getattr(case.chapter, function) for function in case.chapter.INTERFACE}
         setattr(backend, case.op, SimpleNamespace(**{**functions, case.function: mutant}))
         problems = [compare.agreement.pose(case, call) for call in compare._calls(case, 80)]
-        row = compare._row("op", case.op, case.function, problems, [NumpyBackend(), backend])
+        row = compare._row("op", case.op, case.function, problems, {"numpy": NumpyBackend(), "mutant": backend})
         assert row.worst["mutant"] > 1, name
         assert list(row.breaches) == ["mutant"], name
 

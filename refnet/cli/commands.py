@@ -141,8 +141,9 @@ COMMANDS: Mapping[str, Command] = {
         (
             names("backends", "backends to compare", ("numpy", "numba")),
             key("net", purpose="the network"),
-            flags.COLUMNS,
+            flags.COLUMN_COUNTS,
             key("batch", purpose="images that go through the network", default=8, by_net=False),
+            flags.PRECISIONS,
             flags.EXAMPLES,
             JSON,
         ),

@@ -3,15 +3,19 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from refnet.backend.capabilities import Precision
+from refnet.backend.interface import Backend
 from refnet.backend.loading import load
+from refnet.backend.wrapped import unwrapped
 from refnet.errors import ConfigError
 from refnet.machine.compiling import noted
 from refnet.nets import NetSpec, get
@@ -25,10 +29,9 @@ BREACH = 1  # the exit code
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, print the table, and tell by the exit code whether there was a breach."""
+    """Compare, print the tables, and tell by the exit code whether there was a breach."""
     net = get(arguments.net)
-    columns = arguments.columns
-    backends = [load(name, columns=columns) for name in arguments.backends]
+    labelled = {columns: dict(_labelled(arguments, columns)) for columns in arguments.columns}
     if not find_spec("hypothesis"):
         raise ConfigError(
             "refnet compare needs the package hypothesis, which is not installed; pip install 'refnet[testing]'"
@@ -36,33 +39,47 @@ def run(arguments: argparse.Namespace) -> int:
     from refnet.testing.compare import compare_layers, compare_ops  # noqa: PLC0415 - they need hypothesis
 
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
-    with noted(show, *backends):
-        rows = compare_ops(backends, arguments.examples, show)
-        rows += compare_layers(NetSpec(net.name, columns=columns), arguments.batch, backends, show)
+    first, *_ = labelled.values()
+    with noted(show, *first.values()):
+        rows = compare_ops(first, arguments.examples, show)
+        for columns, backends in labelled.items():
+            rows += compare_layers(NetSpec(net.name, columns=columns), arguments.batch, backends, show)
     breached = any(row.breaches for row in rows)
     if arguments.json:
-        settings = {"net": net.name, "columns": columns, "batch": arguments.batch, "examples": arguments.examples}
-        print(json.dumps({**settings, "agree": not breached, "rows": [row.as_dict() for row in rows]}))
+        settings = {"net": net.name, "columns": arguments.columns, "batch": arguments.batch}
+        rows_ = [row.as_dict() for row in rows]
+        print(json.dumps({**settings, "examples": arguments.examples, "agree": not breached, "rows": rows_}))
     else:
-        _print(rows, [backend.name for backend in backends], f"{net.name}, batch {arguments.batch}")
+        _print(rows, list(first), f"{net.name}, batch {arguments.batch}")
     return BREACH if breached else 0
 
 
-def _print(rows: Sequence["Comparison"], backends: Sequence[str], title: str) -> None:
+def _labelled(arguments: argparse.Namespace, columns: int) -> Iterator[tuple[str, Backend]]:
+    """Load each backend, once for each precision where it has several, and yield it with the heading of its errors."""
+    for name in arguments.backends:
+        backend = load(name, columns=columns)
+        if not arguments.precision or not isinstance(unwrapped(backend), Precision):
+            yield name, backend
+            continue
+        for precision in arguments.precision:
+            yield f"{name} {precision}", load(name, columns=columns, precision=precision)
+
+
+def _print(rows: Sequence["Comparison"], labels: Sequence[str], title: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
-    for part, what in (("op", "ops, on drawn calls"), ("layer", f"layers of {title}")):
+    for (part, columns), group in groupby(rows, key=lambda row: (row.part, row.columns)):
+        what = "ops, on drawn calls" if part == "op" else f"layers of {title}, {columns} column{'s' * (columns != 1)}"
         table = Table(title=f"{what}: largest error over its bound", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for heading in (part, "function"):
             table.add_column(heading, no_wrap=True)
-        for name in backends:
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in rows:
-            if row.part == part:
-                table.add_row(row.name, row.function, *(_worst(row, name) for name in backends))
+        for label in labels:
+            table.add_column(label, justify="right", no_wrap=True)
+        for row in group:
+            table.add_row(row.name, row.function, *(_worst(row, label) for label in labels))
         console.print(table)
-    breaches = [(name, message) for row in rows for name, message in row.breaches.items()]
-    for _, message in breaches:
-        console.print(f"breach: {message}", markup=False)
+    breaches = [(label, message) for row in rows for label, message in row.breaches.items()]
+    for label, message in breaches:
+        console.print(f"breach: {label}: {message}" if label not in message else f"breach: {message}", markup=False)
     console.print(f"{len(breaches)} breaches" if breaches else "All backends agree with the NumPy reference.")
 
 

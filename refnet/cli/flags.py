@@ -150,6 +150,22 @@ STEP = Setting("step", switch(), "time whole training and test steps", False)
 UNFUSED = Setting("unfused", switch(), "time each ReLU on its own, not together with the layer before it", False)
 ROUNDS = Setting("rounds", whole(1), "how often each is timed", 3)
 AGAINST = Setting("against", path(FILE), "compare with a table saved by --json", unset="no table", metavar="FILE")
+COLUMN_COUNTS = key(
+    "columns",
+    allowed=whole_numbers(2),
+    by_net=False,
+    default=(2,),
+    purpose="numbers of columns of the network; one table for each",
+    metavar="N,...",
+)
+PRECISIONS = key(
+    "precision",
+    allowed=replace(KEYS["precision"].allowed, many=True, distinct=True),
+    default=(),
+    purpose="precisions of GPU matrix products (ieee, tf32x3, tf32), each compared",
+    unset="the backend's own",
+    metavar="NAME,...",
+)
 EXAMPLES = Setting("examples", whole(1), "random calls for each function of an op", 20)
 CHECK = Setting("check", switch(), "load each backend and report whether it can run here", False)
 

@@ -41,7 +41,10 @@ METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """A formatter that never breaks a line within ``--no-graph``."""
+    """A formatter that never breaks a line within ``--no-graph``, and shows that a flag needs its value."""
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return str(action.metavar) if action.const is NO_VALUE else super()._format_args(action, default_metavar)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(text, width, break_on_hyphens=False)

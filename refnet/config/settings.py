@@ -174,10 +174,10 @@ def texts(rule: str, *, distinct: bool = False) -> Allowed:
     return Allowed(str, rule, _are_texts, many=True, distinct=distinct)
 
 
-def whole_numbers() -> Allowed:
-    """Different whole numbers, separated by commas."""
-    words = "whole numbers of at least 1, separated by commas"
-    return Allowed(int, words, lambda v: all(n >= 1 for n in v), many=True, distinct=True)
+def whole_numbers(high: int | None = None) -> Allowed:
+    """Different whole numbers from 1, to `high` where that is given, separated by commas."""
+    words = f"whole numbers {'of at least 1' if high is None else f'from 1 to {high}'}, separated by commas"
+    return Allowed(int, words, lambda v: all(1 <= n <= (high or n) for n in v), many=True, distinct=True)
 
 
 def one_of(
