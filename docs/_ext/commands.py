@@ -10,8 +10,9 @@ from refnet.cli.parser import EXIT_CODES, grouped, help_of, metavar, sentence, u
 from refnet.config.settings import Setting, as_flag
 
 INTRODUCTION = """\
-Made from the commands themselves: ``refnet COMMAND --help`` prints the same. A user's mistake never ends in a
-traceback: one line says what is wrong, and the exit code says of what kind it is.
+This page is made from the commands themselves; ``refnet COMMAND --help`` prints the same. A user's mistake never ends
+in a traceback: one line says what is wrong, and the exit code is that of the kind of mistake (see the end of this
+page).
 """
 
 

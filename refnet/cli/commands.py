@@ -61,9 +61,9 @@ COMMANDS: Mapping[str, Command] = {
         "train a network and test it",
         (flags.CONFIG, flags.RESUME, flags.CHANGED_DATA, flags.TENSORBOARD, JSON, *KEYS.values()),
         "Every setting below can be given as a flag, in a TOML file (lr_factor = 10) or as an "
-        "environment variable (REFNET_LR_FACTOR=10). A flag goes before a variable, a variable "
-        "before the file, and the file before the defaults. Every command that has the same flag "
-        "reads the same variable.",
+        "environment variable (REFNET_LR_FACTOR=10). A flag overrides a variable, a variable the "
+        "file, and the file the defaults. Every command that has the same flag reads the same "
+        "variable.",
         reads_file=True,
     ),
     "eval": Command(

@@ -80,8 +80,9 @@ def note(text: str) -> str:
 def network_section(plan: Plan) -> str:
     """Return the section with the drawing of the network."""
     words = (
-        "Each column of the network has its own colour. Grey lines stay in a column; orange lines cross to the other, "
-        "labelled with the size of one image's activations. In training, gradients of the same size return."
+        "Each column of the network has its own colour. Grey lines stay in a column; orange lines cross to the other. "
+        "Beside them is the size of one image's activations, both directions added. In training, gradients of the same "
+        "size cross back."
         if plan.columns > 1
         else "The network has one column."
     )
