@@ -455,3 +455,153 @@ def test_a_run_may_be_given_where_a_checkpoint_is_expected(stopped, pictures):
     assert newest.facts.state.step == 7
     assert best.facts.state.step == newest.facts.state.best.step < 7
     assert checkpoint.read(generations.find(Path("run"), "newest")).facts == newest.facts
+
+
+# More of a run that has ended
+
+
+def ended(trains, pictures, *argv):
+    """Train until the schedule ends the run, after the second epoch: the rate is too small for any error to change."""
+    plateau = ["--schedule", "plateau", "--patience", 1, "--lr-drops", 0, "--lr", 1e-9, "--epochs", 9, "--batch", 6]
+    return trains("--data", pictures, *plateau, *argv, "--run-dir", "run")
+
+
+def steps_and_rates(run):
+    found = lines(Path(run))
+    return [(line["epoch"], line["lr"]) for line in found if line["kind"] == "epoch"]
+
+
+@pytest.mark.parametrize("argv", [["--lr-drops", 1], ["--patience", 2], ["--lr-drops", 2, "--patience", 3]], ids=str)
+def test_a_schedule_with_other_settings_goes_on_as_if_it_had_had_them(trains, pictures, argv):
+    ended(trains, pictures)
+    assert steps_and_rates("run") == [(1, 1e-9), (2, 1e-9)]
+    settings = ["--schedule", "plateau", "--lr", 1e-9, "--epochs", 9, "--batch", 6, "--patience", 1, "--lr-drops", 0]
+    trains("--data", pictures, *settings, *argv, "--run-dir", "never")
+    _, err = trains("--resume", "run", *argv)
+    assert "schedule plateau had ended the run; it goes on at the learning rate" in err
+    assert [line for line in lines(Path("run")) if line["kind"] != "resume"] == lines(Path("never"))
+    ours, theirs = (generations.load(Path(run), "newest") for run in ("run", "never"))
+    assert ours.facts.state.rate == theirs.facts.state.rate
+    for name, array in ours.tensors().items():
+        assert array.tobytes() == theirs.tensors()[name].tobytes(), name
+
+
+@pytest.mark.parametrize("argv", [["--epochs", 20], ["--max-steps", 20]], ids=str)
+def test_more_epochs_go_on_at_the_last_rate_until_the_schedule_ends_them_again(trains, pictures, argv):
+    ended(trains, pictures)
+    _, err = trains("--resume", "run", *argv)
+    assert "schedule plateau had ended the run; it goes on at its last learning rate, 1e-09\n" in err
+    assert steps_and_rates("run") == [(1, 1e-9), (2, 1e-9), (3, 1e-9)]
+
+
+def advice(err):
+    """Give the settings of which each should let the run go on, as a command line."""
+    (line,) = [line for line in err.splitlines() if "--resume with " in line]
+    each, and_all = line.partition("--resume with ")[2].removesuffix(" trains on").partition(" and ")[::2]
+    return [[*choice.split(), *and_all.split()] for choice in each.replace(" or ", ", ").split(", ")]
+
+
+@pytest.mark.parametrize("again", [[], ["--weight-decay", 0.001], ["--max-steps", 6], ["--epochs", 2]], ids=str)
+def test_what_is_said_of_a_run_that_its_schedule_has_ended_can_be_done(trains, pictures, again):
+    _, err = ended(trains, pictures)
+    assert "schedule plateau ends training after epoch 2 of 9; --resume with --lr-drops 1, --patience 2 or" in err
+    shutil.copytree("run", "again")
+    result, said = trains("--resume", "again", *again)
+    assert result["steps"] == 6
+    assert "nothing is left to train: " in said
+    for run, output in (("run", err), ("again", said)):
+        for argv in advice(output):
+            shutil.copytree(run, "copy")
+            assert trains("--resume", "copy", *argv)[0]["steps"] > 6, argv
+            shutil.rmtree("copy")
+
+
+@pytest.mark.parametrize(
+    ("argv", "again"),
+    [
+        ([], []),
+        (["--max-steps", 9], []),
+        (["--max-steps", 4], []),
+        (["--max-steps", 6], []),
+        ([], ["--max-steps", 3]),
+        ([], ["--epochs", 1]),
+        (["--max-steps", 9], ["--epochs", 2]),
+    ],
+    ids=str,
+)
+def test_what_is_said_of_a_run_that_has_its_epochs_or_steps_can_be_done(trains, pictures, argv, again):
+    steps = trains(*recipe(pictures), *argv, "--run-dir", "run")[0]["steps"]
+    result, err = trains("--resume", "run", *again)
+    assert result["steps"] == steps
+    assert "nothing is left to train: " in err
+    (more,) = advice(err)
+    assert trains("--resume", "run", *more)[0]["steps"] > steps
+
+
+@pytest.mark.parametrize(
+    ("drops", "rate", "following", "said"),
+    [
+        ("1", 1e-5, [1e-5, 1e-5], ""),
+        ("1,2", 1e-5, [1e-6, 1e-6], "drop epoch 2 has passed, so the learning rate is lowered to 1e-06 now"),
+        ("1,3", 1e-5, [1e-5, 1e-6], ""),
+        ("1,2,3", 1e-5, [1e-6, 1e-7], "drop epoch 2 has passed, so the learning rate is lowered to 1e-06 now"),
+        ("3", 1e-5, [1e-5, 1e-6], "the learning rate was lowered already and stays 1e-05; --lr 0.0001 raises it"),
+    ],
+)
+def test_new_drop_epochs(trains, pictures, drops, rate, following, said):
+    argv = ["--data", pictures, "--batch", 6, "--schedule", "fixed", "--drop-epochs", 1, "--lr", 1e-4]
+    trains(*argv, "--epochs", 2, "--run-dir", "run")
+    assert steps_and_rates("run") == [(1, 1e-4), (2, pytest.approx(rate))]
+    shutil.copytree("run", "copy")
+    _, err = trains("--resume", "run", "--epochs", 4, "--drop-epochs", drops)
+    assert [lr for _, lr in steps_and_rates("run")[2:]] == pytest.approx(following)
+    assert (said in err) if said else ("learning rate" not in err)
+    if "raises it" in said:
+        trains("--resume", "copy", "--epochs", 4, "--drop-epochs", drops, "--lr", 0.0001)
+        assert [lr for _, lr in steps_and_rates("copy")[2:]] == pytest.approx([1e-4, 1e-5])
+
+
+def test_settings_that_the_schedule_does_not_read_are_told(trains, pictures):
+    argv = ["--data", pictures, "--max-steps", 1]
+    told = "note: --patience 7 has no effect with --schedule fixed; it is for --schedule plateau"
+    assert told in trains(*argv, "--patience", 7, "--run-dir", "a")[1]
+    told = "note: --drop-epochs 2,3 has no effect with --schedule plateau; it is for --schedule fixed"
+    assert told in trains(*argv, "--schedule", "plateau", "--drop-epochs", "2,3", "--run-dir", "b")[1]
+    assert "no effect" not in trains(*argv, "--schedule", "plateau", "--run-dir", "c")[1]  # the recipe's drop epochs
+    assert "no effect" in trains("--resume", "c", "--drop-epochs", 9, "--max-steps", 2)[1]
+    assert "no effect" not in trains("--resume", "b", "--max-steps", 2)[1]  # said once
+
+
+# Other images in the middle of a run
+
+
+def test_an_epoch_begins_anew_with_other_images(trains, stopped, pictures):
+    shutil.copytree(pictures, "data")
+    stopped(2, *recipe("data"), "--run-dir", "run")  # 12 of 16 images of the first epoch are done
+    for name in ("a", "b"):
+        for number in range(5, 12):
+            Path("data", name, f"{number}.png").unlink()
+    _, err = trains("--resume", "run", "--changed-data")
+    assert "changed: the images, labels or classes; epoch 1 begins anew with those of now\n" in err
+    steps = [line for line in lines(Path("run")) if line["kind"] == "step"]
+    assert [line["images"] for line in steps if line["epoch"] == 1] == [6, 6, 6]
+    assert [sum(line["images"] for line in steps if line["epoch"] == epoch) for epoch in (2, 3)] == [6, 6]
+
+
+def test_the_best_error_is_that_on_the_images_of_now(trains, pictures):
+    shutil.copytree(pictures, "data")
+    trains(*recipe("data"), "--epochs", 2, "--run-dir", "run")
+    remove_one(Path("data"))
+    trains("--resume", "run", "--changed-data", "--epochs", 3)
+    assert generations.load(Path("run"), "newest").facts.state.best.epoch == 3
+    shutil.copytree(pictures, "other")
+    result, err = trains("--resume", "run", "--changed-data", "--data", "other")
+    assert (result["epochs"], "nothing is left to train: --epochs 3 is reached" in err) == (3, True)
+
+
+def test_another_number_of_images_needs_no_agreement(trains, stopped, pictures):
+    stopped(2, *recipe(pictures), "--run-dir", "run")
+    _, err = trains("--resume", "run", "--images", 4)
+    assert "changed: images was None, is 4\n" in err
+    steps = [line for line in lines(Path("run")) if line["kind"] == "step"]
+    assert [line["images"] for line in steps] == [6, 6, 4, 4, 4]

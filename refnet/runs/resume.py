@@ -10,7 +10,7 @@ from refnet.config import DEFAULTS, Config
 from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
 from refnet.errors import ConfigError, DataError
-from refnet.runs.state import Facts, Rate, State
+from refnet.runs.state import Facts, State
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import setting
 
@@ -80,15 +80,15 @@ def check_classes(facts: Facts, dataset: Dataset) -> None:
         )
 
 
-def check_data(facts: Facts, dataset: Dataset, resume: Resume) -> Changes:
+def check_data(facts: Facts, dataset: Dataset, resume: Resume, changed: Changes) -> Changes:
     """Compare the data of a checkpoint with the current ones.
 
-    Raises ``DataError`` if they differ and `changed_data` is not set.
+    Raises ``DataError`` if they differ, unless `changed_data` is set or another number of images is asked for.
     """
     before, now = facts.data.fingerprint, fingerprint(dataset)
     if before == now:
         return {}
-    if not resume.changed_data:
+    if not resume.changed_data and "images" not in changed:
         raise DataError(
             f"{printable(dataset.name)} has changed since step {facts.state.step}: its classes, images or labels are "
             f"not those that the run learned from; restore them, or agree with {setting('changed_data')}"
@@ -104,11 +104,13 @@ def surroundings(facts: Facts, backend: str, environment: Mapping[str, Any], cha
     return different | _differences(facts.environment, environment)
 
 
-def with_new_rate(state: State, config: Config, changed: Changes, flags: frozenset[str]) -> State:
-    """Return the state; its rate is new and its schedule restarts if a rate was changed or given by a flag."""
-    if "lr" not in changed and "lr" not in flags:
-        return state
-    return replace(state, rate=Rate(config.lr, best=state.rate.best, drops=state.rate.drops))
+def with_new_data(state: State) -> State:
+    """Return the state of a run whose images have changed: its epoch begins again, and earlier errors do not count.
+
+    Neither the place in the epoch nor the lowest validation error says anything about other images.
+    """
+    rate = replace(state.rate, best=None, waited=0, finished=False)
+    return replace(state, rate=rate, position=0, total=0.0, counted=0, latest=None, best=None)
 
 
 def _of_net(settings: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

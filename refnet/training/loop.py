@@ -116,6 +116,9 @@ def _train(session: Session) -> Result:
     """Train until the last epoch, until the schedule has finished, or until `max_steps`; then test."""
     config, dataset, run = session.config, session.dataset, session.run
     validation, cut = _validated(session.state), False
+    begun = _has_steps(session.state, config)
+    if not begun:
+        session.show.say(_nothing_left(session.state, config))
     while not cut and _has_more(session.state, config):
         train_epoch(session)
         cut = session.state.position < len(dataset.train)
@@ -129,8 +132,9 @@ def _train(session: Session) -> Result:
             if session.state.best == session.state.latest:
                 session.save()
     session.save(must=True)
-    test = validation if dataset.test is dataset.validation else session.score("test")
-    assert test is not None, "every run has an epoch"
+    if begun and session.state.rate.finished and session.state.epoch <= config.epochs:
+        session.show.say(_ended_by_schedule(session.state, config))
+    test = validation if validation and dataset.test is dataset.validation else session.score("test")
     state = session.now()
     result = Result(test, state.step, state.epoch - (not cut), state.seconds, str(run.path))
     run.metrics.log("test", step=state.step, **test.figures("test"))
@@ -195,9 +199,43 @@ def _steps_left(session: Session, done: int) -> int:
 
 def _has_more(state: State, config: Config) -> bool:
     """Return whether there are steps to do, or an epoch to close that `max_steps` had cut short."""
+    if _has_steps(state, config):
+        return True
+    return state.position > 0 and state.epoch <= config.epochs and not state.rate.finished
+
+
+def _has_steps(state: State, config: Config) -> bool:
     if state.epoch > config.epochs or state.rate.finished:
         return False
-    return config.max_steps is None or state.step < config.max_steps or state.position > 0
+    return config.max_steps is None or state.step < config.max_steps
+
+
+def _nothing_left(state: State, config: Config) -> str:
+    """Return what to tell the user of a resumed run that has no steps to do, with the settings that give it some."""
+    done, reasons, more = state.epoch - 1, [], []
+    if state.rate.finished:
+        reasons.append(f"schedule {config.schedule} ended the run after epoch {done}")
+        more.append(_longer(state, config))
+    elif done >= config.epochs:
+        reasons.append(f"{setting('epochs', config.epochs)} is reached")
+        more.append(setting("epochs", 2 * done))
+    if config.max_steps is not None and state.step >= config.max_steps:
+        reasons.append(f"{setting('max_steps', config.max_steps)} is reached")
+        more.append(setting("max_steps", 2 * state.step))
+    return f"nothing is left to train: {' and '.join(reasons)}; {setting('resume')} with {' and '.join(more)} trains on"
+
+
+def _ended_by_schedule(state: State, config: Config) -> str:
+    line = f"schedule {config.schedule} ends training after epoch {state.epoch - 1} of {config.epochs}"
+    return f"{line}; {setting('resume')} with {_longer(state, config)} trains on"
+
+
+def _longer(state: State, config: Config) -> str:
+    """Return settings of which each lets a run go on that its schedule has ended."""
+    if config.schedule != "plateau":
+        return setting("epochs", 2 * config.epochs)
+    drops, patience = setting("lr_drops", state.rate.drops + 1), setting("patience", 2 * state.rate.waited)
+    return f"{drops}, {patience} or {setting('schedule', 'fixed')}"
 
 
 def _report(session: Session, validation: Score, training: Score | None) -> None:

@@ -11,15 +11,20 @@ and `waited` are brought up to date already, the configuration, the number of th
 error. It returns the rate of the next epoch. It keeps nothing between calls, so a run resumes with the same bits.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import isfinite
 from typing import Protocol, cast
 
-from refnet.config import SCHEDULE_GROUP, SCHEDULES, Config
+from refnet.config import DEFAULTS, SCHEDULE_GROUP, SCHEDULES, Config
 from refnet.errors import ConfigError
 from refnet.machine import packages
-from refnet.runs.state import Rate
+from refnet.runs.state import Rate, State
+from refnet.terminal.spelling import setting
 from refnet.terminal.suggestion import did_you_mean
+
+# The keys that only one schedule reads.
+KEYS_OF: Mapping[str, tuple[str, ...]] = {"plateau": ("lr_drops", "patience"), "fixed": ("drop_epochs",)}
 
 
 class Schedule(Protocol):
@@ -69,6 +74,71 @@ def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:
             f"{packages.REMEDY}"
         )
     return following
+
+
+def without_effect(config: Config, given: Collection[str] | None = None) -> list[str]:
+    """Return a line for each setting that the user has made and the schedule does not read.
+
+    Those are the settings in `given`, or where it is None those that differ from the net's recipe.
+    """
+    recipe = {**DEFAULTS, **config.spec.net().recipe}
+    return [
+        f"note: {setting(name, getattr(config, name))} has no effect with {setting('schedule', config.schedule)}; "
+        f"it is for {setting('schedule', other)}"
+        for other, keys in KEYS_OF.items()
+        for name in keys
+        if config.schedule in KEYS_OF
+        and other != config.schedule
+        and (name in given if given is not None else getattr(config, name) not in (DEFAULTS[name], recipe[name]))
+    ]
+
+
+def resumed(state: State, config: Config, changed: Collection[str], given: Collection[str]) -> tuple[Rate, str | None]:
+    """Return the rate with which a run goes on, and a line about it where the user may expect another.
+
+    A rate that is given counts from now on. A drop epoch that is new and has passed takes effect now. A run that its
+    schedule had ended goes on if the schedule with its new settings would not have ended it. It also goes on, at its
+    last rate, if another number of epochs or steps is asked for.
+
+    Parameters
+    ----------
+    state
+        That of the checkpoint.
+    changed, given
+        The settings that differ from the checkpoint's, and those that the user gave.
+    """
+    rate = state.rate
+    if "lr" in changed or "lr" in given:
+        return Rate(config.lr, best=rate.best, drops=rate.drops), None
+    if "schedule" in changed:
+        rate = replace(rate, waited=0, finished=False)
+    if config.schedule == "fixed" and not {"schedule", "drop_epochs"}.isdisjoint(changed):
+        return _with_drop_epochs(rate, config, state.epoch)
+    if not rate.finished:
+        return rate, None
+    if state.latest:
+        latest = state.latest
+        again = find(config.schedule)(replace(rate, finished=False), config, latest.epoch, latest.top1_error)
+        if not again.finished:
+            return again, f"schedule {config.schedule} had ended the run; it goes on at the learning rate {again.lr:g}"
+    if {"epochs", "max_steps"}.isdisjoint(changed):
+        return rate, None
+    line = f"schedule {config.schedule} had ended the run; it goes on at its last learning rate, {rate.lr:g}"
+    return replace(rate, waited=0, finished=False), line
+
+
+def _with_drop_epochs(rate: Rate, config: Config, epoch: int) -> tuple[Rate, str | None]:
+    """Return the rate in an epoch after drop epochs were changed, and a line if one has passed or is taken back."""
+    passed = [drop for drop in config.drop_epochs if drop < epoch]
+    missed = len(passed) - rate.drops
+    if missed < 0:
+        higher = float(f"{rate.lr * config.lr_factor**-missed:g}")
+        return rate, f"the learning rate was lowered already and stays {rate.lr:g}; {setting('lr', higher)} raises it"
+    if missed == 0:
+        return rate, None
+    for _ in range(missed):
+        rate = _dropped(rate, config)
+    return rate, f"drop epoch {passed[-1]} has passed, so the learning rate is lowered to {rate.lr:g} now"
 
 
 def _dropped(rate: Rate, config: Config) -> Rate:

@@ -26,7 +26,7 @@ from refnet.nets import Net, NetSpec
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
 from refnet.runs.directory import RunDirectory, repeatable
-from refnet.runs.resume import Changes, Resume, changes, check_classes, check_data, surroundings, with_new_rate
+from refnet.runs.resume import Changes, Resume, changes, check_classes, check_data, surroundings, with_new_data
 from refnet.runs.saver import Saver
 from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.progress import Lasting, Pace, Show
@@ -148,10 +148,10 @@ def open_session(
     net, plan, settings = spec.net(), spec.plan(), _settings(config)
     dataset = _part(net, config, dataset, show)
     state = State(Rate(config.lr))
+    lines: list[str] = []
     if saved and resume:
-        changed |= check_data(saved.facts, dataset, resume)
+        state, lines, changed = _continued(saved.facts, config, dataset, resume, changed)
         training = restore(plan, backend, saved.params, saved.velocities, settings)
-        state = with_new_rate(saved.facts.state, config, changed, resume.flags)
     else:
         with show.task("drawing the first weights"):
             training = begin(plan, backend, settings)
@@ -162,6 +162,8 @@ def open_session(
         run = stack.enter_context(RunDirectory.create(config))
     else:
         _take_up(run, config, facts, saved, changed, show)
+    for note in [*lines, *schedule.without_effect(config, resume.flags if resume else None)]:
+        show.say(note)
     if not run.locked:
         show.say(warn_unlocked(run.path))
     # BLAS's threads are the process's; NumPy's warnings are silenced because every loss is checked.
@@ -211,6 +213,19 @@ def _newest(run: RunDirectory, show: Show) -> Checkpoint | None:
     return newest
 
 
+def _continued(
+    facts: Facts, config: Config, dataset: Dataset, resume: Resume, changed: Changes
+) -> tuple[State, list[str], Changes]:
+    """Return the state from which a run goes on, lines about its learning rate, and what has changed, data included.
+
+    Raises ``DataError`` as `check_data`.
+    """
+    new_data = check_data(facts, dataset, resume, changed)
+    state = with_new_data(facts.state) if new_data else facts.state
+    rate, line = schedule.resumed(state, config, changed, resume.flags)
+    return replace(state, rate=rate), [line] if line else [], changed | new_data
+
+
 def _take_up(
     run: RunDirectory,
     config: Config,
@@ -230,7 +245,10 @@ def _take_up(
     show.say(f"continuing after step {state.step}, in epoch {state.epoch}")
     around = surroundings(saved.facts, facts.backend, facts.environment, changed)
     for name, (before, now) in changed.items():
-        show.say(f"changed: {name} was {before}, is {now}")
+        if name == "fingerprint":
+            show.say(f"changed: the images, labels or classes; epoch {state.epoch} begins anew with those of now")
+        else:
+            show.say(f"changed: {name} was {before}, is {now}")
     if around:
         show.say(f"bits may differ from those of a run that was never stopped: other {', '.join(around)}")
     if changed or around:
