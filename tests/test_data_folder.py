@@ -255,11 +255,20 @@ def test_one_class(tmp_path):
     refused(make(tmp_path, {"train/cat": 2, "val/cat": 1}), "has one class, 'cat'")
 
 
-@pytest.mark.parametrize("part", ["train", "val", "test"])
-def test_a_class_without_images(tmp_path, part):
-    root = make(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 2, "test/a": 2, f"{part}/c": 0})
-    (root / part / "c" / ".hidden").write_text("x")
-    refused(root, f"/{part}/c is a class without images")
+def test_a_class_without_images(tmp_path):
+    root = make(tmp_path, {"train/a": 2, "train/b": 2, "train/c": 0, "val/a": 2, "test/a": 2})
+    (root / "train" / "c" / ".hidden").write_text("x")
+    refused(root, "/train/c is a class without images")
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_validation_and_test_images_may_lack_a_class(tmp_path, part):
+    """Also where an empty folder is left, as people keep one so that every split has the same folders."""
+    root = make(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 2, "test/a": 2, f"{part}/b": 0})
+    (root / part / "b" / ".hidden").write_text("x")
+    dataset = open_(root)
+    assert dataset.classes == ("a", "b")
+    assert f"; not used: {part}/b/" in dataset.layout
 
 
 @pytest.mark.parametrize(("part", "which"), [("val", "validation"), ("test", "test")])

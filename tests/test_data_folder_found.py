@@ -273,7 +273,16 @@ def test_images_with_their_classes_in_a_file(tiny):
 
 def test_an_image_whose_class_is_not_in_the_file(tiny):
     (tiny / "val" / "val_annotations.txt").write_text("000.png\tb\n001.png\ta\n")
-    refused(tiny, r"/val/val_annotations\.txt has no class for .*/images/002\.png")
+    dataset = open_(tiny)
+    assert grays(dataset.validation) == [6, 5]
+    assert "left out, of no known class: 1 (002.png)" in dataset.layout
+    (tiny / "val" / "val_annotations.txt").write_text("x.png\tb\n")
+    refused(tiny, r"/val/val_annotations\.txt has no class for any image in .*/val/images: it is of other images")
+
+
+def test_validation_images_side_by_side_without_a_file(tiny):
+    (tiny / "val" / "val_annotations.txt").unlink()
+    refused(tiny, r"/val/images has no class folders, and no file says what its images show: put ")
 
 
 def test_a_class_in_the_file_that_train_lacks(tiny):

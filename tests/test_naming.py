@@ -34,7 +34,7 @@ def test_what_is_called_by_its_own_name_is_left_as_it_is():
 @pytest.mark.parametrize("text", [TEXT, TEXT.replace(" ", "\t", 1), TEXT.replace("\n", "\r\n")])
 def test_a_file_beside_the_classes_has_the_words(tmp_path, file, text):
     (tmp_path / file).write_bytes(text.encode())
-    assert read_words(tmp_path, CLASSES) == WORDS
+    assert read_words([tmp_path], CLASSES) == WORDS
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_a_file_beside_the_classes_has_the_words(tmp_path, file, text):
 )
 def test_a_class_without_words_has_its_own_name(tmp_path, content, expected):
     (tmp_path / FILES[0]).write_bytes(content)
-    assert read_words(tmp_path, CLASSES) == expected
+    assert read_words([tmp_path], CLASSES) == expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_files_of_windows_editors(tmp_path, encoding):
     (tmp_path / "words.txt").write_bytes("n1 tench\r\nn2 Schönbär\r\n".encode(encoding))
-    assert read_words(tmp_path, ("n1", "n2")) == ("tench", "Schönbär")
+    assert read_words([tmp_path], ("n1", "n2")) == ("tench", "Schönbär")
 
 
 def test_a_pipe_in_its_place_is_no_file(tmp_path):
     os.mkfifo(tmp_path / FILES[0])
     with pytest.raises(DataError, match="is not a regular file"):
-        read_words(tmp_path, CLASSES)
+        read_words([tmp_path], CLASSES)
 
 
 # From a tree of images to what users see

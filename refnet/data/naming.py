@@ -6,6 +6,7 @@ its name.
 """
 
 import codecs
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,14 @@ FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")  # Caffe's, 
 MAX_BYTES = 1 << 26  # ImageNet's own file, of 82,000 classes, has 3 million
 
 
-def read_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the words for each class, from a file in a folder if there is one.
+def read_words(folders: Sequence[Path], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the words for each class, from a file in the first of some folders that has one.
 
     Raises ``DataError`` if it cannot be read.
     """
     by_class: dict[str, str] = {}
-    path = next((root / name for name in FILES if (root / name).exists()), None)
+    files = (folder / name for folder in folders for name in FILES)
+    path = next((file for file in files if os.path.exists(file)), None)  # noqa: PTH110 - False where it may not look
     if path:
         content = read_bytes(path, MAX_BYTES)
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Windows' PowerShell writes it

@@ -1,39 +1,98 @@
-"""A split whose images are in one folder, with their classes in a file, as tiny-imagenet's ``val/``.
+"""A split whose images are in one folder, with their classes in a file.
 
-The file ends in ``_annotations.txt`` and is next to the folder ``images``. It has one image per line: the name of its
-file, a tab or blank, its class; the rest of the line (a bounding box in tiny-imagenet) is not read.
+Layouts
+-------
+- tiny-imagenet: ``val/images/*`` and ``val/val_annotations.txt``: any name that ends in ``_annotations.txt``. It has
+  one image per line: the name of its file, a tab or blank, its class; the rest of the line (a bounding box) is not
+  read.
+- ILSVRC from Kaggle: ``ILSVRC/Data/CLS-LOC/val/*`` and, beside the folder ``ILSVRC`` or in any folder between,
+  ``LOC_val_solution.csv``. It has one image per line: its name without its ending, a comma, its class and a bounding
+  box; boxes of further objects, which are of the same class, are not read.
+
+Decisions
+---------
+Images that the file does not list are left out, and the description of the data set counts them. Test images without
+such a file have no known classes and are not used.
 """
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from refnet.data.archive import read_bytes
+from refnet.data.readers.splits import table_folders
 from refnet.data.readers.walk import Walk
 from refnet.errors import DataError
 from refnet.terminal.printable import printable
 
 IMAGES = "images"
-MAX_BYTES = 1 << 26  # of the file; tiny-imagenet's has 400 kB
+SOLUTION = "LOC_val_solution.csv"
+HEADER = "ImageId"
+MAX_BYTES = 1 << 26  # of the file; tiny-imagenet's has 400 kB, Kaggle's 2 MB
 
 
-def only_images(walk: Walk, folder: Path) -> bool:
-    """Tell whether ``images`` is the only folder in the folder of a split, without folders in it."""
+class SideBySide(NamedTuple):
+    """A folder of images, and the file that says the class of each; None if there is no such file."""
+
+    folder: Path
+    file: Path | None
+
+
+def described(walk: Walk, folder: Path) -> SideBySide | None:
+    """Return the images of a split and the file with their classes; None for a split that has class folders."""
     inner = walk.folders(folder)
-    return [entry.name for entry in inner] == [IMAGES] and not walk.folders(Path(inner[0].path))
+    annotations = min(folder.glob("*_annotations.txt"), default=None)
+    if [entry.name for entry in inner] == [IMAGES] and not walk.folders(folder / IMAGES):
+        return SideBySide(folder / IMAGES, annotations)
+    if not inner and walk.has_files(folder):
+        return SideBySide(folder, annotations or _solution(walk, folder))
+    return None
 
 
-def annotations(folder: Path) -> Path | None:
-    """Return the file with the classes of the images, or None."""
-    return min(folder.glob("*_annotations.txt"), default=None)
+def _solution(walk: Walk, folder: Path) -> Path | None:
+    """Return Kaggle's table of the validation images, from the folder of the split or one above it, or None."""
+    if folder.name != "val":
+        return None
+    places = (folder, *table_folders(walk.root, folder.parent))
+    files = (place / SOLUTION for place in places)
+    return next((file for file in files if os.path.exists(file)), None)  # noqa: PTH110 - False where it may not look
 
 
-def list_annotated(walk: Walk, folder: Path, file: Path) -> dict[str, list[str]]:
-    """List the images of each class, both sorted. Raises ``DataError`` for an image whose class is not in the file."""
-    lines = read_bytes(file, MAX_BYTES).decode(errors="replace").splitlines()
-    class_of = {words[0]: words[1] for words in (line.split() for line in lines) if len(words) > 1}
+def list_described(walk: Walk, images: SideBySide) -> dict[str, list[str]]:
+    """List the images of each class, both sorted. Raises ``DataError`` if there is no file, or no image is in it."""
+    folder, file = images
+    if file is None:
+        raise DataError(
+            f"{printable(folder)} has no class folders, and no file says what its images show: put the images of each "
+            f"class in a folder, or {SOLUTION} (ILSVRC from Kaggle) in {printable(folder)}"
+        )
+    class_of = dict(_solutions(file) if file.name == SOLUTION else _annotations(file))
     listing: dict[str, list[str]] = {}
-    for image in walk.images(folder / IMAGES):
-        name = Path(image).name
-        if name not in class_of:
-            raise DataError(f"{printable(file)} has no class for {printable(image)}: add a line, or remove the image")
-        listing.setdefault(class_of[name], []).append(image)
+    for image in walk.images(folder):
+        path = Path(image)
+        if class_name := class_of.get(path.stem if file.name == SOLUTION else path.name):
+            listing.setdefault(class_name, []).append(image)
+        else:
+            walk.unlabelled.append(path.name)
+    if not listing:
+        raise DataError(f"{printable(file)} has no class for any image in {printable(folder)}: it is of other images")
     return dict(sorted(listing.items()))
+
+
+def _annotations(file: Path) -> Iterator[tuple[str, str]]:
+    for line in _lines(file):
+        words = line.split()
+        if len(words) > 1:
+            yield words[0], words[1]
+
+
+def _solutions(file: Path) -> Iterator[tuple[str, str]]:
+    for line in _lines(file):
+        name, _, objects = line.replace('"', "").partition(",")
+        if name != HEADER and objects.split():
+            yield name, objects.split()[0]
+
+
+def _lines(file: Path) -> list[str]:
+    return read_bytes(file, MAX_BYTES).decode("utf-8-sig", errors="replace").splitlines()

@@ -2,7 +2,7 @@
 
 Layouts
 -------
-``train/<class>/*`` beside ``val/<class>/*`` and ``test/<class>/*``, under any of the names in `SPLITS`, in any case:
+``train/<class>/*`` beside ``val/<class>/*`` and ``test/<class>/*``, or other names for these:
 
 - val and test: used as they are;
 - only val: it is both validation and test, as the paper reports validation figures;
@@ -17,10 +17,13 @@ A file next to the folders may give readable names of the classes (:mod:`refnet.
 Decisions
 ---------
 Classes are the sorted names of train's folders; a name that is composed differently in another split (Unicode's NFC and
-NFD) is the same class. A folder named like a split is a class if images, not folders, are in it and there are other
-classes beside it. If the folder that the user named contains only one folder, with folders in it, that one is used.
-Skipped files are named in the layout (see :mod:`refnet.data.readers.walk`); whether a file is an image is checked
-later, when its header is read.
+NFD) is the same class. A class without images is an error, but for val and test, which may lack some classes. Images
+beside the class folders belong to no class: they are left out and counted in the layout. A folder in which folders of
+other classes are, or splits, is no class but a second copy, and refused.
+
+Which folders are splits is decided in :mod:`refnet.data.readers.splits`; a split may also have its images side by side,
+with a file (:mod:`refnet.data.readers.annotated`). Skipped files are counted in the layout, too (see
+:mod:`refnet.data.readers.walk`); whether a file is an image is found out when it is decoded.
 """
 
 import unicodedata
@@ -29,20 +32,15 @@ from pathlib import Path
 import numpy as np
 
 from refnet.data.naming import read_words
-from refnet.data.readers.annotated import IMAGES, annotations, list_annotated, only_images
+from refnet.data.readers.annotated import IMAGES, SideBySide, described, list_described
+from refnet.data.readers.splits import split_of, splits_in, table_folders, without_wrapper
 from refnet.data.readers.walk import LAYOUTS, Walk
 from refnet.data.source import FilePictures, Pictures, Source, deal
 from refnet.errors import DataError
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import first_few, printable
 
 Listing = dict[str, list[str]]  # class to its files, both sorted
 
-SPLITS = {
-    "train": ("train", "training", "training_set", "train_set", "trainset"),
-    "val": ("val", "valid", "validation", "validation_set", "val_set", "valid_set", "valset", "dev", "dev_set"),
-    "test": ("test", "testing", "test_set", "testset", "eval", "evaluation"),
-}
-SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 USUAL = ("train", "val", "validation", "test")
 
 
@@ -62,8 +60,8 @@ def read(data: str) -> Source:
         leads into a circle.
     """
     walk = Walk(Path(data))
-    root = _without_wrapper(walk)
-    parts = _parts(walk, root)
+    root = without_wrapper(walk)
+    parts = splits_in(walk, root)
     if not parts:
         listing = list_classes(walk, root)
         classes = tuple(listing)
@@ -80,7 +78,7 @@ def read(data: str) -> Source:
             splits["train"], splits["val"] = deal(str(parts["train"]), splits["train"], classes, held_out=1, share=10)
         train, validation, test = splits["train"], splits["val"], splits.get("test", splits["val"])
     layout = "; ".join([layout, *walk.remarks()])
-    words = read_words(root, classes)
+    words = read_words(table_folders(walk.root, root), classes)
     return Source(walk.root.resolve().name, data, layout, classes, words, train, validation, test, links=walk.links())
 
 
@@ -137,55 +135,18 @@ def pictures(listing: Listing, classes: tuple[str, ...]) -> FilePictures:
     return FilePictures([file for files in listing.values() for file in files], labels)
 
 
-def _split_of(name: str) -> str | None:
-    """Return the split that a folder's name spells: "train", "val", "test" or None."""
-    return SPLIT_OF.get(name.lower().replace("-", "_").replace(" ", "_"))
-
-
-def _without_wrapper(walk: Walk) -> Path:
-    """Return the folder of the classes or splits: the root, or the only folder in it if that has folders in turn."""
-    folders = walk.folders(walk.root)
-    if len(folders) == 1 and not _split_of(folders[0].name):
-        inner = Path(folders[0].path)
-        if walk.folders(inner) and not walk.has_files(inner):
-            walk.entered = folders[0].name
-            return inner
-    return walk.root
-
-
-def _parts(walk: Walk, root: Path) -> dict[str, Path]:
-    """Return the folders of the splits by split; none where the folders are classes.
-
-    Raises ``DataError`` for two spellings of one split.
-    """
-    folders = walk.folders(root)
-    spelled = [entry for entry in folders if _split_of(entry.name)]
-    others = [entry for entry in folders if not _split_of(entry.name)]
-    if others and not any(walk.folders(Path(entry.path)) for entry in spelled):
-        return {}  # a class may be called "train"
-    parts: dict[str, Path] = {}
-    for entry in spelled:
-        split = _split_of(entry.name) or ""
-        if split in parts:
-            raise DataError(
-                f"{printable(root)} has both {printable(parts[split].name)}/ and {printable(entry.name)}/, two names "
-                "of the same split: remove or rename one"
-            )
-        parts[split] = Path(entry.path)
-    if parts:
-        for entry in others:
-            walk.leave(Path(entry.path))
-    return parts
-
-
 def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict[str, Listing]]:
     """Return the layout in words, and what is in train/, val/ and test/."""
     if "train" not in parts:
         names = " and ".join(f"{printable(path.name)}/" for path in parts.values())
         raise DataError(f"{printable(root)} has {names} but no train/: add it")
-    if "test" in parts and _has_unknown_classes(walk, parts["train"], parts["test"]):
-        walk.leave(parts["test"] / IMAGES)
-        parts = {split: path for split, path in parts.items() if split != "test"}
+    training = list_classes(walk, parts["train"])
+    classes = frozenset(training)
+    if "test" in parts:
+        images = _described(walk, parts["test"], classes)
+        if images and images.file is None:
+            walk.leave(images.folder)
+            parts = {split: path for split, path in parts.items() if split != "test"}
     if len(parts) == 1:
         unused = f" (not used: {walk.unused_in_words()})" if walk.unused else ""
         raise DataError(
@@ -195,7 +156,9 @@ def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict
     called = {
         split: split if path.name in USUAL else f"{split} ({printable(path.name)}/)" for split, path in parts.items()
     }
-    listings = {split: _list_split(walk, path) for split, path in parts.items()}
+    listings = {
+        split: training if split == "train" else _list_split(walk, path, classes) for split, path in parts.items()
+    }
     match sorted(listings):
         case ["test", "train", "val"]:
             return f"folders {called['train']}, {called['val']} and {called['test']}", listings
@@ -206,17 +169,16 @@ def _listings(walk: Walk, root: Path, parts: dict[str, Path]) -> tuple[str, dict
             return f"folders {called['train']} and {called['test']}, {held_out}", listings
 
 
-def _has_unknown_classes(walk: Walk, train: Path, test: Path) -> bool:
-    """Tell whether test images are in one folder that is no class and that no file describes, as tiny-imagenet's."""
-    return only_images(walk, test) and not annotations(test) and not (train / IMAGES).exists()
+def _described(walk: Walk, folder: Path, classes: frozenset[str]) -> SideBySide | None:
+    """Return the images of a split whose classes are in a file; None for class folders, such as one called "images"."""
+    images = described(walk, folder)
+    return None if images and images.file is None and images.folder != folder and IMAGES in classes else images
 
 
-def _list_split(walk: Walk, folder: Path) -> Listing:
-    """List a split by its class folders, or by a file that says the class of each image."""
-    file = annotations(folder)
-    if file and only_images(walk, folder):
-        return list_annotated(walk, folder, file)
-    return list_classes(walk, folder)
+def _list_split(walk: Walk, folder: Path, classes: frozenset[str]) -> Listing:
+    """List val or test by its class folders, or by a file that says the class of each image."""
+    images = _described(walk, folder, classes)
+    return list_described(walk, images) if images else list_classes(walk, folder, may_be_empty=True)
 
 
 def _named_as_in_train(data: str, split: str, listing: Listing, classes: tuple[str, ...]) -> Listing:
@@ -234,24 +196,43 @@ def _named_as_in_train(data: str, split: str, listing: Listing, classes: tuple[s
     return renamed
 
 
-def list_classes(walk: Walk, folder: Path) -> Listing:
-    """List the class folders in a folder."""
+def list_classes(walk: Walk, folder: Path, *, may_be_empty: bool = False) -> Listing:
+    """List the class folders in a folder, and their images; a folder without images only if it `may_be_empty`."""
     walk.refuse_broken_links(folder)
-    listing = {entry.name: _files(walk, Path(entry.path)) for entry in walk.folders(folder)}
+    names = _names(walk, folder)
+    listing = {entry.name: _files(walk, Path(entry.path), names) for entry in walk.folders(folder)}
     if not listing:
-        raise DataError(f"{printable(folder)} has no class folders: refnet reads {LAYOUTS}")
+        images = ", but images: put those of each class in a folder of its name" if walk.has_files(folder) else ""
+        raise DataError(f"{printable(folder)} has no class folders{images}: refnet reads {LAYOUTS}")
+    walk.note_stray(folder)
+    for name in [name for name, files in listing.items() if not files]:
+        if not may_be_empty:
+            raise DataError(f"{printable(folder / name)} is a class without images: add some, or remove the folder")
+        walk.leave(folder / name)
+        del listing[name]
     return listing
 
 
-def _files(walk: Walk, folder: Path) -> list[str]:
-    """List the images of one class folder, those in folders in it included."""
-    inner = next((entry.name for entry in walk.folders(folder) if _split_of(entry.name)), None)
-    if inner:
+def _names(walk: Walk, folder: Path) -> frozenset[str]:
+    """Return the names of the folders in a folder."""
+    return frozenset(entry.name for entry in walk.folders(folder))
+
+
+def _files(walk: Walk, folder: Path, classes: frozenset[str]) -> list[str]:
+    """List the images of one class folder, those in folders in it included.
+
+    Raises ``DataError`` for a folder that has splits or the other classes in it.
+    """
+    inner = _names(walk, folder)
+    split = next((name for name in sorted(inner) if split_of(name)), None)
+    if split:
         raise DataError(
-            f"{printable(folder)} is taken for a class, but the folder '{printable(inner)}' is in it: refnet "
+            f"{printable(folder)} is taken for a class, but the folder '{printable(split)}' is in it: refnet "
             f"reads {LAYOUTS}",
         )
-    files = walk.images(folder)
-    if not files:
-        raise DataError(f"{printable(folder)} is a class without images: add some, or remove the folder")
-    return files
+    if again := sorted(inner & classes - {folder.name}):
+        raise DataError(
+            f"{printable(folder)} is taken for a class, but folders of other classes are in it ({first_few(again)}): "
+            "remove it, or give it alone"
+        )
+    return walk.images(folder)

@@ -74,17 +74,24 @@ class Walk:
     entered
         The only folder in the root, if the classes are in it.
     unused
-        Names of folders beside the splits.
+        Folders that are not used.
+    doubled
+        Folders of splits that were in a folder called the same.
+    unlabelled
+        Images whose class no file says.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.entered = ""
         self.unused: list[str] = []
+        self.doubled: list[str] = []
+        self.unlabelled: list[str] = []
         self._real_root = Path(os.path.realpath(root))
         self._skipped: dict[str, str] = {}  # path to name
         self._outside: dict[str, str] = {}  # path of a link to what it leads to
         self._nested: list[str] = []
+        self._stray: list[str] = []
 
     def folders(self, folder: Path) -> list[os.DirEntry[str]]:
         """List the folders in a folder, without hidden ones and those of other systems."""
@@ -114,6 +121,10 @@ class Walk:
         """Tell whether images are directly in a folder."""
         return any(not is_folder(entry) and not _is_sidecar(entry) for entry in entries(folder))
 
+    def note_stray(self, folder: Path) -> None:
+        """Remember the images beside the class folders in a folder: they belong to no class."""
+        self._stray += [entry.name for entry in entries(folder) if not is_folder(entry) and not _is_sidecar(entry)]
+
     def refuse_broken_links(self, folder: Path) -> None:
         """Raise ``DataError`` for a link in a folder of classes that leads nowhere."""
         for entry in entries(folder):
@@ -129,6 +140,8 @@ class Walk:
         remarks = []
         if self.entered:
             remarks.append(f"all in the folder {printable(self.entered)}/")
+        if self.doubled:
+            remarks.append(f"classes in {' and '.join(f'{printable(name)}/' for name in self.doubled)}")
         if self.unused:
             remarks.append(f"not used: {self.unused_in_words()}")
         if self._nested:
@@ -137,6 +150,10 @@ class Walk:
             remarks.append(
                 f"links that lead elsewhere are followed: {len(self._outside):,} ({first_few(self.links())})"
             )
+        if self._stray:
+            remarks.append(f"left out, in no class folder: {len(self._stray):,} ({first_few(self._stray)})")
+        if self.unlabelled:
+            remarks.append(f"left out, of no known class: {len(self.unlabelled):,} ({first_few(self.unlabelled)})")
         if skipped := self.skipped_in_words():
             remarks.append(skipped)
         return remarks
