@@ -91,8 +91,8 @@ def read_for_test(data: str) -> Source | None:
     Raises ``DataError`` for a folder without classes and for links as `read` does.
     """
     walk = Walk(Path(data))
-    root = _without_wrapper(walk)
-    parts = _parts(walk, root)
+    root = without_wrapper(walk)
+    parts = splits_in(walk, root)
     if "train" in parts:
         return None
     listings = {split: _classes_with_images(walk, path) for split, path in (parts or {"test": root}).items()}
@@ -113,7 +113,7 @@ def read_for_test(data: str) -> Source | None:
     remarks = [layout or "one folder per class, all images to test on", *walk.remarks()]
     if empty:
         remarks.append(f"classes without images: {', '.join(map(printable, empty))}")
-    words = read_words(root, classes)
+    words = read_words(table_folders(walk.root, root), classes)
     name, layout = walk.root.resolve().name, "; ".join(remarks)
     splits = (tested, validation, tested)
     return Source(name, data, layout, classes, words, *splits, links=walk.links(), test_only=True)
@@ -121,9 +121,9 @@ def read_for_test(data: str) -> Source | None:
 
 def _classes_with_images(walk: Walk, folder: Path) -> Listing:
     """List the images of each class, which may have none."""
-    file = annotations(folder)
-    if file and only_images(walk, folder):
-        return list_annotated(walk, folder, file)
+    images = described(walk, folder)
+    if images and images.file:
+        return list_described(walk, images)
     walk.refuse_broken_links(folder)
     return {entry.name: walk.images(Path(entry.path)) for entry in walk.folders(folder)}
 
