@@ -77,7 +77,8 @@ def image(plan: Plan) -> str:
         .replace("&times;", "\N{MULTIPLICATION SIGN}")
         .replace('role="img"', 'xmlns="http://www.w3.org/2000/svg" role="img"', 1)
     )
-    svg = svg.replace(">", f"><style>{own}.net {{ background: var(--paper); }}</style>", 1)
+    own += ".net { background: var(--paper); font-family: system-ui, sans-serif; }"
+    svg = svg.replace(">", f"><style>{own}</style>", 1)
     encoded = base64.b64encode(svg.encode()).decode()
     columns = f"{plan.columns} columns" if plan.columns > 1 else "one column"
     style = "width: 100%; max-width: 580px"
