@@ -506,7 +506,7 @@ def train(
     except Interrupted as error:
         if error.number != signal.SIGINT or error.run is None:
             raise
-        show.say(f"interrupted{error.__cause__ or ''}; continue with refnet.train(resume={str(error.run)!r})")
+        show.say(f"interrupted{error.__cause__ or ''}; resume with refnet.train(resume={str(error.run)!r})")
         return Run(error.run, opened, own)
     show.say(f"test error {result.test.top1_error:.2%} top-1, {result.test.top5_error:.2%} top-5; run in {result.run}")
     return Run(Path(result.run), opened, own)

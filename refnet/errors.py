@@ -26,6 +26,11 @@ class RefnetError(Exception):
         return with_arguments(self.message)
 
 
+def message_of(error: Exception) -> str:
+    """Return the message of any error; that of a ``RefnetError`` has both spellings of each setting."""
+    return error.message if isinstance(error, RefnetError) else str(error)
+
+
 def end(name: str, main: Callable[[], int]) -> NoReturn:
     """Run a program that is not a command of refnet, and exit with its code or with that of a ``RefnetError``."""
     try:

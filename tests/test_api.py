@@ -383,7 +383,7 @@ def stopped_after_two_steps(monkeypatch):
 def test_an_interrupt_saves_and_returns_the_run(capsys, monkeypatch, tmp_path):
     run = refnet.train(epochs=1, backend="numpy")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"interrupted; step 2 is saved; continue with refnet.train(resume='{run.path}')"
+    assert last == f"interrupted; step 2 is saved; resume with refnet.train(resume='{run.path}')"
     assert run.test_error is None
     assert run.result is None
     assert repr(run).endswith("steps 2, epochs 1 of 1, stopped>")

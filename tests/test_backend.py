@@ -197,7 +197,7 @@ class TestChecked:
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_nan_made(self, bad):
-        with pytest.raises(NumericError, match=r"relu.forward of backend numpy made NaN or infinity"):
+        with pytest.raises(NumericError, match=r"relu.forward of backend numpy returned NaN or infinity"):
             checked("relu", "forward", np.array([0, bad])).relu.forward(np.zeros(2))
 
     def test_nan_passed_on(self):
@@ -209,7 +209,7 @@ class TestChecked:
         g += np.float32(3e38)
         with (
             np.errstate(over="ignore"),
-            pytest.raises(NumericError, match=r"sgd.step_ of backend numpy made NaN or infinity"),
+            pytest.raises(NumericError, match=r"sgd.step_ of backend numpy returned NaN or infinity"),
         ):
             Checked(NumpyBackend()).sgd.step_(w, v, g, lr=10.0, momentum=0.9, weight_decay=0.0)
 
@@ -220,7 +220,7 @@ class TestChecked:
         Checked(NumpyBackend()).sgd.steps_(w, v, g, lr=0.1, **rates)
         with (
             np.errstate(over="ignore"),
-            pytest.raises(NumericError, match=r"sgd.steps_ of backend numpy made NaN or infinity"),
+            pytest.raises(NumericError, match=r"sgd.steps_ of backend numpy returned NaN or infinity"),
         ):
             Checked(NumpyBackend()).sgd.steps_(w, v, g, lr=10.0, **rates)
 

@@ -62,7 +62,7 @@ class TestTiming:
 
     def test_short_work_is_repeated(self, monkeypatch):
         clock = Clock(monkeypatch)
-        assert timed(clock.work(0.25), least=1) == 0.25
+        assert timed(clock.work(0.25), min_seconds=1) == 0.25
         assert clock.now == 0.25 * (1 + 4)
 
     def test_rounds_are_taken_in_turn_after_a_warm_up(self, monkeypatch):
@@ -86,8 +86,8 @@ class TestTiming:
 
 class TestMachine:
     def test_peaks(self, monkeypatch):
-        monkeypatch.setattr(machine, "SIDE", 64)
-        monkeypatch.setattr(machine, "COPIED", 1 << 16)
+        monkeypatch.setattr(machine, "MATRIX_SIZE", 64)
+        monkeypatch.setattr(machine, "COPIED_BYTES", 1 << 16)
         peak = machine.measure(1)
         assert peak.flops > 1e6
         assert peak.bandwidth > 1e6
@@ -95,7 +95,7 @@ class TestMachine:
         assert json.loads(json.dumps(peak.as_dict())) == peak.as_dict()
 
     def test_without_torch(self, monkeypatch):
-        monkeypatch.setattr(machine, "SIDE", 64)
+        monkeypatch.setattr(machine, "MATRIX_SIZE", 64)
         monkeypatch.setitem(sys.modules, "torch", None)
         assert not machine.has_torch()
         assert machine.measure(1).product == "NumPy"
@@ -255,7 +255,7 @@ class TestContenders:
         plan = replace(
             PLAN, nodes=tuple(replace(s, layer=net.layers[0]) if s.layer == DIGITS.layers[0] else s for s in PLAN.nodes)
         )
-        with pytest.raises(BackendUnavailableError, match="no conv9d"):
+        with pytest.raises(BackendUnavailableError, match="conv9d in 1 columns has no"):
             Peer(net, plan, initialise(PLAN, 0))
         assert isinstance(net.layers[0], Layer)
 
@@ -332,7 +332,7 @@ class TestProcesses:
         monkeypatch.setattr(
             step.subprocess, "Popen", lambda _, **options: start([sys.executable, "-c", program], **options)
         )
-        with pytest.raises(BackendUnavailableError, match=r"ended \(-9\); if memory was short"):
+        with pytest.raises(BackendUnavailableError, match=r"ended \(-9\); if memory ran out"):
             step.time_steps([SPEC], 1, Quiet())
 
     def test_what_libraries_print_is_no_answer(self, tmp_path, monkeypatch):
@@ -442,7 +442,7 @@ class TestFigures:
         told = list(report._scaling(several))
         assert told == [
             "numba: a training step of 100 is 2.00 times faster on 2 threads than on 1",
-            "numba: milliseconds of training an image by batch, on threads 2: 50: 10.00, 100: 10.00",
+            "numba: milliseconds of training per image, by batch, with 2 threads: 50: 10.00, 100: 10.00",
         ]
 
     @pytest.mark.parametrize(("count", "text"), [(0, ""), (7, "7"), (999, "999"), (999.9, "1k"), (1.234e9, "1.23G")])

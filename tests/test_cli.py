@@ -481,7 +481,7 @@ def test_an_interrupt_keeps_the_metrics(refnet_, monkeypatch):
     monkeypatch.setattr(Metrics, "log", log_and_interrupt)
     code, out, err = refnet_("train", "--json", "--run-dir", "a run")
     assert (code, out) == (130, "")
-    assert err.splitlines()[-1] == "refnet: interrupted; continue with: refnet train --resume 'a run'"
+    assert err.splitlines()[-1] == "refnet: interrupted; resume with: refnet train --resume 'a run'"
     assert [strict_json(line)["step"] for line in Path("a run/metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert not Path("a run/result.json").exists()
 

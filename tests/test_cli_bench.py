@@ -104,7 +104,7 @@ def test_how_it_scales(bench):
     code, out, _ = bench("--step", "--batch", "2,4", "--threads", "1,2", "--contenders", "numpy")
     assert code == 0
     assert "numpy: a training step of 2 is " in out
-    assert "milliseconds of training an image by batch, on threads 2: 2: " in out
+    assert "milliseconds of training per image, by batch, with 2 threads: 2: " in out
 
 
 def test_torch_takes_part_where_it_is_installed(measured, monkeypatch):
@@ -137,7 +137,7 @@ def test_against_a_saved_table(bench, measured):
     assert {"conv1 forward, numpy, batch 4, threads 1"} <= {change["what"] for change in changes}
     code, out, _ = bench(*argv, "--against", "old.json")
     assert code == 0
-    assert "beside the saved table" in out
+    assert "compared with the saved table" in out
 
 
 def test_a_saved_table_from_elsewhere_is_refused_before_the_long_work(bench, measured, monkeypatch):

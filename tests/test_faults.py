@@ -217,7 +217,7 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(report, start, cwd,
     assert seconds < 10
     notice, last = err.splitlines()[-2:]
     assert notice == "refnet: stopping after this step to save the run; a second signal stops at once"
-    said, command = last.split("; continue with: ")
+    said, command = last.split("; resume with: ")
     saved = generations.load(cwd / "a run", "newest").facts.state.step
     assert said == f"refnet: interrupted; step {saved} is saved"
     assert (out == "") if flags else (len(err.splitlines()) == 2)
@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_stops_at_once(start):
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - began < 3
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "refnet: interrupted; stopped at once; continue with: refnet train --resume run"
+    assert err.splitlines()[-1] == "refnet: interrupted; stopped at once; resume with: refnet train --resume run"
 
 
 def test_a_signal_that_is_ignored_stays_ignored(start, cwd):

@@ -93,8 +93,8 @@ def test_a_package_cannot_replace_a_network_of_refnet(package):
     [
         ("mini", "minipackage:absent", r"net mini \(minipackage:absent\) cannot be loaded \(.*absent.*\); update its"),
         ("mini", "nopackage:mini", r"net mini \(nopackage:mini\) cannot be loaded \(No module named 'nopackage'\)"),
-        ("mini", "minipackage:nothing", r"net mini \(minipackage:nothing\) is no refnet.nets.Net"),
-        ("large", "minipackage:another", r"net large \(minipackage:another\) is called mini by itself"),
+        ("mini", "minipackage:nothing", r"net mini \(minipackage:nothing\) is not a refnet.nets.Net"),
+        ("large", "minipackage:another", r"net large \(minipackage:another\) returns a net with the name mini"),
     ],
 )
 def test_a_broken_package_is_named(package, name, target, message):

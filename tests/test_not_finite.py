@@ -142,7 +142,7 @@ def test_a_run_stops_and_keeps_the_last_good_checkpoint(refnet_, monkeypatch, wh
     assert code == 5
     last = err.splitlines()[-1]
     assert last.startswith("refnet: step 5: the ")
-    assert last.endswith("the last checkpoint, step-000000004.safetensors, is good; the run is in run")
+    assert last.endswith("the last checkpoint, step-000000004.safetensors, is finite; the run is in run")
     found = generations.load(Path("run"), "newest")
     assert found.facts.state.step == 4
     assert all(np.isfinite(a).all() for a in found.tensors().values())

@@ -14,9 +14,9 @@ from refnet import nets
 from refnet.cli.main import main
 from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
-from refnet.reproduce.claims import CHANCE, CLAIMS, epochs_to
+from refnet.reproduce.claims import CHANCE_ERROR, CLAIMS, epochs_to
 from refnet.reproduce.experiment import EPOCHS, Settings, config_of, net_for
-from refnet.reproduce.verdict import MAX_PAIRS, T, compare, explain
+from refnet.reproduce.verdict import MAX_PAIRS, T_QUANTILES, compare, explain
 from refnet.terminal import signals
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cwd")
@@ -151,7 +151,7 @@ def test_one_seed_tells_nothing():
 
 
 def test_quantiles():
-    assert [pytest.approx(stats.t.ppf(0.975, n), abs=5e-5) for n in range(1, MAX_PAIRS)] == list(T)
+    assert [pytest.approx(stats.t.ppf(0.975, n), abs=5e-5) for n in range(1, MAX_PAIRS)] == list(T_QUANTILES)
 
 
 def test_the_interval_is_that_of_the_paired_t_test():
@@ -177,7 +177,7 @@ def test_without_an_effect_one_in_twenty_is_told_wrongly():
     [
         ([0.25, 0.1], 1.0),
         ([0.5, 0.3, 0.2, 0.4], 2.5),
-        ([0.1, 0.1], (CHANCE - 0.25) / (CHANCE - 0.1)),
+        ([0.1, 0.1], (CHANCE_ERROR - 0.25) / (CHANCE_ERROR - 0.1)),
         ([0.5, 0.4], 2.0),
     ],
 )

@@ -157,7 +157,7 @@ def test_stopped_while_validating_or_testing(trains, refnet_, pictures, monkeypa
         patch.setattr(session, "score", stopping)
         code, _, err = refnet_(*recipe(pictures), "--run-dir", "run")
     assert code == 130
-    assert err.splitlines()[-1].endswith("is saved; continue with: refnet train --resume run")
+    assert err.splitlines()[-1].endswith("is saved; resume with: refnet train --resume run")
     assert not Path("run/result.json").exists()
     trains("--resume", "run")
     assert_same("never", "run")

@@ -1,7 +1,7 @@
-"""The interface of a backend: the ops of :mod:`refnet.ops` as attributes, and a few methods that move arrays.
+"""The interface of a backend: the ops of :mod:`refnet.ops` as attributes, and a few methods on arrays.
 
-There is no class to inherit. An op is a module (or anything with the same functions) named as in :mod:`refnet.ops`. Its
-functions have the signatures of the reference, which :func:`refnet.backend.loading.verify` compares.
+A backend does not inherit from a class. An op is a module (or any object with the same functions), named as in
+:mod:`refnet.ops`. :func:`refnet.backend.loading.verify` checks that its functions have the reference's signatures.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ class Array(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Lengths of the axes."""
+        """Length of each axis."""
 
     @property
     def dtype(self) -> Any:
-        """Type of the numbers; it has an ``itemsize`` in bytes."""
+        """Data type of the elements, with an ``itemsize`` in bytes."""
 
 
 class Backend(Protocol):
@@ -49,13 +49,13 @@ class Backend(Protocol):
         """Return an op, one attribute for each name in ``OPS``; :func:`with_ops` sets them."""
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> Array:
-        """Copy a host array to the device of the column; the dtype is kept."""
+        """Copy a host array, with its dtype, to the device of a column."""
 
     def to_numpy(self, a: Array) -> npt.NDArray[Any]:
         """Wait until an array has been computed, and return it on the host. It may share memory: do not change it."""
 
     def move(self, a: Array, column: int) -> Array:
-        """Return an array on the device of another column; the array itself if both columns share a device."""
+        """Return an array on the device of another column; the same array if both columns share a device."""
 
     def concat(self, parts: Sequence[Array]) -> Array:
         """Join arrays of one column along their channels (axis 1)."""
@@ -64,7 +64,7 @@ class Backend(Protocol):
         """Return parts of the given numbers of channels, in order: the reverse of ``concat``. They may be views."""
 
     def add(self, a: Array, b: Array) -> Array:
-        """Return the sum of two gradients of one array."""
+        """Return the sum of two gradients with respect to the same array."""
 
     def synchronize(self) -> None:
         """Wait until all results have been computed."""
@@ -93,14 +93,14 @@ def with_ops(
 
 def require_cpu(name: str, devices: Sequence[str]) -> None:
     """Raise ``BackendUnavailableError`` for a device that a CPU backend does not run on."""
-    elsewhere = [device for device in devices if device != "cpu"]
-    if elsewhere:
+    others = [device for device in devices if device != "cpu"]
+    if others:
         raise BackendUnavailableError(
-            f"backend {name} runs only on the CPU, not on {', '.join(elsewhere)}; leave {setting('devices')} out "
+            f"backend {name} runs only on the CPU, not on {', '.join(others)}; leave {setting('devices')} out "
             "or name cpu"
         )
 
 
 def nbytes(a: Array) -> int:
-    """Return the bytes of an array's numbers."""
+    """Return the size of an array's elements in bytes."""
     return prod(a.shape) * int(a.dtype.itemsize)

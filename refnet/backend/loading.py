@@ -16,13 +16,14 @@ from refnet.backend.interface import METHODS, Backend
 from refnet.backend.wrapped import Checked
 from refnet.errors import BackendUnavailableError, ConfigError, RefnetError
 from refnet.ops import OPS, chapter
-from refnet.terminal.spelling import setting
+from refnet.terminal.printable import reason
+from refnet.terminal.spelling import setting, with_arguments
 from refnet.terminal.suggestion import did_you_mean
 
 GROUP = "refnet.backends"
-UNLISTED_GROUP = "refnet.backends.unlisted"  # loaded by name like the others, and named by no list: for tests
+UNLISTED_GROUP = "refnet.backends.unlisted"  # loaded by name like the others, but in no list: for tests
 AUTO = ("numba", "numpy")  # the fastest first
-NEED = re.compile(r"([\w.-]+).*;.*\bextra\s*==\s*[\"'](?P<extra>[\w.-]+)[\"']")  # torch>=2.11; extra == "triton"
+REQUIREMENT = re.compile(r"([\w.-]+).*;.*\bextra\s*==\s*[\"'](?P<extra>[\w.-]+)[\"']")  # torch>=2.11; extra == "triton"
 
 
 def load(
@@ -57,8 +58,8 @@ def load(
     ConfigError
         The number of devices is neither one nor that of the columns, or the backend does not have an option.
     BackendUnavailableError
-        The name is unknown, the backend cannot run here, or it differs from the interface. No other backend is
-        silently used in its place.
+        The name is unknown, the backend cannot run here, or it differs from the interface. No other backend replaces it
+        silently.
     """
     if devices and len(devices) not in {1, columns}:
         raise ConfigError(
@@ -79,8 +80,8 @@ def load(
         backend = factory(columns=columns, devices=devices, threads=threads, **chosen)
     except RefnetError:
         raise
-    except Exception as error:  # whatever a foreign package does when it cannot be loaded
-        raise BackendUnavailableError(f"backend {name} cannot run here: {error}") from error
+    except Exception as error:  # another package may raise anything
+        raise BackendUnavailableError(f"backend {name} cannot run here: {reason(error)}") from error
     differences = verify(backend)
     if differences:
         raise BackendUnavailableError(f"backend {name} differs from the reference: {'; '.join(differences)}")
@@ -105,15 +106,18 @@ def installed() -> dict[str, str | None]:
     return {name: _missing(name, point.dist) for name, point in sorted(_entry_points().items())}
 
 
-def available() -> dict[str, str | None]:
-    """Load every listed backend; return each name with None if it can run here, and otherwise with the reason."""
+def available(spelling: Callable[[str], str] = with_arguments) -> dict[str, str | None]:
+    """Return every listed backend, with None if it can run here, and otherwise the reason. Each is loaded.
+
+    `spelling` writes the settings in a reason (:mod:`refnet.terminal.spelling`).
+    """
     reasons: dict[str, str | None] = {}
     for name in sorted(_entry_points()):
         try:
             load(name)
             reasons[name] = None
         except RefnetError as error:
-            reasons[name] = str(error)
+            reasons[name] = spelling(error.message)
     return reasons
 
 
@@ -121,16 +125,16 @@ def verify(backend: object) -> list[str]:
     """Return how a backend differs from the reference in names, parameters and defaults; empty if it does not."""
     differences = [f"it has no method {method}" for method in METHODS if not callable(getattr(backend, method, None))]
     for op in OPS:
-        reference, mine = chapter(op), getattr(backend, op, None)
-        if mine is None:
+        reference, module = chapter(op), getattr(backend, op, None)
+        if module is None:
             differences.append(f"it has no op {op}")
             continue
         for function in reference.INTERFACE:
             expected = _parameters(getattr(reference, function))
-            if not callable(getattr(mine, function, None)):
+            if not callable(getattr(module, function, None)):
                 differences.append(f"it has no {op}.{function}")
-            elif (found := _parameters(getattr(mine, function))) != expected:
-                differences.append(f"{op}.{function} takes ({', '.join(found)}), not ({', '.join(expected)})")
+            elif (actual := _parameters(getattr(module, function))) != expected:
+                differences.append(f"{op}.{function} takes ({', '.join(actual)}), not ({', '.join(expected)})")
     return differences
 
 
@@ -143,14 +147,16 @@ def _unlisted() -> dict[str, EntryPoint]:
 
 
 def _missing(name: str, package: Distribution | None) -> str | None:
-    """Say which packages of a backend's extra are not installed; None if all are."""
+    """Return which packages of a backend's extra are not installed, with a remedy; None if all are."""
     if package is None:
         return None
-    needs = [match[1] for need in package.requires or () if (match := NEED.match(need)) and match["extra"] == name]
-    lacking = [need for need in needs if not _is_installed(need)]
-    if not lacking:
+    required = [
+        match[1] for need in package.requires or () if (match := REQUIREMENT.match(need)) and match["extra"] == name
+    ]
+    missing = [need for need in required if not _is_installed(need)]
+    if not missing:
         return None
-    return f"backend {name} needs {' and '.join(lacking)}; pip install '{package.name}[{name}]'"
+    return f"backend {name} needs {' and '.join(missing)}; pip install '{package.name}[{name}]'"
 
 
 def _is_installed(package: str) -> bool:
@@ -163,14 +169,13 @@ def _is_installed(package: str) -> bool:
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
     """Return each parameter's name and default as text, with a star before the first keyword-only parameter."""
-    written: list[str] = []
+    texts: list[str] = []
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:
-        return ["what cannot be told"]
+        return ["an unknown signature"]
     for parameter in parameters:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in written:
-            written.append("*")
-        bare = parameter.replace(annotation=parameter.empty)
-        written.append(str(bare))
-    return written
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in texts:
+            texts.append("*")
+        texts.append(str(parameter.replace(annotation=parameter.empty)))
+    return texts

@@ -1,4 +1,4 @@
-"""The NumPy backend: the chapters themselves, and the methods of a backend for arrays in one memory."""
+"""The NumPy backend: the chapters as ops, and the methods of a backend for arrays in the host's memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +18,11 @@ class NumpyBackend:
     Parameters
     ----------
     columns
-        How many columns the network is split into (1 or 2).
+        Number of columns that the network is split into (1 or 2).
     devices
         Empty, or "cpu" for each column; otherwise ``BackendUnavailableError``.
     threads
-        Ignored: NumPy itself has one thread, and the caller limits the threads of BLAS.
+        Ignored: NumPy has one thread, except in BLAS, whose threads the caller limits.
     """
 
     name = "numpy"
@@ -36,11 +36,11 @@ class NumpyBackend:
         return np.array(a)
 
     def to_numpy(self, a: Array) -> Array:
-        """Return the array itself: it is on the host already."""
+        """Return the same array, which is on the host already."""
         return a
 
     def move(self, a: Array, column: int) -> Array:  # noqa: ARG002
-        """Return the array itself: all columns share one memory."""
+        """Return the same array, because all columns share one memory."""
         return a
 
     def concat(self, parts: Sequence[Array]) -> Array:
@@ -48,12 +48,12 @@ class NumpyBackend:
         return np.concatenate(parts, axis=1)
 
     def split(self, a: Array, widths: Sequence[int]) -> list[Array]:
-        """Undo ``concat``: parts of the given numbers of channels, in order."""
+        """Return parts of the given numbers of channels, in order: the reverse of ``concat``."""
         return np.split(a, np.cumsum(widths)[:-1], axis=1)
 
     def add(self, a: Array, b: Array) -> Array:
-        """Return the sum of two gradients of one array."""
+        """Return the sum of two gradients with respect to the same array."""
         return a + b
 
     def synchronize(self) -> None:
-        """Return at once: NumPy has computed every result already."""
+        """Do nothing: every result has been computed when a function of NumPy returns."""

@@ -22,7 +22,7 @@ class Wrapped:
     Attributes
     ----------
     inner
-        The other backend.
+        The wrapped backend.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -32,7 +32,7 @@ class Wrapped:
             setattr(self, op, SimpleNamespace(**functions))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # a copy that is not initialised yet would ask for it without end
+        if name == "inner":  # without this, a copy that is not initialised yet would recurse for ever
             raise AttributeError(name)
         return getattr(self.inner, name)
 
@@ -83,7 +83,7 @@ class Checked(Wrapped):
             raise ShapeError(f"{label} returned shapes {shapes}, not {tuple(expected)}")
         changed = arguments.values() if name.endswith("_") else ()
         if finite and not self._are_finite((*results, *changed)):
-            raise NumericError(f"{label} made NaN or infinity out of finite numbers")
+            raise NumericError(f"{label} returned NaN or infinity for finite arguments")
         return result
 
     def _are_finite(self, values: Iterable[Any]) -> bool:

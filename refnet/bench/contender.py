@@ -1,16 +1,16 @@
-"""The whole network of one contender, in its own process: ``python -m refnet.bench.contender SPEC``.
+"""The process that times one contender's network: ``python -m refnet.bench.contender SPEC``.
 
-SPEC is :class:`Spec` as JSON. Each line of standard input is one of the words below; the process answers each with one
-line of JSON on standard output, and ends when its input ends:
+SPEC is :class:`Spec` as JSON. Each line of standard input is one of the commands below. The process replies to each
+with one line of JSON on standard output, and ends when its input ends:
 
 ========= =========================================================================================
-train     takes training steps: ``{"seconds": of one step}``
-forward   computes test passes: ``{"seconds": of one pass}``
+train     takes training steps: ``{"seconds": time of one step}``
+forward   computes test passes: ``{"seconds": time of one pass}``
 forget    starts a new measurement of peak memory: ``{}``
-peak      returns the peak memory since then: ``{"bytes": ...}``
+peak      returns the peak memory since ``forget``: ``{"bytes": ...}``
 ========= =========================================================================================
 
-The first line of output says that the network is ready, ``{}``, or not, ``{"error": ..., "code": ...}``.
+The first line of output is ``{}`` when the network is ready, or ``{"error": ..., "code": ...}`` if it cannot run.
 """
 
 import json
@@ -29,7 +29,7 @@ from refnet.errors import BackendUnavailableError, RefnetError
 from refnet.nets import NetSpec, get
 from refnet.terminal.spelling import setting
 
-# PyTorch's contenders, with whether the network is compiled, and the possible memory layouts.
+# PyTorch's contenders: whether torch.compile compiles the network; and their memory layouts.
 PEERS = {"torch-eager": False, "torch-compiled": True}
 LAYOUTS = ("nchw", "nhwc")
 MIN_ROUND_SECONDS = 0.2
@@ -37,7 +37,7 @@ MIN_ROUND_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Spec:
-    """The choice of a contender and of what it computes.
+    """A contender and what it computes.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Spec:
         return f"{self.contender}{layout}, batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     def as_json(self) -> str:
-        """Return this choice as JSON, for another process."""
+        """Return the spec as JSON, for another process."""
         return json.dumps(asdict(self))
 
 
@@ -77,7 +77,7 @@ class BackendNet:
     """A network on a backend of refnet."""
 
     def __init__(self, spec: Spec) -> None:
-        # Imported here, because a peer's process does not need them and its memory is measured.
+        # Imported here, because PyTorch's processes do not need them, and their memory is measured.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         from refnet.backend.loading import load  # noqa: PLC0415
@@ -119,7 +119,7 @@ def contender(spec: Spec) -> Contender:
     if spec.contender not in PEERS:
         return BackendNet(spec)
     try:
-        from refnet.bench.torch_peer import WholeNet  # noqa: PLC0415 - only peers need PyTorch
+        from refnet.bench.torch_peer import WholeNet  # noqa: PLC0415 - only PyTorch's contenders need it
     except (ImportError, OSError) as error:
         raise BackendUnavailableError(f"{spec.contender} needs PyTorch (pip install torch): {error}") from error
     compiled = PEERS[spec.contender]
@@ -146,7 +146,7 @@ def peak_bytes() -> int:
         return used if sys.platform == "darwin" else used * 1024
 
 
-def _answers(built: Contender) -> Mapping[str, Callable[[], dict[str, Any]]]:
+def _commands(built: Contender) -> Mapping[str, Callable[[], dict[str, Any]]]:
     return {
         "train": lambda: {"seconds": timed(built.train, MIN_ROUND_SECONDS)},
         "forward": lambda: {"seconds": timed(built.forward, MIN_ROUND_SECONDS)},
@@ -155,25 +155,25 @@ def _answers(built: Contender) -> Mapping[str, Callable[[], dict[str, Any]]]:
     }
 
 
-def _serve(spec: Spec, questions: TextIO, answers: TextIO) -> None:
-    """Answer questions until there are no more."""
+def _serve(spec: Spec, requests: TextIO, replies: TextIO) -> None:
+    """Reply to each line of `requests` with a line of JSON in `replies`."""
 
-    def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
+    def reply(content: dict[str, Any]) -> None:
+        print(json.dumps(content), file=replies, flush=True)
 
     try:
-        actions = _answers(contender(spec))
-        say({})
-        for line in questions:
-            say(actions[line.strip()]())
+        commands = _commands(contender(spec))
+        reply({})
+        for line in requests:
+            reply(commands[line.strip()]())
     except RefnetError as error:
-        say({"error": error.message, "code": error.exit_code})
+        reply({"error": error.message, "code": error.exit_code})
     except MemoryError as error:
-        say({"error": f"out of memory ({error}); a smaller {setting('batch')} needs less", "code": 2})
+        reply({"error": f"out of memory ({error}); a smaller {setting('batch')} needs less", "code": 2})
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one also receives Ctrl-C, and ends it
-    own = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that text printed by libraries is not read as an answer
-    _serve(Spec(**json.loads(sys.argv[1])), sys.stdin, own)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent also receives Ctrl-C, and then ends this process
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that text printed by libraries is not read as a reply
+    _serve(Spec(**json.loads(sys.argv[1])), sys.stdin, output)

@@ -1,4 +1,4 @@
-"""The table of an earlier ``refnet bench --json``, and what has become faster or slower since."""
+"""Compare with the table of an earlier ``refnet bench --json``: what has become faster or slower."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from refnet.terminal.spelling import setting
 
 @dataclass(frozen=True)
 class Timing:
-    """The shortest of several rounds, in seconds."""
+    """The time of the shortest of several rounds, in seconds."""
 
     minimum: float
 
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """One layer in one direction, by contender."""
+    """The times of one layer in one direction, by contender."""
 
     layer: str
     direction: str
@@ -33,7 +33,7 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """The whole network by one contender: a training step and a forward pass."""
+    """The times of the whole network of one contender: a training step and a forward pass."""
 
     contender: str
     layout: str | None
@@ -45,7 +45,7 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class Table:
-    """What a comparison needs of the figures that ``refnet bench --json`` prints."""
+    """The part of the output of ``refnet bench --json`` that a comparison needs."""
 
     net: str
     columns: int
@@ -60,52 +60,49 @@ def read(path: Path) -> Table:
     Raises
     ------
     ConfigError
-        It cannot be read, or is something else.
+        It cannot be read, or is not such a table.
     """
     try:
         return typed_json.decode(Table, path.read_text(encoding="utf-8"), ignore_unknown=True)
     except OSError as error:
         raise ConfigError(f"{setting('against', path)} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        wrong = "JSON" if isinstance(error, json.JSONDecodeError) else f"a table of refnet bench ({error})"
+        expected = "JSON" if isinstance(error, json.JSONDecodeError) else f"a table of refnet bench ({error})"
         raise ConfigError(
-            f"{setting('against', path)} is not {wrong}; save one with refnet bench --json > FILE"
+            f"{setting('against', path)} is not {expected}; save one with refnet bench --json > FILE"
         ) from error
 
 
-def require_comparable(then: Table, fingerprint: Mapping[str, Any], net: str, columns: int) -> None:
-    """Raise ``ConfigError`` that says in which points an earlier table was made elsewhere or of something else."""
-    made_of = {"net": then.net, "columns": then.columns, **then.fingerprint}
-    differences = machine.differences(made_of, {"net": net, "columns": columns, **fingerprint})
+def require_comparable(before: Table, fingerprint: Mapping[str, Any], net: str, columns: int) -> None:
+    """Raise ``ConfigError`` if an earlier table is of another network or another machine; the message lists how."""
+    timed_before = {"net": before.net, "columns": before.columns, **before.fingerprint}
+    differences = machine.differences(timed_before, {"net": net, "columns": columns, **fingerprint})
     if differences:
         raise ConfigError(f"the saved table cannot be compared with this run: {'; '.join(differences)}")
 
 
-def changes(then: Table, now: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List every time that both tables have: seconds then and now, and how many times faster it has become.
+def changes(before: Table, after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List every time that both tables have: the seconds before and after, and how many times faster it is now.
 
-    `now` is what :meth:`refnet.bench.figures.Figures.as_dict` returns.
+    `after` is what :meth:`refnet.bench.figures.Figures.as_dict` returns.
 
     Raises
     ------
     ConfigError
-        They have nothing in common.
+        The tables have no time in common.
     """
-    before, after = dict(_times(then)), dict(_times(typed_json.check(Table, now, ignore_unknown=True)))
-    common = [key for key in after if key in before]
+    old, new = dict(_times(before)), dict(_times(typed_json.check(Table, after, ignore_unknown=True)))
+    common = [key for key in new if key in old]
     if not common:
         raise ConfigError(
-            f"the saved table has no row of this run; give {setting('batch')} and {setting('contenders')} as they "
-            "were given then"
+            "the saved table has no row of this run; give the same "
+            f"{setting('batch')} and {setting('contenders')} as for that table"
         )
-    return [
-        {"what": key, "then": before[key], "now": after[key], "times_faster": before[key] / after[key]}
-        for key in common
-    ]
+    return [{"what": key, "then": old[key], "now": new[key], "times_faster": old[key] / new[key]} for key in common]
 
 
 def _times(table: Table) -> Iterator[tuple[str, float]]:
-    """Yield every minimum of a table with a description of what it is the time of."""
+    """Yield every minimum of a table, with a description of what was timed."""
     for row in table.ops:
         for name, timing in row.contenders.items():
             at = f"batch {row.batch}, threads {row.threads}"

@@ -1,4 +1,4 @@
-"""The figures of one run of ``refnet bench``, and the ratios between them."""
+"""The results of one run of ``refnet bench``, and the ratios between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Figures:
     Attributes
     ----------
     net, columns, rounds
-        What was timed, and how often.
+        The network that was timed, and the number of rounds.
     fingerprint
         See :func:`refnet.bench.machine.fingerprint`.
     layers_at
@@ -60,10 +60,9 @@ class Figures:
 
     def flops(self, batch: int, what: str) -> int:
         """Return the floating-point operations of a pass: in training, three products per layer."""
-        passes = {"forward": (1, 1), "training": (2, 3)}[
-            what
-        ]  # two for the first layer: the gradient of the pixels is not computed
-        return 2 * batch * sum(node.macs() * passes[node.inputs != (IMAGE,)] for node in self.plan.nodes)
+        # In training the first layer has only two products: the gradient of the pixels is not computed.
+        first, later = {"forward": (1, 1), "training": (2, 3)}[what]
+        return 2 * batch * sum(node.macs() * (first if node.inputs == (IMAGE,) else later) for node in self.plan.nodes)
 
     def _row(self, row: LayerTiming) -> dict[str, Any]:
         batch, threads = self.layers_at
@@ -107,7 +106,7 @@ class Figures:
 
 
 def by_contender(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Return the entries of each contender by name, in their order."""
+    """Return the entries of each contender, by its name, in their order."""
     table: dict[str, list[Entry]] = {}
     for entry in entries:
         table.setdefault(entry.spec.contender, []).append(entry)
@@ -126,9 +125,10 @@ def times_baseline(row: LayerTiming) -> dict[str, float]:
 
 
 def times_best_torch(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
-    """Return ratios of each contender to the best PyTorch variant: rates, and memory of the fastest in training.
+    """Return the ratios of each contender to the best PyTorch variant: images per second, and memory in training.
 
-    A ratio of rates above 1 means faster, one of memory below 1 means smaller. Empty if PyTorch was not measured.
+    A ratio of images per second above 1 means faster. The memory is that of the variant which trains fastest; a ratio
+    below 1 means less. Empty if PyTorch was not measured.
     """
     peers = [entry for entry in entries if entry.spec.contender in PEERS]
     if not peers:

@@ -1,4 +1,4 @@
-"""The measured peak speed of this machine, and the fingerprint that makes figures of two runs comparable."""
+"""The measured peak speed of this machine, and the fingerprint that shows whether two runs can be compared."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +12,9 @@ from refnet.bench.timing import timed
 from refnet.machine import environment
 from refnet.machine.environment import BLAS_CHOICES, THREAD_LIMITS
 
-SIDE = 2048  # rows and columns of the matrices: 17 GFLOP per product
-COPIED = 1 << 28  # bytes, more than any cache can hold
-TRIES = 5
+MATRIX_SIZE = 2048  # rows and columns of the matrices: 17 GFLOP per product
+COPIED_BYTES = 1 << 28  # more than any cache can hold
+REPEATS = 5
 PACKAGES = ("numba", "llvmlite", "torch")
 
 
@@ -47,34 +47,34 @@ class Peak:
 
 def measure(threads: int) -> Peak:
     """Measure and return the peaks. If PyTorch is installed it is imported, and its product is measured too."""
-    products = {"NumPy": _numpys(threads)}
+    products = {"NumPy": _time_of_numpy_product(threads)}
     if has_torch():
-        products["PyTorch"] = _torchs(threads)
+        products["PyTorch"] = _time_of_torch_product(threads)
     best = min(products, key=lambda name: products[name])
-    return Peak(2 * SIDE**3 / products[best], 2 * COPIED / _copy(threads), best)
+    return Peak(2 * MATRIX_SIZE**3 / products[best], 2 * COPIED_BYTES / _time_of_copy(threads), best)
 
 
 def has_torch() -> bool:
     """Return whether PyTorch can be imported, by importing it."""
     try:
         import torch  # noqa: F401, PLC0415 - it takes seconds, and most commands do not need it
-    except (ImportError, OSError):  # OSError: its libraries cannot be loaded
+    except (ImportError, OSError):  # OSError: a shared library cannot be loaded
         return False
     return True
 
 
 def fingerprint(threads: Sequence[int], environ: dict[str, str]) -> dict[str, Any]:
-    """Return everything that must be equal for figures to be comparable, except refnet's version, which is compared."""
-    found = environment.describe()
+    """Return everything that must be equal for two runs to be comparable. refnet's version may differ."""
+    described = environment.describe()
     return {
-        "processor": found["processor"],
-        "cores": found["cores"],
+        "processor": described["processor"],
+        "cores": described["cores"],
         "physical cores": environment.physical_cores(),
         "threads": list(threads),
-        "BLAS": [f"{pool['internal_api']} {pool['version']}" for pool in found["blas"]],
-        "BLAS kernels": [pool["architecture"] for pool in found["blas"]],
-        "python": found["python"],
-        "numpy": found["numpy"],
+        "BLAS": [f"{pool['internal_api']} {pool['version']}" for pool in described["blas"]],
+        "BLAS kernels": [pool["architecture"] for pool in described["blas"]],
+        "python": described["python"],
+        "numpy": described["numpy"],
         **{package: environment.installed(package) for package in PACKAGES},
         "variables": {
             name: environ[name]
@@ -84,34 +84,34 @@ def fingerprint(threads: Sequence[int], environ: dict[str, str]) -> dict[str, An
     }
 
 
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return the differences between two fingerprints, each as text with both values."""
     return [
-        f"{point} was {then.get(point)!r} and is {now.get(point)!r}"
-        for point in {**then, **now}
-        if then.get(point) != now.get(point)
+        f"{item} was {before.get(item)!r} and is {after.get(item)!r}"
+        for item in {**before, **after}
+        if before.get(item) != after.get(item)
     ]
 
 
-def _numpys(threads: int) -> float:
-    a = np.ones((SIDE, SIDE), np.float32)
+def _time_of_numpy_product(threads: int) -> float:
+    a = np.ones((MATRIX_SIZE, MATRIX_SIZE), np.float32)
     out = np.empty_like(a)
     with threadpool_limits(threads, "blas"):
         return _best(lambda: np.matmul(a, a, out=out))
 
 
-def _torchs(threads: int) -> float:
+def _time_of_torch_product(threads: int) -> float:
     import torch  # noqa: PLC0415 - as above
 
     torch.set_num_threads(threads)
-    a = torch.ones((SIDE, SIDE))
+    a = torch.ones((MATRIX_SIZE, MATRIX_SIZE))
     out = torch.empty_like(a)
     return _best(lambda: torch.mm(a, a, out=out))
 
 
-def _copy(threads: int) -> float:
-    """Return the seconds of a copy in which each thread copies a part."""
-    source = np.ones((threads, COPIED // 8 // threads))
+def _time_of_copy(threads: int) -> float:
+    """Return the seconds of a copy of ``COPIED_BYTES``, of which each thread copies an equal part."""
+    source = np.ones((threads, COPIED_BYTES // 8 // threads))
     target = np.empty_like(source)
     with ThreadPoolExecutor(threads) as pool:
         return _best(lambda: list(pool.map(np.copyto, target, source)))
@@ -119,4 +119,4 @@ def _copy(threads: int) -> float:
 
 def _best(work: Any) -> float:
     work()
-    return min(timed(work) for _ in range(TRIES))
+    return min(timed(work) for _ in range(REPEATS))

@@ -1,7 +1,8 @@
-"""Times of each layer of a network by itself, in this process: the layers of column 0, the loss, the update.
+"""Time single layers in this process: the layers of column 0, the loss and the update.
 
-A row is one direction of one layer: forward or backward. If an op's backward can leave out the gradient of its input
-(``need_dx``), its two halves are rows too: the weight gradient is timed, and the data gradient is the difference.
+A row is one direction of one layer: forward or backward. If an op's backward can omit the gradient of its input
+(``need_dx``), its two halves are rows, too: the weight gradient is timed, and the time of the data gradient is the
+rest.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,18 +27,18 @@ DATA, WEIGHT = "data gradient", "weight gradient"
 
 
 class LayerContender(Protocol):
-    """A contender, layer by layer: each method returns what to time by direction."""
+    """A contender, layer by layer. Each method returns functions to time, by direction."""
 
     name: str
 
     def layer(self, visit: Visit) -> dict[str, Work]:
-        """Return the work of a layer by direction; empty if the contender has no such layer."""
+        """Return the functions of a layer by direction; empty if the contender has no such layer."""
 
     def loss(self, z: Host, labels: Host) -> dict[str, Work]:
-        """Return the work of the loss of scores (N,K)."""
+        """Return the functions of the loss of scores (N,K)."""
 
     def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
-        """Return the work of updating all parameters."""
+        """Return the function that updates all parameters."""
 
 
 @dataclass(frozen=True)
@@ -70,43 +71,43 @@ class BackendLayers:
         self._backend = backend
 
     def layer(self, visit: Visit) -> dict[str, Work]:
-        """Return the work of a layer by direction."""
+        """Return the functions of a layer by direction."""
         forward = visit.run(self._backend)
         dy = self._backend.asarray(visit.dy, visit.node.column)
-        works = {"forward": self._ended(forward), "backward": self._backprop(forward, dy)}
+        works = {"forward": self._synchronised(forward), "backward": self._backprop(forward, dy)}
         if has_halves(visit.node):
             # A layer that reads the image does not compute the gradient of its input.
-            blind = visit.run(self._backend, node=replace(visit.node, inputs=(IMAGE,)))
-            works[WEIGHT] = self._backprop(blind, dy)
+            without_dx = visit.run(self._backend, node=replace(visit.node, inputs=(IMAGE,)))
+            works[WEIGHT] = self._backprop(without_dx, dy)
         return works
 
     def loss(self, z: Host, labels: Host) -> dict[str, Work]:
-        """Return the work of the loss."""
+        """Return the functions of the loss."""
         op, scores, correct = self._backend.softmax_xent, self._backend.asarray(z), self._backend.asarray(labels)
         _, p = op.forward(scores, correct)
         return {
-            "forward": self._ended(lambda: op.forward(scores, correct)),
-            "backward": self._ended(lambda: op.backward(p, correct)),
+            "forward": self._synchronised(lambda: op.forward(scores, correct)),
+            "backward": self._synchronised(lambda: op.backward(p, correct)),
         }
 
     def update(self, params: Mapping[str, Host]) -> dict[str, Work]:
-        """Return the work of updating all parameters."""
+        """Return the function that updates all parameters."""
         asarray, op = self._backend.asarray, self._backend.sgd
         w, v, g = ([asarray(make(a)) for a in params.values()] for make in (np.array, np.zeros_like, np.ones_like))
         decays = [SGD_OPTIONS["weight_decay"]] * len(w)
         rates = {"lr": SGD_OPTIONS["lr"], "momentum": SGD_OPTIONS["momentum"], "weight_decays": decays}
-        return {"update": self._ended(lambda: op.steps_(w, v, g, **rates))}
+        return {"update": self._synchronised(lambda: op.steps_(w, v, g, **rates))}
 
     def _backprop(self, forward: Callable[[], Any], dy: Any) -> Work:
         _, backprop = forward()
-        return self._ended(lambda: backprop(dy))
+        return self._synchronised(lambda: backprop(dy))
 
-    def _ended(self, work: Work) -> Work:
-        def ended() -> None:
+    def _synchronised(self, work: Work) -> Work:
+        def synchronised() -> None:
             work()
             self._backend.synchronize()
 
-        return ended
+        return synchronised
 
 
 def time_ops(
@@ -149,7 +150,7 @@ def time_ops(
 def _timings(
     directions: Iterable[str], names: Sequence[str], works: Sequence[Mapping[str, Work]], rounds: int
 ) -> dict[str, dict[str, Timing]]:
-    """Return times by direction and contender; contenders take turns, one direction after the other."""
+    """Return times by direction and contender. Directions are timed one by one, with the contenders in turn."""
     timings_of: dict[str, dict[str, Timing]] = {}
     for direction in directions:
         best = timings_of[direction] = {}
@@ -160,8 +161,8 @@ def _timings(
             if names[i] not in best or timing.minimum < best[names[i]].minimum:
                 best[names[i]] = timing
     if DATA in timings_of:
-        rest = {name: timings_of["backward"][name] - timings_of[WEIGHT][name] for name in timings_of[WEIGHT]}
-        timings_of[DATA] = {name: timing for name, timing in rest.items() if timing}
+        differences = {name: timings_of["backward"][name] - timings_of[WEIGHT][name] for name in timings_of[WEIGHT]}
+        timings_of[DATA] = {name: timing for name, timing in differences.items() if timing}
     return timings_of
 
 
@@ -172,24 +173,24 @@ def amounts(visit: Visit, backend: Backend) -> Amounts:
     forward = _moved(tapped) or 2 * visit.dy.nbytes  # a gather calls no op: it reads as many bytes as it writes
     backprop(backend.asarray(visit.dy, visit.node.column))
     backward = _moved(tapped) or 2 * visit.dy.nbytes
-    once = 2 * visit.node.macs() * len(visit.dy)
+    product = 2 * visit.node.macs() * len(visit.dy)
     reads_image = visit.node.inputs == (IMAGE,)
-    found = {"forward": (once, forward), "backward": (once if reads_image else 2 * once, backward)}
+    amount_of = {"forward": (product, forward), "backward": (product if reads_image else 2 * product, backward)}
     if has_halves(visit.node):
         x, w, dw = visit.inputs[0].nbytes, visit.params["w"].nbytes, sum(a.nbytes for a in visit.params.values())
         # The weight gradient uses neither w nor dx, and the data gradient neither x nor dw and db.
-        found |= {DATA: (once, backward - x - dw), WEIGHT: (once, backward - x - w)}
-    return found
+        amount_of |= {DATA: (product, backward - x - dw), WEIGHT: (product, backward - x - w)}
+    return amount_of
 
 
 def _moved(tapped: Tapped) -> int:
-    """Return the bytes of the arrays of all calls since this function was last called."""
+    """Return the bytes of the arrays of all recorded calls, and forget these calls."""
     arrays = [a for call in tapped.calls for a in arrays_in((*call.arguments.values(), *call.results))]
     tapped.calls.clear()
     return sum(map(nbytes, arrays))
 
 
 def has_halves(node: Node) -> bool:
-    """Return whether the layer's backward can leave out the gradient of its input."""
+    """Return whether the layer's backward can omit the gradient of its input."""
     backward = getattr(getattr(ops, node.layer.op, None), "backward", None)
     return node.inputs != (IMAGE,) and backward is not None and "need_dx" in signature(backward).parameters

@@ -1,4 +1,4 @@
-"""Tables of the figures, for the terminal."""
+"""Tables of the results, for the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from refnet.bench.step import Entry
 
 
 def tables(figures: Figures) -> Iterator[Table | str]:
-    """Yield the lines and tables of all figures."""
+    """Yield lines and tables with all results."""
     peak = figures.peak
-    yield ", ".join(f"{point} {_told(value)}" for point, value in figures.fingerprint.items() if value)
+    yield ", ".join(f"{point} {_text(value)}" for point, value in figures.fingerprint.items() if value)
     yield (
         f"peak: {peak.flops / 1e9:.0f} GFLOP/s in a float32 product by {peak.product}, "
-        f"{peak.bandwidth / 1e9:.1f} GB/s in a copy; % is of the one that limits"
+        f"{peak.bandwidth / 1e9:.1f} GB/s in a copy; % is of the peak that limits the layer"
     )
     if figures.rows:
         yield _layers(figures)
@@ -29,7 +29,9 @@ def tables(figures: Figures) -> Iterator[Table | str]:
 
 def compared(changes: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of a comparison."""
-    table = Table(title="beside the saved table (minimum of the rounds)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="compared with the saved table (minimum of the rounds)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.add_column("what", no_wrap=True)
     for heading in ("then", "now", "times faster"):
         table.add_column(heading, justify="right")
@@ -86,7 +88,7 @@ def _cells(figures: Figures, row: LayerTiming, name: str, names: Sequence[str]) 
 
 
 def _sums(rows: Sequence[LayerTiming], name: str, names: Sequence[str]) -> list[str]:
-    """Return sums over rows that are not part of others; the ratio is over rows that both contenders have."""
+    """Return sums over the rows that are not part of other rows; the ratio is over rows that both contenders have."""
     own = [row for row in rows if name in row.timings and not _is_part(row)]
     cells = [""] * len(_headings(name, names))
     cells[0] = _milliseconds(sum(row.timings[name].minimum for row in own))
@@ -130,13 +132,13 @@ def _steps(figures: Figures) -> Table:
             cells += [_seconds(timing.minimum), _seconds(timing.median)]
             cells += [f"{entry.images_per_second(what):.1f}", f"{share:.0%}"]
         cells.append(f"{entry.peak_bytes / 1e9:.2f} GB")
-        beside = [peer for peer in peers if (peer.spec.batch, peer.spec.threads) == (spec.batch, spec.threads)]
+        same_size = [peer for peer in peers if (peer.spec.batch, peer.spec.threads) == (spec.batch, spec.threads)]
         for what in PASSES:
-            best = fastest(beside, what) if beside else None
+            best = fastest(same_size, what) if same_size else None
             cells.append(f"x {entry.images_per_second(what) / best.images_per_second(what):.2f}" if best else "")
         table.add_row(*cells)
     if peers:
-        table.caption = "x: times the images/s of the best PyTorch variant at that batch and number of threads"
+        table.caption = "x: images/s divided by those of the best PyTorch variant with this batch and number of threads"
     return table
 
 
@@ -147,21 +149,22 @@ def _scaling(entries: Sequence[Entry]) -> Iterator[str]:
             group = [entry for entry in own if entry.spec.layout == layout]
             label = f"{name} {layout}".strip()
             for batch in dict.fromkeys(entry.spec.batch for entry in group):
-                few, *more = sorted((e for e in group if e.spec.batch == batch), key=lambda e: e.spec.threads)
-                for entry in more:
-                    ratio = few.training.minimum / entry.training.minimum
+                fewest, *others = sorted((e for e in group if e.spec.batch == batch), key=lambda e: e.spec.threads)
+                for entry in others:
+                    ratio = fewest.training.minimum / entry.training.minimum
                     yield (
                         f"{label}: a training step of {batch} is {ratio:.2f} times faster "
-                        f"on {entry.spec.threads} threads than on {few.spec.threads}"
+                        f"on {entry.spec.threads} threads than on {fewest.spec.threads}"
                     )
             for threads in dict.fromkeys(entry.spec.threads for entry in group):
                 sizes = sorted((e for e in group if e.spec.threads == threads), key=lambda e: e.spec.batch)
                 if len(sizes) > 1:
+                    count = "1 thread" if threads == 1 else f"{threads} threads"
                     each = ", ".join(f"{e.spec.batch}: {1e3 * e.training.minimum / e.spec.batch:.2f}" for e in sizes)
-                    yield f"{label}: milliseconds of training an image by batch, on threads {threads}: {each}"
+                    yield f"{label}: milliseconds of training per image, by batch, with {count}: {each}"
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list):
         return " and ".join(map(str, value))
     if isinstance(value, dict):
@@ -170,7 +173,7 @@ def _told(value: Any) -> str:
 
 
 def _amount(count: float) -> str:
-    """Return a number with three digits and a unit prefix, or an empty text for 0."""
+    """Return a number with three digits and a prefix (k, M, G, ...); an empty text for 0."""
     thousands = 0
     while count >= 999.5:
         count /= 1000

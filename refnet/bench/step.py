@@ -1,7 +1,7 @@
-"""Times of a whole network, in training and testing, for several contenders in turn, each in its own process.
+"""Time whole networks in training and testing: several contenders in turn, each in its own process.
 
 Separate processes make peak memory comparable, and taking turns makes ratios of times fair on a machine whose speed
-varies. All processes exist at the same time; all wait except the one whose turn it is.
+varies. All processes run at the same time, but only the one whose turn it is computes.
 """
 
 import json
@@ -29,7 +29,7 @@ class Entry:
     training, forward
         Times of a training step and of a test pass.
     peak_bytes
-        Peak memory of its process in training, after the warm-up.
+        Peak memory of its process in training, without the warm-up.
     """
 
     spec: Spec
@@ -49,7 +49,7 @@ class Entry:
 def specs(
     net: str, columns: int, contenders: Sequence[str], batches: Sequence[int], threads: Sequence[int]
 ) -> list[Spec]:
-    """Return what to time: each contender with each batch size and number of threads, peers in each layout."""
+    """Return what to time: each contender with each batch size and number of threads, PyTorch's in each layout."""
     return [
         Spec(name, net, columns, batch, count, layout)
         for batch in batches
@@ -65,28 +65,28 @@ def time_steps(wanted: Sequence[Spec], rounds: int, show: Show) -> list[Entry]:
     Raises
     ------
     RefnetError
-        A contender cannot run on this machine, or its process has ended.
+        A contender cannot run on this machine, or its process has crashed.
     """
     seconds: dict[str, list[list[float]]] = {"train": [[] for _ in wanted], "forward": [[] for _ in wanted]}
     with ExitStack() as stack, show.task("whole network", len(wanted) * (2 * rounds + 2)) as advance:
-        began = _Progress(advance)
+        progress = _Progress(advance)
         processes = [stack.enter_context(_process(spec)) for spec in wanted]
         for process in processes:
-            began.now(f"warming up {process.spec}")
-            process.ask("train")
-            process.ask("forget")
+            progress.start(f"warming up {process.spec}")
+            process.request("train")
+            process.request("forget")
         for _ in range(rounds):
             for process, times in zip(processes, seconds["train"], strict=True):
-                began.now(f"training: {process.spec}")
-                times.append(process.ask("train")["seconds"])
-        peaks = [process.ask("peak")["bytes"] for process in processes]
+                progress.start(f"training: {process.spec}")
+                times.append(process.request("train")["seconds"])
+        peaks = [process.request("peak")["bytes"] for process in processes]
         for process in processes:
-            began.now(f"warming up {process.spec}")
-            process.ask("forward")
+            progress.start(f"warming up {process.spec}")
+            process.request("forward")
         for _ in range(rounds):
             for process, times in zip(processes, seconds["forward"], strict=True):
-                began.now(f"forward: {process.spec}")
-                times.append(process.ask("forward")["seconds"])
+                progress.start(f"forward: {process.spec}")
+                times.append(process.request("forward")["seconds"])
     return [
         Entry(spec, Timing.of(training), Timing.of(forward), peak)
         for spec, training, forward, peak in zip(wanted, seconds["train"], seconds["forward"], peaks, strict=True)
@@ -95,16 +95,16 @@ def time_steps(wanted: Sequence[Spec], rounds: int, show: Show) -> list[Entry]:
 
 class _Progress:
     def __init__(self, advance: Advance) -> None:
-        self._advance, self._begun = advance, -1
+        self._advance, self._done = advance, -1
 
-    def now(self, remark: str) -> None:
-        """Show what begins now; what began before is finished."""
-        self._begun += 1
-        self._advance(self._begun, remark=remark)
+    def start(self, remark: str) -> None:
+        """Show that a part starts; the part before it is done."""
+        self._done += 1
+        self._advance(self._done, remark=remark)
 
 
 class _Process:
-    """The process of a contender, which answers questions."""
+    """The process of a contender (:mod:`refnet.bench.contender`)."""
 
     def __init__(self, spec: Spec, errors: Any) -> None:
         self.spec, self._errors = spec, errors
@@ -112,42 +112,42 @@ class _Process:
         self._process = subprocess.Popen(  # noqa: S603 - our own module, with arguments of our own
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
-        self._stands = False
+        self._is_ready = False
 
-    def ask(self, word: str) -> dict[str, Any]:
-        """Send a question; wait for the answer and return it."""
-        if not self._stands:
-            self._answer()
-            self._stands = True
+    def request(self, command: str) -> dict[str, Any]:
+        """Send a command, wait for the reply and return it."""
+        if not self._is_ready:
+            self._reply()
+            self._is_ready = True
         assert self._process.stdin
         with suppress(BrokenPipeError):  # the process has ended; its error output says why
-            print(word, file=self._process.stdin, flush=True)
-        return self._answer()
+            print(command, file=self._process.stdin, flush=True)
+        return self._reply()
 
     def end(self) -> None:
         """End the process."""
         self._process.kill()
         self._process.communicate()
 
-    def _answer(self) -> dict[str, Any]:
+    def _reply(self) -> dict[str, Any]:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
             raise BackendUnavailableError(
-                f"{self.spec}: its process ended ({self._process.wait()}){self._last_words()}"
+                f"{self.spec}: its process ended ({self._process.wait()}){self._last_error()}"
             )
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            kind = ConfigError if answer["code"] == ConfigError.exit_code else BackendUnavailableError
-            raise kind(f"{self.spec}: {answer['error']}")
-        return answer
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            kind = ConfigError if reply["code"] == ConfigError.exit_code else BackendUnavailableError
+            raise kind(f"{self.spec}: {reply['error']}")
+        return reply
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
         if lines:
             return f": {lines[-1]}"
-        return f"; if memory was short, try a smaller {setting('batch')} or fewer {setting('contenders')}"
+        return f"; if memory ran out, try a smaller {setting('batch')} or fewer {setting('contenders')}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Timing in rounds: each contender once, then all again, so that changes in the machine's speed affect all alike."""
+"""Timing in rounds, each of which times every contender, so that changes in the machine's speed affect all alike."""
 
 import math
 import time
@@ -10,10 +10,10 @@ from typing import TypeVar
 K = TypeVar("K")
 Work = Callable[[], object]
 
-# A round repeats short work until it has taken this long; the first call only wakes threads up.
+# A round repeats short work until it has taken this long. Before that, one call wakes the threads up.
 MIN_ROUND_SECONDS = 0.05
-# Seconds between contenders: threads of OpenBLAS go on looking for work after a product, and take the processor from
-# whoever is timed next (half as long again was seen).
+# Pause between contenders: OpenBLAS's threads keep spinning after a product, and slow down whatever is timed next (by
+# up to one half).
 PAUSE_SECONDS = 0.1
 
 
@@ -30,23 +30,23 @@ class Timing:
         return cls(min(seconds), median(seconds))
 
     def __sub__(self, other: "Timing") -> "Timing | None":
-        """Return the time without that of a part, or None if the part took longer: then the difference is noise."""
-        rest = Timing(self.minimum - other.minimum, self.median - other.median)
-        return rest if min(rest.minimum, rest.median) > 0 else None
+        """Return the time without that of a part; None if the part took longer, so that the difference is noise."""
+        left = Timing(self.minimum - other.minimum, self.median - other.median)
+        return left if min(left.minimum, left.median) > 0 else None
 
     def as_dict(self) -> dict[str, float]:
         """Return keys and values for JSON."""
         return asdict(self)
 
 
-def timed(work: Work, least: float = MIN_ROUND_SECONDS) -> float:
-    """Return the seconds of one call. Short work is called once, then repeatedly for about `least` seconds."""
+def timed(work: Work, min_seconds: float = MIN_ROUND_SECONDS) -> float:
+    """Return the seconds of one call. Short work is called once, then repeatedly for about `min_seconds`."""
     began = time.perf_counter()
     work()
     once = time.perf_counter() - began
-    if once >= least:
+    if once >= min_seconds:
         return once
-    repeats = math.ceil(least / max(once, 1e-7))
+    repeats = math.ceil(min_seconds / max(once, 1e-7))
     began = time.perf_counter()
     for _ in range(repeats):
         work()
@@ -54,7 +54,7 @@ def timed(work: Work, least: float = MIN_ROUND_SECONDS) -> float:
 
 
 def in_rounds(works: Mapping[K, Work], rounds: int) -> dict[K, Timing]:
-    """Return the time of each work: each is called once to warm up, then all are timed in turn, `rounds` times."""
+    """Return the time of each function in `works`. Each is called once to warm up, then all are timed in turn."""
     for work in works.values():
         work()
     seconds: dict[K, list[float]] = {key: [] for key in works}

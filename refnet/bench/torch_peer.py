@@ -1,7 +1,7 @@
-"""The same networks and layers in PyTorch: the peer to compare speed with. Imported only where PyTorch is there.
+"""The same networks and layers in PyTorch, to compare speed with. Imported only if PyTorch is installed.
 
-Columns are groups of channels: a convolution that reads its own column is a grouped one, one that reads all is not,
-and local response normalisation stays within each column's channels.
+Columns are groups of channels. A convolution that reads its own column is a grouped convolution; one that reads all
+columns is not. Local response normalisation stays within each column's channels.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ def _conv2d(x: Tensor, w: Tensor, b: Tensor, groups: int, *, stride: int, pad: i
 
 
 def _missing(x: Tensor, window: int, stride: int, pad: int) -> tuple[int, int, int, int]:
-    """Zeros after the last column and row, so that PyTorch, which rounds sizes down, includes windows over the edge."""
+    """Return the padding that lets PyTorch, which rounds sizes down, include windows that extend beyond the edge."""
     right, bottom = (
         overhang(n, window, stride, pad, 1 - (window - n - 2 * pad) // stride) for n in (x.shape[3], x.shape[2])
     )
@@ -79,12 +79,12 @@ class Peer(nn.Module):
     Parameters
     ----------
     params
-        The parameters of the same network here, by name.
+        The parameters of refnet's network, by name.
 
     Raises
     ------
     BackendUnavailableError
-        It has a layer that is not written here.
+        It has a layer that has no PyTorch equivalent here.
     """
 
     def __init__(self, net: Net, plan: Plan, params: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -96,7 +96,7 @@ class Peer(nn.Module):
             groups = 1 if reads_all else len(nodes)
             if layer.op not in OPS or (groups > 1 and layer.op.startswith("linear")):
                 raise BackendUnavailableError(
-                    f"PyTorch has no {layer.op} in {groups} columns here; leave it out with {setting('contenders')}"
+                    f"{layer.op} in {groups} columns has no PyTorch version here; choose other {setting('contenders')}"
                 )
             names = [f"{layer.name}_{letter}" for letter in nodes[0].params]
             for name, letter in zip(names, nodes[0].params, strict=True):
@@ -108,7 +108,7 @@ class Peer(nn.Module):
         """Return the scores (N,K) of images (N,C,H,W)."""
         for op, names, groups, options in self._layers:
             if op == "dropout" and not self.training:
-                x = x * (1 - options["drop"])  # the paper's way; PyTorch's own scales in training instead
+                x = x * (1 - options["drop"])  # as in the paper; PyTorch's dropout scales in training instead
             else:
                 x = OPS[op](x, *(getattr(self, name) for name in names), groups, **options)
         return x
@@ -146,7 +146,7 @@ class WholeNet:
 
 
 class TorchLayers:
-    """Single layers; see :class:`refnet.bench.ops.LayerContender`."""
+    """PyTorch as a contender, layer by layer; see :class:`refnet.bench.ops.LayerContender`."""
 
     name = "torch-eager"
 
@@ -155,7 +155,7 @@ class TorchLayers:
         self._layout = LAYOUTS[layout]
 
     def layer(self, visit: Visit) -> dict[str, Work]:
-        """Return the work of a layer by direction; empty for a layer that PyTorch has no op for."""
+        """Return the functions of a layer by direction; empty for a layer that has no PyTorch equivalent here."""
         node = visit.node
         if node.layer.op not in OPS:
             return {}
@@ -166,23 +166,23 @@ class TorchLayers:
             return OPS[node.layer.op](x, *params, 1, **node.layer.options)
 
         y = forward()
-        sought = params if node.inputs == (IMAGE,) else [x, *params]
-        works: dict[str, Work] = {"forward": forward, "backward": lambda: _gradients(y, sought, dy)}
+        wanted = params if node.inputs == (IMAGE,) else [x, *params]
+        works: dict[str, Work] = {"forward": forward, "backward": lambda: _gradients(y, wanted, dy)}
         if params:
             works["weight gradient"] = lambda: _gradients(y, params, dy)
         return works
 
     def loss(self, z: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, Work]:
-        """Return the work of the loss."""
-        scores, truth = torch.from_numpy(z).requires_grad_(), torch.from_numpy(labels)
-        loss = functional.cross_entropy(scores, truth)
+        """Return the functions of the loss."""
+        scores, correct = torch.from_numpy(z).requires_grad_(), torch.from_numpy(labels)
+        loss = functional.cross_entropy(scores, correct)
         return {
-            "forward": lambda: functional.cross_entropy(scores, truth),
+            "forward": lambda: functional.cross_entropy(scores, correct),
             "backward": lambda: _gradients(loss, [scores], torch.ones(())),
         }
 
     def update(self, params: Mapping[str, npt.NDArray[Any]]) -> dict[str, Work]:
-        """Return the work of updating all parameters."""
+        """Return the function that updates all parameters."""
         tensors = [nn.Parameter(self._tensor(a)) for a in params.values()]
         for tensor in tensors:
             tensor.grad = torch.ones_like(tensor)
@@ -193,8 +193,8 @@ class TorchLayers:
         return tensor.contiguous(memory_format=self._layout) if tensor.ndim == 4 else tensor
 
 
-def _gradients(y: Tensor, sought: Sequence[Tensor], dy: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(y, sought, dy, retain_graph=True)
+def _gradients(y: Tensor, inputs: Sequence[Tensor], dy: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(y, inputs, dy, retain_graph=True)
 
 
 def _optimiser(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

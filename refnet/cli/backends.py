@@ -1,14 +1,15 @@
-"""``refnet backends``: what can compute here."""
+"""``refnet backends``: list the backends, and whether each can run here."""
 
 import argparse
 import json
 
 from refnet.backend.loading import available, installed
+from refnet.terminal.spelling import with_flags
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print each backend with what it lacks, or with the reason why it cannot run here."""
-    reasons = available() if arguments.check else installed()
+    """Print each backend with the packages that it lacks, or with the reason why it cannot run here."""
+    reasons = available(with_flags) if arguments.check else installed()
     if arguments.json:
         print(json.dumps(reasons))
     else:

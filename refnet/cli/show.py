@@ -1,4 +1,4 @@
-"""``refnet show``: one run, or one checkpoint, described."""
+"""``refnet show``: describe one run or checkpoint, and check that it is intact."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from refnet.runs.checkpoint import plan_of
 from refnet.runs.inventory import CheckpointFile, RunSummary
 from refnet.runs.state import Facts, State
 from refnet.terminal.printable import printable
+from refnet.terminal.spelling import with_flags
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +50,7 @@ def _run(run: RunSummary, verified: list[CheckpointFile]) -> Iterator[str]:
         top1, top5 = (_percent(run.result.get(f"test_top{k}_error")) for k in (1, 5))
         yield f"test error   {top1} top-1, {top5} top-5"
     for saved in verified:
-        yield f"checkpoint   {saved.path}: {saved.problem or _size(saved)}"
+        yield f"checkpoint   {saved.path}: {with_flags(saved.problem) if saved.problem else _size(saved)}"
     if run.status == "stopped":
         yield f"continue     refnet train --resume {shlex.quote(str(run.path))}"
     yield from _settings(run.config)
@@ -76,11 +77,11 @@ def _progress(state: State) -> Iterator[str]:
     lowered = times.get(state.rate.drops, f"lowered {state.rate.drops} times")
     yield f"schedule     learning rate {state.rate.lr:g} ({lowered})"
     yield f"time         {state.seconds:,.0f} s"
-    for name, found in (("latest", state.latest), ("best", state.best)):
-        if found:
+    for name, score in (("latest", state.latest), ("best", state.best)):
+        if score:
             yield (
-                f"{name:12} {found.top1_error:.2%} top-1, {found.top5_error:.2%} top-5 on validation, "
-                f"loss {found.loss:.4f}, after epoch {found.epoch}, step {found.step:,}"
+                f"{name:12} {score.top1_error:.2%} top-1, {score.top5_error:.2%} top-5 on validation, "
+                f"loss {score.loss:.4f}, after epoch {score.epoch}, step {score.step:,}"
             )
 
 
@@ -90,8 +91,8 @@ def _settings(config: dict[str, Any]) -> Iterator[str]:
             yield f"  {name} = {value}"
 
 
-def _percent(share: object) -> str:
-    return f"{share:.2%}" if isinstance(share, float) else str(share)
+def _percent(fraction: object) -> str:
+    return f"{fraction:.2%}" if isinstance(fraction, float) else str(fraction)
 
 
 def _size(saved: CheckpointFile) -> str:

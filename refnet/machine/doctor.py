@@ -56,7 +56,7 @@ class Examination:
 
 def examine(environ: Mapping[str, str]) -> Examination:
     """Return what this machine computes with, and what slows it down."""
-    backends = available()
+    backends = available(with_flags)
     working = [name for name, reason in backends.items() if reason is None]
     doctors = {name: doctor for name in working if (doctor := doctor_of(load(name)))}
     throttles = [*environment.throttles(environ), *_limits()]

@@ -1,4 +1,4 @@
-"""Networks, each as data with the recipe it is trained with."""
+"""Networks, each as data together with its training recipe."""
 
 from refnet.nets.net import Net
 from refnet.nets.registry import NETS, get, register

@@ -18,9 +18,9 @@ RECIPE = {
     "colour_noise": 0.1,  # section 4.1
 }
 
-# The standard deviation of the first weights of conv3, conv4 and conv5. The paper's text says 0.01 for every layer;
-# the authors' code has 0.03 for these three. With 0.01 the signal that reaches fc6 is 27 times smaller, and the loss
-# stays at chance for hundreds of steps. So the code's value is the default.
+# The standard deviation of the initial weights of conv3, conv4 and conv5. The paper's text says 0.01 for every layer;
+# the authors' code has 0.03 for these three. With 0.01 the activations that reach fc6 are 27 times smaller, and the
+# loss stays at chance for hundreds of steps. So the code's value is the default.
 SIGMAS = {"code2012": 0.03, "paper": 0.01}
 
 
@@ -31,7 +31,7 @@ def paper(init: str = "code2012") -> Net:
 
 
 def half(init: str = "code2012") -> Net:
-    """Return the one-GPU net of section 3.2: half the kernels except in the last convolution; 59,798,312 parameters."""
+    """Return the one-GPU net of section 3.2, with half the kernels except in conv5: 59,798,312 parameters."""
     layers = _layers(init, convs=(48, 128, 192, 192, 256))
     recipe = RECIPE | {"columns": 1}
     return Net("half", (3, 224, 224), 256, layers, tuple(SIGMAS), recipe, data=None, flip=True)

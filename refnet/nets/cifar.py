@@ -1,4 +1,4 @@
-"""AlexNet at the size of small images: for CIFAR-10 (32x32, colour) and Fashion-MNIST (28x28, gray)."""
+"""AlexNet for small images: CIFAR-10 (32x32, colour) and Fashion-MNIST (28x28, grey)."""
 
 from refnet.nets.net import Net
 from refnet.network.plan import Layer, conv, dropout, linear, lrn, maxpool, relu
@@ -31,7 +31,7 @@ def _layers(conv1_sigma: float) -> tuple[Layer, ...]:
     """Return the layers: two columns that read each other at conv3 and in the fully connected layers.
 
     The sigmas of conv1 and conv2 scale pixels, whose standard deviation is about 60 grey levels, to activations of
-    about 1; those of the later layers, about sqrt(2 / inputs), keep that size.
+    about 1. Those of the later layers, about sqrt(2 / inputs), keep activations at that size.
     """
     return (
         conv("conv1", 32, 5, pad=2, sigma=conv1_sigma, bias=0),

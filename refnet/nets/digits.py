@@ -9,12 +9,12 @@ RECIPE = {
     "momentum": 0.9,
     "weight_decay": 5e-4,
     "epochs": 26,
-    # 140 validation images are too few for their error to tell when it has stopped improving.
+    # With only 140 validation images, their error does not show reliably when it has stopped improving.
     "schedule": "fixed",
     "drop_epochs": (18, 23),
     "lr_factor": 10.0,
     "columns": 2,
-    "threads": 1,  # its products are so small that threads would wait for each other
+    "threads": 1,  # its matrix products are so small that threads would mostly wait for each other
 }
 
 
@@ -22,7 +22,7 @@ def digits() -> Net:
     """Return the net: two columns that read each other at conv3 and in the fully connected layers.
 
     The sigmas, about sqrt(2 / inputs), keep the size of activations from layer to layer; conv1's is smaller because
-    pixels go up to 16. LRN's alpha is larger than the paper's, which suits activations of hundreds.
+    pixels are as large as 16. LRN's alpha is larger than the paper's, which is meant for activations in the hundreds.
     """
     layers = (
         conv("conv1", 32, 3, pad=1, sigma=0.1, bias=0),

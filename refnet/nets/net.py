@@ -1,4 +1,4 @@
-"""A network as data: its layers, the images it reads, and the recipe it is trained with."""
+"""A network as data: its layers, the size of its images, and its training recipe."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from refnet.network.plan import Layer, Plan, apart, split
 
-NAME = re.compile(r"\w[\w .+-]*")  # a name is part of a run folder's name
+NAME = re.compile(r"\w[\w .+-]*")  # because the name is part of the name of a run folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Net:
     data
         The name of the data set on which it is trained by default; None if the user must name one.
     flip
-        Whether the mirror image of an image shows the same class, so that training may mirror images.
+        Whether training may mirror images: the mirror image must show the same class.
     """
 
     name: str
@@ -63,20 +63,20 @@ class Net:
 
 
 def malformed(net: Any) -> str | None:
-    """Return what is wrong with the form of a network, and what is allowed; None if nothing is wrong.
+    """Return what is wrong with the attributes of a network, and what is allowed; None if nothing is wrong.
 
-    It does not check whether the layers fit each other; `split` does.
+    Whether the layers fit each other is not checked here, but in `split`.
     """
     return next(_faults(net), None)
 
 
 def _faults(net: Any) -> Iterator[str]:
-    """Yield what is wrong. After one fault there may be no further checks: they need what it concerns."""
+    """Yield what is wrong. Only the first message is reliable: later checks need what it is about."""
     if not isinstance(net, Net):
         yield f"net={net!r} is not allowed; it must be a refnet.nets.Net"
     name, layers, shape = _of_any_type(net, "name", "layers", "input_shape")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        yield f"the net's name={name!r} is not allowed; it must be of letters, digits, blanks and . _ + -"
+        yield f"the net's name={name!r} is not allowed; use letters, digits, spaces and . _ + -"
     if not isinstance(layers, tuple | list) or not layers:
         yield f"the net {name} has layers={layers!r}; it must be a tuple of at least one layer"
     for layer in layers:

@@ -1,13 +1,13 @@
-"""The networks by name: refnet's own, those that other packages register, and those of this process.
+"""The networks by name: refnet's own, those of other packages, and those registered in this process.
 
-A new network of refnet is one file and its line in `OWN`. A package of its own adds one by an entry point, and nothing
-in refnet changes::
+A new network of refnet is one file and its line in `OWN`. Another package adds a network by an entry point, without a
+change in refnet::
 
     [project.entry-points."refnet.nets"]
     mynet = "mypackage.module:mynet"
 
-The object is a :class:`Net`, or a function that returns one. A network with several initialisations is a function that
-takes the name of one and has a default. :func:`register` adds a network to this process alone.
+The object is a :class:`Net`, or a function that returns one. If a network has several initialisations, the function
+takes the name of one and has a default. :func:`register` adds a network to this process only.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,23 +47,23 @@ def get(name: str, init: str | None = None, variant: Sequence[str] | None = None
     Raises
     ------
     ConfigError
-        There is no such network, initialisation or variant (the message lists those there are), or its package is
-        broken.
+        There is no such network, initialisation or variant (the message lists the known ones), or its package cannot be
+        imported.
     """
     if name in _registered:
-        net, write = _registered[name], None
+        net, with_init = _registered[name], None
     else:
         point = packages.points(GROUP, OWN).get(name)
         if point is None:
             raise ConfigError(f"net {name} is not known; there are {', '.join(names())}{did_you_mean(name, names())}")
-        net, write = _load(point)
+        net, with_init = _load(point)
     if init is not None and init not in net.inits:
         raise ConfigError(
             f"net {name} has no initialisation {init}; it has {', '.join(net.inits)}{did_you_mean(init, net.inits)}"
         )
-    if write and init is not None and init != net.inits[0]:
-        net = write(init)
-    if not isinstance(variant, Sequence | None):  # in a file that somebody has written
+    if with_init and init is not None and init != net.inits[0]:
+        net = with_init(init)
+    if not isinstance(variant, Sequence | None):  # in a damaged checkpoint or a file of another program
         raise ConfigError(f"net {name} has no variant {variant}; it has a list of {', '.join(VARIANTS)}")
     for change in variant or ():
         if change not in tuple(VARIANTS):
@@ -94,7 +94,7 @@ def register(net: Net) -> str:
 
 
 class _Attribute(Mapping[str, Any]):
-    """One attribute of each network by the network's name; a network is loaded when it is asked for."""
+    """One attribute of each network, by the network's name. A network is loaded when its name is looked up."""
 
     def __init__(self, read: Callable[[Net], Any]) -> None:
         self._read = read
@@ -120,10 +120,10 @@ INITS: Mapping[str, tuple[str, ...]] = _Attribute(lambda net: net.inits)
 
 
 def _load(point: EntryPoint) -> tuple[Net, Callable[[str], Net] | None]:
-    """Return the network of an entry point with its default initialisation, and the function that takes another."""
+    """Return the network of an entry point with its default initialisation, and the function that makes others."""
     loaded = packages.load(point, "net")
     net = loaded() if callable(loaded) else loaded
     if not isinstance(net, Net) or net.name != point.name:
-        fault = f"is called {net.name} by itself" if isinstance(net, Net) else "is no refnet.nets.Net"
+        fault = f"returns a net with the name {net.name}" if isinstance(net, Net) else "is not a refnet.nets.Net"
         raise ConfigError(f"{packages.describe(point, 'net')} {fault}; {packages.REMEDY}")
     return net, loaded if callable(loaded) else None

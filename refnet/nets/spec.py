@@ -1,4 +1,4 @@
-"""Which network is trained or used: all that its layers and its plan depend on."""
+"""The class NetSpec: the choices that a network's layers and plan depend on."""
 
 from dataclasses import dataclass, replace
 
@@ -55,7 +55,7 @@ class NetSpec:
         return replace(net, layers=(*layers, replace(last, width=self.outputs)))
 
     def plan(self, *, fused: bool = True) -> Plan:
-        """Return the plan; `fused` joins layers that one op computes together. Parameters have the same names in both.
+        """Return the plan. With `fused`, one op computes a layer and its ReLU together; parameters keep their names.
 
         Raises ``ConfigError`` as `net`, and ``ShapeError`` for columns that do not fit the network.
         """

@@ -11,26 +11,26 @@ from refnet.network.plan import IMAGE, Crossing, Node, crossings
 from refnet.ops import chapter
 from refnet.ops._rules import Shape
 
-FLOAT = 4  # bytes of a float32
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer in one column. Figures are for one image, except where the batch is named.
+    """One layer in one column. Numbers are for one image, except `activation_bytes`.
 
     Attributes
     ----------
     reads
-        The nodes whose outputs it reads; if it reads a gather, all nodes that the gather joins.
+        The nodes whose outputs it reads; if it reads a gather, all nodes whose outputs the gather concatenates.
     input_shape, output_shape
         (C,H,W), or (K,) after a fully connected layer.
     parameters
-        How many parameters it has.
+        Number of parameters.
     macs
         Multiply-adds of the forward pass.
     activation_bytes
-        Bytes that the layer allocates for the batch: its output, its residuals (LRN's scale, one byte for each pooled
-        value), and the copy of all columns' channels, if it reads one.
+        Bytes that the layer allocates for the batch: its output, its residuals (LRN's scale, max-pooling's indices of
+        one byte), and the concatenation of all columns' channels if it reads one.
     """
 
     layer: str
@@ -46,7 +46,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A network in figures; see :class:`LayerSummary` for the units."""
+    """A network in numbers; see :class:`LayerSummary` for the units."""
 
     net: str
     columns: int
@@ -54,15 +54,13 @@ class Summary:
     rows: tuple[LayerSummary, ...]
     crossings: tuple[Crossing, ...]
 
-    def total(self, figure: str, op: str | None = None) -> int:
-        """Return the sum of a figure over all layers, or over those of one op."""
-        return sum(getattr(row, figure) for row in self.rows if op in (None, row.op))
+    def total(self, attribute: str, op: str | None = None) -> int:
+        """Return the sum of an attribute over all layers, or over those of one op."""
+        return sum(getattr(row, attribute) for row in self.rows if op in (None, row.op))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as a dict for JSON."""
-        by_op = {
-            op: {figure: self.total(figure, op) for figure in ("parameters", "macs")} for op in ("conv2d", "linear")
-        }
+        by_op = {op: {name: self.total(name, op) for name in ("parameters", "macs")} for op in ("conv2d", "linear")}
         return {
             "net": self.net,
             "columns": self.columns,
@@ -89,8 +87,9 @@ def _row(node: Node, gathers: dict[str, Node], batch: int) -> LayerSummary:
         name for source in node.inputs for name in (gathers[source].inputs if source in gathers else (source,))
     )
     residuals = getattr(chapter(node.layer.op), "RESIDUALS", {})  # each has the shape of the output
-    made = (FLOAT + sum(np.dtype(dtype).itemsize for dtype in residuals.values())) * prod(node.shape)
-    gathered = sum(FLOAT * prod(gathers[name].shape) for name in node.inputs if name in gathers)
+    element_bytes = FLOAT_BYTES + sum(np.dtype(dtype).itemsize for dtype in residuals.values())
+    allocated = element_bytes * prod(node.shape)
+    gathered = sum(FLOAT_BYTES * prod(gathers[name].shape) for name in node.inputs if name in gathers)
     return LayerSummary(
         layer=node.layer.name,
         op=node.layer.op,
@@ -100,7 +99,7 @@ def _row(node: Node, gathers: dict[str, Node], batch: int) -> LayerSummary:
         output_shape=node.shape,
         parameters=sum(prod(shape) for shape in node.params.values()),
         macs=node.macs(),
-        activation_bytes=(made + gathered) * batch,
+        activation_bytes=(allocated + gathered) * batch,
     )
 
 

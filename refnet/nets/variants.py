@@ -1,8 +1,8 @@
-"""Variants of a network, with one property changed, so that its effect can be measured.
+"""Variants of a network: each changes one property, so that its effect can be measured.
 
-A variant keeps the index of every layer, which is part of the layer's random key. So weights of an unchanged shape
-start with the same values, and dropout drops the same units. A layer is not removed, but gets options with which it has
-no effect.
+A variant keeps the index of every layer, because the index is part of the layer's random key. So weights of an
+unchanged shape have the same initial values, and dropout drops the same units. A layer is therefore not removed, but
+gets options with which it has no effect.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ def tanh(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 def no_lrn(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Remove the normalisation (paper, section 3.3); its constant factor k^-beta, which weights expect, stays."""
+    """Turn the normalisation off (paper, section 3.3) but keep its constant factor k^-beta, which weights expect."""
     return _changed(layers, "lrn", alpha=0.0)
 
 
 def strong_lrn(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Normalise more strongly: the paper's alpha, for activations in the hundreds, times 100, for tens."""
+    """Normalise more strongly: 100 times the paper's alpha, for activations in the tens, not in the hundreds."""
     return _changed(layers, "lrn", alpha=0.01)
 
 
@@ -36,7 +36,7 @@ def plain_pooling(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 def no_dropout(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Drop no unit (paper, section 4.2)."""
+    """Drop no units (paper, section 4.2)."""
     return _changed(layers, "dropout", drop=0.0)
 
 

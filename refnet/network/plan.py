@@ -298,7 +298,7 @@ def _node(layer: Layer, index: int, column: int, holders: int, source: Node) -> 
     try:
         shape = _output_shape(layer, source.shape, params)
     except (ShapeError, ArgumentError) as error:
-        raise type(error)(f"{name}, which reads {source.name}: {error}") from None
+        raise type(error)(f"{name}, which reads {source.name}: {error.message}") from None
     first = column * prod(shape) if not layer.width else column * (layer.width // holders)
     return Node(name, layer, index, column, (source.name,), (source.shape,), (column,), shape, params, first)
 

@@ -21,7 +21,6 @@ from refnet.runs import directory, history, inventory
 from refnet.runs.checkpoint import plan_of, spec_in
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.progress import Show
-from refnet.terminal.spelling import with_flags
 
 EXAMPLES = 6  # of the best and of the worst predictions
 
@@ -51,7 +50,7 @@ def report(
     try:
         trained = open_trained(path, backend)
     except CheckpointError as error:
-        parts.append(page.note(f"{error}. The parts that need a checkpoint are left out."))
+        parts.append(page.note(f"{show.spell(error.message)}. The parts that need a checkpoint are left out."))
         plan = _planned(run)
         parts += [page.network_section(plan)] if plan else []
         parts.append(curves)
@@ -73,7 +72,7 @@ def _of_network(trained: Trained, show: Show, curves: str, opened: Dataset | Non
         data = data or open_labelled(trained, show, what=place)
     except (DataError, ConfigError, CheckpointError) as error:
         show.say(f"note: {error.message}; the parts that need images are left out")
-        yield page.note(f"{with_flags(error.message)}. The parts that need images are left out.")
+        yield page.note(f"{show.spell(error.message)}. The parts that need images are left out.")
     if data and fingerprint(data) != trained.facts.data.fingerprint:
         yield page.note(
             "The images below are not those of the training, or have changed since."
@@ -88,7 +87,7 @@ def _of_network(trained: Trained, show: Show, curves: str, opened: Dataset | Non
         try:
             yield from _of_images(trained, data, show)
         except (DataError, NumericError) as error:
-            yield page.note(f"{error}. The predictions are left out.")
+            yield page.note(f"{show.spell(error.message)}. The predictions are left out.")
 
 
 def _of_images(trained: Trained, data: Dataset, show: Show) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The claims of the paper, each as an experiment: two variants that differ in one thing, and what is measured.
 
-Both variants use the same seeds. A seed gives both the same order of images, the same crops, the same dropout and,
-where shapes agree, the same initial weights (:mod:`refnet.nets.variants`). So they are compared seed by seed.
+Both variants are trained with the same seeds, and are compared seed by seed: with the same seed, both have the same
+order of images, crops and dropout and, where shapes agree, the same initial weights (:mod:`refnet.nets.variants`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,8 @@ from typing import Any, Literal
 from refnet.errors import ConfigError
 from refnet.terminal.suggestion import did_you_mean
 
-TARGET = 0.25  # the training error of the paper's figure 1
-CHANCE = 0.9  # the error before training, with ten classes
+TARGET_ERROR = 0.25  # the training error of the paper's figure 1
+CHANCE_ERROR = 0.9  # the error before training, with ten classes
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Measure:
     Attributes
     ----------
     name
-        With its unit. Overfitting is the test error minus the training error; "epochs to" counts the epochs until a
-        training error is reached.
+        The name with its unit. "Overfitting" is the test error minus the training error. "Epochs to 25%" is the number
+        of epochs until the training error is 25 %.
     paper
         The paper's result.
     """
@@ -74,15 +74,15 @@ class Claim:
     without, paper
         The variant without the paper's idea, and the one with it.
     measures
-        What is measured. The verdict depends on the first; the others are only reported.
+        What is measured. Only the first decides the verdict; the others are reported.
     common
         Settings of both variants that differ from the net's recipe.
     rates
-        Learning rates to try: each variant uses its best one, found with an extra seed. Empty: the recipe's.
+        Learning rates to try: each variant uses its best one, found with an extra seed. If empty, the recipe's is used.
     watched
-        Whether a picture shows validation or training errors as solid lines.
+        Which errors a picture shows as solid lines.
     epochs
-        Epochs by net, if they differ from :data:`refnet.reproduce.experiment.EPOCHS`.
+        Number of epochs by net, if it differs from :data:`refnet.reproduce.experiment.EPOCHS`.
     """
 
     name: str
@@ -103,11 +103,11 @@ class Claim:
 
 
 def epochs_to(target: float, errors: Sequence[float]) -> float:
-    """Return after how many epochs an error first reached a target, interpolated between the ends of epochs.
+    """Return after how many epochs an error first reached a target, interpolated linearly between epochs.
 
-    If it never did, the result is the number of epochs: a lower bound, so that a difference is not exaggerated.
+    If it never did, return the number of epochs, which is a lower bound: it cannot exaggerate a difference.
     """
-    before = CHANCE
+    before = CHANCE_ERROR
     for epoch, error in enumerate(errors):
         if error <= target:
             return epoch + (before - target) / (before - error)
@@ -140,8 +140,13 @@ CLAIMS: Mapping[str, Claim] = {
             "3.1, figure 1",
             Variant("tanh", {"variant": ("no-dropout", "tanh")}),
             Variant("ReLU", {"variant": ("no-dropout",)}),
-            (Measure(f"epochs to {TARGET:.0%}", "6 times fewer", lambda o: epochs_to(TARGET, o.train_errors)),),
-            # The paper: no regularisation, and rates "chosen independently to make training as fast as possible".
+            (
+                Measure(
+                    f"epochs to {TARGET_ERROR:.0%}", "6 times fewer", lambda o: epochs_to(TARGET_ERROR, o.train_errors)
+                ),
+            ),
+            # As in the paper: no regularisation, and learning rates "chosen independently to make training as fast as
+            # possible".
             {"augment": False, "weight_decay": 0.0, "drop_epochs": ()},
             rates=(0.003, 0.01, 0.03),
             watched="training",

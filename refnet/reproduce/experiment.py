@@ -1,4 +1,4 @@
-"""Train both variants of a claim with every seed, each run in its own folder, so that finished runs are kept."""
+"""Train both variants of a claim with every seed. Each run has its own folder, so finished runs are kept."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, open_showing
 from refnet.data.readers import idx, registry, walk
 from refnet.errors import ConfigError, DataError, NumericError
-from refnet.reproduce.claims import TARGET, Claim, Outcome, Variant, epochs_to
+from refnet.reproduce.claims import TARGET_ERROR, Claim, Outcome, Variant, epochs_to
 from refnet.runs import directory, history
 from refnet.runs.resume import Resume
 from refnet.terminal.printable import printable
@@ -22,9 +22,9 @@ from refnet.terminal.progress import Advance, Show
 from refnet.terminal.spelling import setting
 from refnet.training.loop import train
 
-EPOCHS: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}  # epochs
-IMAGES: Mapping[str, int | None] = {"digits": None, "fashion": 5000, "cifar": 5000}  # training images
-DROP_FRACTIONS = (0.75, 0.9)  # the learning rate falls after these fractions of the epochs
+EPOCHS: Mapping[str, int] = {"digits": 12, "fashion": 8, "cifar": 8}
+IMAGES: Mapping[str, int | None] = {"digits": None, "fashion": 5000, "cifar": 5000}  # training images; None for all
+DROP_FRACTIONS = (0.75, 0.9)  # of the epochs, after which the learning rate drops
 BATCH = 32  # small, so that few images give enough steps
 SCORED_IMAGES = 1000  # training images whose error is measured after each epoch
 
@@ -36,11 +36,11 @@ class Settings:
     Attributes
     ----------
     images
-        How many training images; None for all.
+        Number of training images; None for all.
     seeds
-        How many; they are 0, 1, 2, ...
+        Number of seeds; they are 0, 1, 2, ...
     folder
-        Contains a run folder for each variant and seed.
+        The folder with a run folder for each variant and seed.
     """
 
     net: str
@@ -54,7 +54,7 @@ class Settings:
 
 
 def net_for(data: str) -> str:
-    """Return the name of the small net for the data, by the images' channels. Raises ``DataError`` without data."""
+    """Return the name of the small net that suits the images' channels. Raises ``DataError`` if there are no data."""
     net_of_data = next((name for name in nets.NETS if nets.get(name).data == data), None)
     if net_of_data:
         return net_of_data
@@ -68,8 +68,8 @@ def net_for(data: str) -> str:
 
 
 def config_of(claim: Claim, variant: Variant, settings: Settings, seed: int, lr: float | None = None) -> Config:
-    """Return the configuration of one run: recipe, size, the claim's common settings, the variant's."""
-    chosen: dict[str, Any] = {
+    """Return the configuration of one run: the recipe, the size, the settings of the claim, those of the variant."""
+    keys: dict[str, Any] = {
         "net": settings.net,
         "data": settings.data,
         "images": settings.images,
@@ -81,17 +81,17 @@ def config_of(claim: Claim, variant: Variant, settings: Settings, seed: int, lr:
         "backend": settings.backend,
         "seed": seed,
     }
-    chosen |= {} if settings.threads is None else {"threads": settings.threads}
-    chosen |= {} if lr is None else {"lr": lr}
-    chosen |= {**claim.common, **variant.keys}
+    keys |= {} if settings.threads is None else {"threads": settings.threads}
+    keys |= {} if lr is None else {"lr": lr}
+    keys |= {**claim.common, **variant.keys}
     folder = f"{variant.name.replace(',', '').replace(' ', '-').lower()}-seed{seed}" + (f"-lr{lr:g}" if lr else "")
-    return configure(**(chosen | {"run_dir": str(settings.folder / folder)}))
+    return configure(**(keys | {"run_dir": str(settings.folder / folder)}))
 
 
 def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
     """Train both variants seed by seed, and yield the result of each run as soon as it is finished.
 
-    A run in `settings.folder` that is finished is read, and one that was stopped is resumed.
+    A finished run in `settings.folder` is only read, and one that was stopped is resumed.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
         As :func:`refnet.training.loop.train`.
     """
     dataset = _open(settings, show)
-    pilots = len(claim.rates) * len(claim.variants)
-    total = pilots + settings.seeds * len(claim.variants)
+    searches = len(claim.rates) * len(claim.variants)
+    total = searches + settings.seeds * len(claim.variants)
     best: dict[str, float | None] = {variant.name: None for variant in claim.variants}
     done = 0
     if claim.rates:
@@ -119,10 +119,10 @@ def perform(claim: Claim, settings: Settings, show: Show) -> Iterator[Outcome]:
 
 
 def _best_rate(
-    claim: Claim, variant: Variant, settings: Settings, dataset: Dataset, show: Show, counted: tuple[int, int]
+    claim: Claim, variant: Variant, settings: Settings, dataset: Dataset, show: Show, progress: tuple[int, int]
 ) -> float:
-    """Return the learning rate that reaches the target first, then with the lowest error, for an extra seed."""
-    done, total = counted
+    """Return the learning rate that reaches the target error first, then with the lowest error, for an extra seed."""
+    done, total = progress
     results: list[tuple[float, float, float]] = []
     for number, lr in enumerate(claim.rates, start=done + 1):
         config = config_of(claim, variant, settings, settings.seeds, lr)
@@ -134,7 +134,7 @@ def _best_rate(
             show.say(f"{variant.name}, learning rate {lr:g}: {error.message}")
             continue
         errors = outcome.train_errors
-        results.append((epochs_to(TARGET, errors), errors[-1], lr))
+        results.append((epochs_to(TARGET_ERROR, errors), errors[-1], lr))
         show.say(f"{variant.name}, learning rate {lr:g}: {errors[-1]:.1%} training error after {len(errors)} epochs")
     if not results:
         raise NumericError(
@@ -193,11 +193,15 @@ def _open(settings: Settings, show: Show) -> Dataset:
 
 
 class Within:
-    """Progress of one run of the experiment: its tasks are shown with the run's name, its lines are not."""
+    """The display of one run of an experiment: it names the run in each task, and prints only warnings."""
 
     def __init__(self, show: Show, name: str) -> None:
         self._show = show
         self._name = name
+
+    def spell(self, message: str) -> str:
+        """Return a message as the display spells it."""
+        return self._show.spell(message)
 
     def say(self, line: str) -> None:
         """Show a line only if it is a warning."""

@@ -16,7 +16,7 @@ PAIR_COLOUR = "#b9bfc4"
 
 
 def draw(claim: Claim, outcomes: Sequence[Outcome], output: Path) -> None:
-    """Draw at least one seed of each variant to a PNG or SVG file. Raises ``ConfigError`` as `figure_to`."""
+    """Draw the outcomes to a PNG or SVG file; each variant needs one. Raises ``ConfigError`` as `figure_to` does."""
     variants = [[outcome for outcome in outcomes if outcome.variant == variant.name] for variant in claim.variants]
     with figure_to(output, Quiet()) as figure:
         figure.set_size_inches(4.6 + 2.2 * len(claim.measures), 3.6)
@@ -51,9 +51,9 @@ def _pairs(axis: Any, claim: Claim, measure: Measure, variants: Sequence[Sequenc
     values = [[measure.of(run) for run in runs] for runs in variants]
     for pair in zip(*values, strict=True):
         axis.plot([0, 1], pair, color=PAIR_COLOUR, linewidth=0.9, zorder=1)
-    for place, (colour, column) in enumerate(zip(VARIANT_COLOURS, values, strict=True)):
-        axis.scatter([place] * len(column), column, color=colour, s=22, zorder=2, linewidths=0)
-        axis.hlines(np.mean(column), place - 0.22, place + 0.22, color=colour, linewidth=2.4, zorder=3)
+    for x, (colour, measured) in enumerate(zip(VARIANT_COLOURS, values, strict=True)):
+        axis.scatter([x] * len(measured), measured, color=colour, s=22, zorder=2, linewidths=0)
+        axis.hlines(np.mean(measured), x - 0.22, x + 0.22, color=colour, linewidth=2.4, zorder=3)
     axis.set_xlim(-0.5, 1.5)
     axis.set_xticks([0, 1], [variant.name for variant in claim.variants])
     axis.grid(visible=False, axis="x")

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refnet import nets, typed_json
-from refnet.errors import CheckpointError, ConfigError
+from refnet.errors import CheckpointError, ConfigError, message_of
 from refnet.runs import checkpoint, directory, generations, metrics
 from refnet.runs.state import Facts, State
+from refnet.terminal.spelling import with_flags
 
-METRICS_END_BYTES = 1 << 16  # at the end of the metrics, where the last step and epoch are
+METRICS_END_BYTES = 1 << 16  # how much of the end of the metrics is read for the last step and epoch
 
 Status = Literal["training", "finished", "stopped"]
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """A checkpoint file: the facts in its header, or what is wrong with it (`facts` is then None)."""
+    """A checkpoint file: the facts in its header; or None and what is wrong, with both spellings of each setting."""
 
     path: Path
     nbytes: int
@@ -109,16 +110,16 @@ def verify(path: Path) -> CheckpointFile:
     try:
         return CheckpointFile(path, path.stat().st_size, checkpoint.read(path).facts)
     except (CheckpointError, OSError) as error:
-        return CheckpointFile(path, 0, None, str(error))
+        return CheckpointFile(path, 0, None, message_of(error))
 
 
 def as_dict(run: RunSummary) -> dict[str, Any]:
-    """Return a summary as keys and values for JSON."""
+    """Return a summary as keys and values for the JSON of a command."""
     saved = [
         {
             "path": str(file.path),
             "bytes": file.nbytes,
-            "problem": file.problem,
+            "problem": file.problem and with_flags(file.problem),
             "step": file.facts and file.facts.state.step,
         }
         for file in run.checkpoints
@@ -131,7 +132,7 @@ def _checkpoint_file(path: Path) -> CheckpointFile:
     try:
         return CheckpointFile(path, path.stat().st_size, checkpoint.read_facts(path))
     except (CheckpointError, OSError) as error:
-        return CheckpointFile(path, 0, None, str(error))
+        return CheckpointFile(path, 0, None, message_of(error))
 
 
 def _status(path: Path) -> Status:

@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from refnet.terminal.printable import printable
-from refnet.terminal.spelling import with_flags
+from refnet.terminal.spelling import with_arguments, with_flags
 
 
 class Advance(Protocol):
@@ -31,6 +31,9 @@ class Advance(Protocol):
 class Show(Protocol):
     """Shows the progress and the messages of long work."""
 
+    def spell(self, message: str) -> str:
+        """Return a message in the reader's spelling of settings, for a file that keeps it."""
+
     def say(self, line: str) -> None:
         """Print one line that stays. It may contain settings (:func:`refnet.terminal.spelling.setting`)."""
 
@@ -46,11 +49,11 @@ class Live:
 
     def __init__(self, console: Console, spelling: Callable[[str], str] = with_flags) -> None:
         self.console = console
-        self._spelling = spelling
+        self.spell = spelling
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
-        text = printable(self._spelling(line))
+        text = printable(self.spell(line))
         self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     note = say
@@ -96,16 +99,16 @@ class Plain:
     def __init__(self, stream: TextIO, every: float = 10.0, spelling: Callable[[str], str] = with_flags) -> None:
         self.stream = stream
         self.every = every
-        self._spelling = spelling
+        self.spell = spelling
 
     def say(self, line: str) -> None:
         """Print one line."""
-        print(printable(self._spelling(line)), file=self.stream, flush=True)
+        print(printable(self.spell(line)), file=self.stream, flush=True)
 
     def note(self, line: str) -> None:
         """Print one line to standard error."""
         if sys.stderr is not None:
-            Plain(sys.stderr, spelling=self._spelling).say(line)
+            Plain(sys.stderr, spelling=self.spell).say(line)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -131,6 +134,10 @@ class Plain:
 class Quiet:
     """No progress, for tests and for programs that need only the result."""
 
+    def spell(self, message: str) -> str:
+        """Return a message in the spelling for Python."""
+        return with_arguments(message)
+
     def say(self, line: str) -> None:
         """Ignore the line."""
 
@@ -148,6 +155,10 @@ class Lasting:
 
     def __init__(self, show: Show) -> None:
         self._show = show
+
+    def spell(self, message: str) -> str:
+        """Return a message as the display spells it."""
+        return self._show.spell(message)
 
     def say(self, line: str) -> None:
         """Print one line, if it can be printed."""

@@ -92,23 +92,23 @@ def train(
             with session.saver:
                 return _train(session)
         except NumericError as error:
-            kept = next(iter(generations.listed(where)), None)
-            good = f"the last checkpoint, {kept.name}, is good" if kept else "no checkpoint was due before"
-            raise NumericError(f"{error.message}; {good}; the run is in {where}") from error
+            newest = next(iter(generations.listed(where)), None)
+            saved = f"the last checkpoint, {newest.name}, is finite" if newest else "no checkpoint was due before"
+            raise NumericError(f"{error.message}; {saved}; the run is in {where}") from error
         except DeviceMemoryError as error:
             raise _with_batch(error, config) from error
         except OSError as error:
             raise CheckpointError(f"{where} cannot be written: {error.strerror}; free some space") from error
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-            again = f"refnet train --resume {shlex.quote(str(where))}"
-            raise Interrupted(number, f"{error}; continue with: {again}", where) from error
+            command = f"refnet train --resume {shlex.quote(str(where))}"
+            raise Interrupted(number, f"{error}; resume with: {command}", where) from error
 
 
 def _with_batch(error: DeviceMemoryError, config: Config) -> DeviceMemoryError:
     """Return the error with the batch that would fit the device."""
-    fits = batch_that_fits(config.spec.plan(), error.available, config.batch, len(set(config.devices)) or 1)
-    remedy = f"{setting('batch', fits)} would fit" if fits else f"not even {setting('batch', 1)} would fit"
+    batch = batch_that_fits(config.spec.plan(), error.available, config.batch, len(set(config.devices)) or 1)
+    remedy = f"{setting('batch', batch)} would fit" if batch else f"not even {setting('batch', 1)} would fit"
     return DeviceMemoryError(error.device, error.total, remedy, error.available)
 
 
@@ -177,7 +177,7 @@ def _step(session: Session, batch: TrainingBatch, began: float) -> float:
         if config.non_finite == "stop" or state.skipped + 1 == MAX_SKIPPED_STEPS:
             raise
         session.state = replace(state, skipped=state.skipped + 1)
-        session.run.metrics.log("skip", **figures, reason=str(error))
+        session.run.metrics.log("skip", **figures, reason=session.show.spell(error.message))
         session.show.say(f"warning: {error.message}; the step is left out")
         return float("nan")
     session.state = replace(state, skipped=0, total=state.total + loss * seen, counted=state.counted + seen)
