@@ -32,6 +32,7 @@ from refnet.errors import CheckpointError, ConfigError, DataError
 from refnet.evaluation import protocol
 from refnet.evaluation.inputs import is_single, pixels_of
 from refnet.evaluation.labelled import matched, open_labelled
+from refnet.evaluation.negative import negatives, note_on_negatives
 from refnet.evaluation.neighbours import of_images
 from refnet.evaluation.prediction import Prediction, prediction
 from refnet.evaluation.protocol import PROTOCOLS, Tally
@@ -263,6 +264,8 @@ class Network:
         if crops not in PROTOCOLS:
             raise ConfigError(f"crops={crops!r} is not allowed; it must be one of {', '.join(map(repr, PROTOCOLS))}")
         pixels = pixels_of(self._trained, images)
+        if note := note_on_negatives([f"image {index}" for index in negatives(self._trained, pixels)]):
+            _Warnings().say(note)
         predictions: list[Prediction] = []
         with self._limited():
             for batch in _batches(pixels):
@@ -400,6 +403,7 @@ class Network:
         elif isinstance(data, str | PathLike):
             dataset = open_labelled(self._trained, _Warnings(), what=files.expanded(data))
         else:
+            arrays.refuse_ambiguous(data, self.classes, "data")
             return split_of(arrays.labelled(data, self.classes, "data"), self.image_shape)
         images: Split = getattr(dataset, split)
         if not len(images):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import refnet
 from refnet.cli.main import main
 from refnet.data.opening import open_dataset
 from refnet.evaluation import neighbours
@@ -77,12 +78,12 @@ def trained(pictures, tmp_path_factory):
 def untrained(checkpoint_of, cwd):
     """Give a function that writes a run of the embedded digits."""
 
-    def make(name="run", **facts):
+    def make(name="run", mean=None, **facts):
         run = cwd / name
         (run / "checkpoints").mkdir(parents=True)
         saved = checkpoint_of(**facts)
         params = {key: 0.05 * a for key, a in saved.params.items()}
-        generations.save(run, Checkpoint(saved.facts, params, saved.velocities, saved.mean))
+        generations.save(run, Checkpoint(saved.facts, params, saved.velocities, saved.mean if mean is None else mean))
         return run
 
     return make
@@ -307,6 +308,25 @@ def test_predict_prepares_a_digit_as_the_embedded_ones(untrained):
     image = dataset.test.images(np.arange(1))[0]
     Image.fromarray(np.rint(image[1:-1, 1:-1, 0] * (255 / 16)).astype(np.uint8)).save("digit.png")
     np.testing.assert_array_equal(open_trained(untrained(), "numpy").read("digit.png"), image)
+
+
+def test_predict_notes_a_digit_in_ink_on_paper(refnet_, untrained):
+    digits = open_dataset("digits", image_size=10, channels=1)
+    run = untrained("run", mean=digits.mean)
+    image = np.rint(digits.test.images(np.arange(1))[0, 1:-1, 1:-1, 0] * (255 / 16)).astype(np.uint8)
+    Image.fromarray(image).save("light.png")
+    Image.fromarray(255 - image).save("ink.png")
+    code, _, err = refnet_("predict", "light.png", "ink.png", "--checkpoint", run)
+    assert code == 0
+    assert err.startswith("note: ink.png looks like a negative of the images of the training")
+    assert len(err.splitlines()) == 1
+    with pytest.warns(UserWarning, match="image 1 looks like a negative"):
+        refnet.load(run, backend="numpy").predict(["light.png", "ink.png"])
+
+
+def test_no_picture_is_a_negative_where_training_images_are_as_often_dark_as_light(refnet_, trained, pictures):
+    code, _, err = refnet_("predict", pictures / "light", pictures / "dark", "--checkpoint", trained)
+    assert (code, err) == (0, "")
 
 
 # features

@@ -163,6 +163,12 @@ def test_a_data_set_with_a_name_from_another_package(stripes, module, installed,
     capsys.readouterr()
     assert main(["predict", str(photo), "--checkpoint", str(run), "--backend", "numpy"]) == 0
     assert [image.tolist() for image in fitted] == [np.full((10, 10, 1), 7).tolist()]
+    capsys.readouterr()
+    installed()  # another machine
+    assert main(["predict", str(photo), "--checkpoint", str(run), "--backend", "numpy"]) == 3
+    assert "was trained on the data set toyset of another package, which prepares its images" in capsys.readouterr().err
+    assert main(["eval", "--checkpoint", str(run), "--backend", "numpy"]) == 3
+    assert "was trained on toyset, which is not here: give the new place of these images" in capsys.readouterr().err
 
 
 def test_a_path_is_stored_as_an_absolute_one(tmp_path, monkeypatch):

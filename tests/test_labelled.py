@@ -209,6 +209,17 @@ def test_names_match_as_they_are_then_by_spelling_then_by_words():
     assert labels_by_name([*expected], known, words) == [*expected.values()]
 
 
+def test_numbers_as_names_of_classes_are_no_places(cwd):
+    """Folders called 0 to 11 are sorted as text, so the label 2 could be the third class, 10, or the class 2."""
+    own = folder(cwd / "own", {f"{number}": 3 for number in range(12)})
+    settings = {"max_steps": 1, "backend": "numpy", "progress": False}
+    net = refnet.train(net="cifar", data=own, **settings).net
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    with pytest.raises(DataError, match=r"the class number 2 is called '10'; give names, labels.astype"):
+        net.evaluate((images, np.array([0, 2, 11])))
+    assert net.evaluate((images, np.array(["0", "2", "11"]))).confusion.sum(axis=1)[net.classes.index("2")] == 1
+
+
 # Features and similar images need no class
 
 
@@ -267,6 +278,26 @@ def test_what_needs_the_data_says_how_to_give_their_new_place(capsys, data, argv
     assert f"was trained on {data}, which is not here: give the new place of these images" in err
     assert err.endswith("with --data\n")
     assert main([*argv, "--backend", "numpy", "--data", "moved"]) == 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_run_that_is_resumed_elsewhere_says_how_to_give_the_new_place(capsys, data, cwd):
+    argv = ["train", "--resume", "copied", "--epochs", "21", "--backend", "numpy"]
+    assert main(argv) == 3
+    assert capsys.readouterr().err == (
+        f"refnet: copied was trained on {data}, which is not here: give the new place of these images with --data\n"
+    )
+    with pytest.raises(DataError, match=r"give the new place of these images with data$"):
+        refnet.train(resume="copied", epochs=21, progress=False)
+    assert main([*argv, "--data", str(cwd / "moved")]) == 0
+
+
+@pytest.mark.parametrize("place", ["https://example.org/own.zip", "https:/example.org/own.zip"])
+def test_an_address_is_no_data(command, place):
+    code, _, err = command("eval", "--data", place)
+    assert code == 3
+    assert "is an address, and refnet reads only files: download it first" in err
+    assert main(["train", "--data", place, "--backend", "numpy"]) == 3
 
 
 @pytest.mark.parametrize(

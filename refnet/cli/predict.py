@@ -13,6 +13,7 @@ from rich.text import Text
 from refnet.cli import _common
 from refnet.data.dataset import Pixels
 from refnet.errors import DataError
+from refnet.evaluation.negative import negatives, note_on_negatives
 from refnet.evaluation.protocol import PROTOCOLS, classify
 from refnet.evaluation.trained import Trained
 from refnet.terminal import progress
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Classify each image. What cannot be read is reported, and the other images are classified."""
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
     described: list[dict[str, Any]] = []
+    negative: list[str] = []
     code = 0
     with _common.network(arguments, arguments.checkpoint, progress.on(sys.stderr)) as trained:
         for path, pixels in _images(trained, arguments.images):
@@ -36,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
                 described.append({"image": path, "error": message})
                 code = pixels.exit_code
                 continue
+            negative += [path] * len(negatives(trained, pixels[None]))
             p = classify(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
             places = [int(k) for k in np.argsort(-p, kind="stable")[:TOP_K]]
             described.append({"image": path, "top5": [_entry(trained, k, float(p[k])) for k in places]})
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
                     console.print(text, soft_wrap=True)
             elif not arguments.json:
                 print("\n".join(text.plain for text in _texts(trained, path, places, p.tolist())), flush=True)
+    if note := note_on_negatives(negative):
+        print(note, file=sys.stderr)
     if arguments.json:
         print(json.dumps({"checkpoint": trained.where, "images": described}))
     return code

@@ -94,6 +94,22 @@ def labelled(pair: Sequence[Any], classes: tuple[str, ...], argument: str) -> Ar
     return ArrayPictures(numbers, pixels, argument, NAME)
 
 
+def refuse_ambiguous(pair: Sequence[Any], classes: tuple[str, ...], argument: str) -> None:
+    """Raise ``DataError`` for integer labels if classes have other integers as names, such as "10", the third of 12.
+
+    Folders called 0 to 11 are sorted as text: 0, 1, 10, 11, 2 and so on.
+    """
+    labels = _plain_labels(_pair(pair, argument)[1], argument)
+    if labels.dtype.kind == "U" or not all(name.isdecimal() for name in classes):
+        return
+    other = next((label for label, name in enumerate(classes) if int(name) != label), None)
+    if other is not None:
+        raise DataError(
+            f"{argument}: labels are integers, but the class number {other} is called '{classes[other]}'; give names, "
+            "labels.astype(str), or numpy.array(net.classes)[labels] if the labels count the classes from 0"
+        )
+
+
 def stacked(images: Any, argument: str) -> Pixels:
     """Return images as uint8 (N,H,W,C). Raises ``DataError``, which names the argument, for any other form."""
     try:

@@ -1,9 +1,11 @@
 """Open the data set that a user names: a named data set, a prepared directory, or a folder of images."""
 
+import os
 from pathlib import Path
 
 from refnet.data import prepared
 from refnet.data.dataset import Dataset, Progress
+from refnet.data.image_files import refuse_address
 from refnet.data.on_demand import open_source
 from refnet.data.parallel import Reading
 from refnet.data.readers import folder, registry
@@ -87,6 +89,7 @@ def read_source(data: str, *, follow_links: bool = False) -> Source:
     Raises ``DataError`` if no reader does, for a prepared directory and, unless `follow_links` is set, for links that
     lead out of what the user named.
     """
+    refuse_address(data)
     if is_prepared(data):
         raise DataError(f"{printable(data)} is prepared already: train on it, or give the images that it was made from")
     source = registry.read(data)
@@ -103,6 +106,11 @@ def _refuse_links(source: Source) -> None:
             f"{printable(source.where)}: {lead} out of it ({first_few(source.links)}): read what is there with "
             f"{setting('follow_links', True)}, or copy it into the folder"
         )
+
+
+def is_absent(data: str) -> bool:
+    """Tell whether a configuration names data that are not on this machine: a path without anything, or arrays."""
+    return registry.named(data) is None and not os.path.exists(data)  # noqa: PTH110 - a name of any form
 
 
 def is_prepared(data: str) -> bool:

@@ -24,7 +24,7 @@ from refnet.data.dataset import Dataset, RelabelledSplit, Split
 from refnet.data.fingerprint import fingerprint
 from refnet.data.image_files import refuse_address
 from refnet.data.naming import captions
-from refnet.data.opening import is_prepared, open_for_test, open_showing, read_source
+from refnet.data.opening import is_absent, is_prepared, open_for_test, open_showing, read_source
 from refnet.data.parallel import Reading
 from refnet.data.readers import registry
 from refnet.errors import CheckpointError, ConfigError, DataError
@@ -81,7 +81,7 @@ def open_images(
 
 def _refuse_absent(trained: Trained, named: str) -> None:
     """Raise ``DataError`` if the images that a network was trained on are not on this machine."""
-    if registry.named(named) or os.path.exists(named):  # noqa: PTH110 - a name of any form
+    if not is_absent(named):
         return
     if named == arrays.NAME:
         raise DataError(

@@ -20,7 +20,7 @@ from refnet.data.crops import centre
 from refnet.data.dataset import Pixels, Shape
 from refnet.data.naming import names
 from refnet.data.readers import registry
-from refnet.errors import CheckpointError, NumericError
+from refnet.errors import CheckpointError, DataError, NumericError
 from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.fuse import fuse
@@ -65,6 +65,12 @@ class Trained:
         """The data that it was trained on: a path or the name of a data set."""
         named: str | None = self.facts.config.get("data") or self.net.data
         return named
+
+    @property
+    def is_of_another_package(self) -> bool:
+        """Whether it was trained on a data set that has a name and is read by another package."""
+        facts = self.facts.data
+        return self.data == facts.name != facts.where and registry.named(facts.name) not in registry.READERS
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -143,10 +149,19 @@ class Trained:
             return self.fit(image)
 
     def fit(self, image: Image.Image) -> Pixels:
-        """Return a picture in the form that the network takes: uint8 (H,W,C)."""
-        learned = registry.named(self.facts.data.name)
-        if learned and self.facts.data.where == learned.WHERE:
+        """Return a picture in the form that the network takes: uint8 (H,W,C).
+
+        Raises ``DataError`` if only the reader of another package can do that, and it is not installed.
+        """
+        facts = self.facts.data
+        learned = registry.named(facts.name)
+        if learned and facts.where == learned.WHERE:
             return learned.fit(image)
+        if self.is_of_another_package:
+            raise DataError(
+                f"{printable(self.where)} was trained on the data set {printable(facts.name)} of another package, "
+                "which prepares its images and is not installed here: install it"
+            )
         return decode.centre_square(image, self.image_shape[0], self.image_shape[2])
 
 

@@ -222,7 +222,8 @@ def _open(path: Path) -> _Header:
                 "that runs when it is read; save the arrays as .safetensors"
             ) from error
         reason = printable(error)
-        raise CheckpointError(f"{path} is not an intact safetensors file: {reason}; copy it again") from error
+        remedy = "copy it again" if path.suffix == ".safetensors" else "give a run's folder or a .safetensors file"
+        raise CheckpointError(f"{path} is not an intact safetensors file: {reason}; {remedy}") from error
     try:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)

@@ -68,7 +68,8 @@ def find(run: Path, prefer: Prefer = "best") -> Path:
     """
     paths = listed(run)
     if not paths:
-        raise CheckpointError(f"{run} has no checkpoint; give the folder of a run that has saved one")
+        advice = f", {run.absolute().parent}" if run.name == FOLDER else " that has saved one"
+        raise CheckpointError(f"{run} has no checkpoint; give the folder of a run{advice}")
     best = checkpoint.read_facts(paths[0]).state.best
     return path_of(run, best.step) if prefer == "best" and best else paths[0]
 

@@ -12,13 +12,14 @@ from threadpoolctl import threadpool_limits
 from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
 from refnet.config import Config
+from refnet.data import arrays
 from refnet.data.crops import Augmentation
 from refnet.data.dataset import Dataset, Split, check_fits, describe, subset
 from refnet.data.fingerprint import fingerprint
 from refnet.data.loader import Loader
-from refnet.data.opening import open_showing
+from refnet.data.opening import is_absent, open_showing
 from refnet.data.parallel import Reading
-from refnet.errors import ConfigError, NumericError
+from refnet.errors import ConfigError, DataError, NumericError
 from refnet.evaluation.score import score
 from refnet.files import warn_unlocked
 from refnet.machine import compiling, environment
@@ -29,6 +30,7 @@ from refnet.runs.directory import RunDirectory, repeatable
 from refnet.runs.resume import Changes, Resume, changes, check_classes, check_data, surroundings, with_new_data
 from refnet.runs.saver import Saver
 from refnet.runs.state import DataFacts, Facts, Rate, Score, State
+from refnet.terminal.printable import printable
 from refnet.terminal.progress import Lasting, Pace, Show
 from refnet.terminal.signals import Interrupted, Stop
 from refnet.terminal.sparkline import Sparkline
@@ -140,7 +142,7 @@ def open_session(
         graph=config.graph or None,
     )
     stack.enter_context(compiling.noted(Lasting(show), backend))
-    dataset = dataset or _open_data(config, show)
+    dataset = dataset or _open_data(config, show, resume)
     if saved:
         check_classes(saved.facts, dataset)
     outputs = saved.facts.spec.outputs if saved else config.outputs or len(dataset.classes)
@@ -269,11 +271,16 @@ def _facts(spec: NetSpec, config: Config, dataset: Dataset, backend: Backend, st
     )
 
 
-def _open_data(config: Config, show: Show) -> Dataset:
+def _open_data(config: Config, show: Show, resume: Resume | None) -> Dataset:
     net = config.spec.net()
     what = config.data or net.data
     if what is None:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with {setting('data')}")
+    if resume and "data" not in resume.flags and what != arrays.NAME and is_absent(what):
+        raise DataError(
+            f"{printable(resume.path)} was trained on {printable(what)}, which is not here: give the new place of "
+            f"these images with {setting('data')}"
+        )
     channels, *_ = net.input_shape
     return open_showing(show, what, image_size=net.image_size, channels=channels, reading=_reading(config))
 

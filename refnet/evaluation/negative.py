@@ -1,0 +1,43 @@
+"""Find images that are negatives of what a network was trained on: a digit in ink on paper, for one trained on MNIST.
+
+Data sets of characters are light on dark; a scan or photograph of the same character is dark on light. A network takes
+both, and classifies the second badly.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from refnet.data.dataset import Pixels
+from refnet.evaluation.trained import Trained
+from refnet.terminal.printable import first_few
+
+MOSTLY = 1 / 3  # training images are light on dark if their mean is below this share of white
+CLOSER = 1 / 2  # an image is a negative if inverting it reduces its distance to the mean image to less than this
+
+
+def negatives(trained: Trained, images: Pixels) -> list[int]:
+    """Return the indices of the images that are probably negatives; none for images in colour.
+
+    Images are gray and in the network's form: uint8 (N,H,W,1).
+    """
+    if images.shape[3] != 1 or trained.is_of_another_package:  # which alone knows what its pixels mean
+        return []
+    black, white = (trained.fit(Image.new("L", images.shape[1:3], gray)).astype(np.float64) for gray in (0, 255))
+    mean = np.asarray(trained.backend.to_numpy(trained.mean), np.float64)
+    if MOSTLY <= (mean - black).sum() / (white - black).sum() <= 1 - MOSTLY:
+        return []
+    far = white + black - mean
+    return [i for i, image in enumerate(images) if np.abs(far - image).sum() < CLOSER * np.abs(mean - image).sum()]
+
+
+def note_on_negatives(names: Sequence[str]) -> str:
+    """Return what to say of images, by their names, that are negatives; "" if there are none."""
+    if not names:
+        return ""
+    looks = "looks like a negative" if len(names) == 1 else "look like negatives"
+    return (
+        f"note: {first_few(names)} {looks} of the images of the training: if light and dark are exchanged, invert what "
+        "you predict, for example with: magick FILE -negate FILE.png"
+    )
