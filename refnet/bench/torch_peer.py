@@ -34,6 +34,12 @@ def _conv2d(x: Tensor, w: Tensor, b: Tensor, groups: int, *, stride: int, pad: i
     return functional.conv2d(x, w, b, stride, pad, groups=groups)
 
 
+def _conv2d_apart(x: Tensor, w: Tensor, b: Tensor, groups: int, **options: Any) -> Tensor:
+    """Return the same as `_conv2d`, from a convolution of its own for each group."""
+    parts = zip(x.chunk(groups, dim=1), w.chunk(groups), b.chunk(groups), strict=True)
+    return torch.cat([_conv2d(*part, 1, **options) for part in parts], dim=1)
+
+
 def _missing(x: Tensor, window: int, stride: int, pad: int) -> tuple[int, int, int, int]:
     """Return the padding that lets PyTorch, which rounds sizes down, include windows that extend beyond the edge."""
     right, bottom = (
@@ -80,6 +86,8 @@ class Peer(nn.Module):
     ----------
     params
         The parameters of refnet's network, by name.
+    grouped
+        Whether a convolution of two columns is one with groups, which some compilers run slowly, or two.
 
     Raises
     ------
@@ -87,8 +95,10 @@ class Peer(nn.Module):
         It has a layer that has no PyTorch equivalent here.
     """
 
-    def __init__(self, net: Net, plan: Plan, params: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, net: Net, plan: Plan, params: Mapping[str, npt.NDArray[Any]], *, grouped: bool = True) -> None:
         super().__init__()
+        apart: Mapping[str, Callable[..., Tensor]] = {"conv2d": _conv2d_apart}
+        self._ops = OPS if grouped else {**OPS, **apart}
         self._layers: list[tuple[str, list[str], int, Options]] = []
         for layer in net.layers:
             nodes = [node for node in plan.nodes if node.layer == layer]
@@ -110,7 +120,7 @@ class Peer(nn.Module):
             if op == "dropout" and not self.training:
                 x = x * (1 - options["drop"])  # as in the paper; PyTorch's dropout scales in training instead
             else:
-                x = OPS[op](x, *(getattr(self, name) for name in names), groups, **options)
+                x = self._ops[op](x, *(getattr(self, name) for name in names), groups, **options)
         return x
 
 
