@@ -54,27 +54,6 @@ def triton_audit(session: nox.Session) -> None:
     session.run("python", "-m", "refnet_triton.audit", *session.posargs, env={"TRITON_INTERPRET": None})
 
 
-@nox.session(venv_params=["--system-site-packages"])
-def gpu(session: nox.Session) -> None:
-    """Run the suite in every precision on a GPU, and time the step against PyTorch and each op against its bound."""
-    # Installed versions of torch and Triton are kept. Numba is left out, because it lags behind new NumPy releases.
-    needed = [name for name in GROUPS["project"]["dependencies"] if not name.startswith("numba")]
-    extras = GROUPS["project"]["optional-dependencies"]
-    session.install(*needed, *extras["triton"], *extras["testing"], "pytest>=9.0")
-    session.install("--no-deps", ".")
-    environment = {"TRITON_INTERPRET": None}
-    # -P keeps this folder off the path, so that the wheel is tested. -m, because pytest may be the system's.
-    test = ["python", "-P", "-m", "pytest", "-p", "no:xdist"]
-    session.run(*test, "tests/card.py", *session.posargs, env=environment)
-    for precision in ("ieee", "tf32x3", "tf32"):
-        suite = ["tests/test_agreement.py", "--backend", "triton", "--precision", precision, "--max-examples", "8"]
-        session.run(*test, *suite, *session.posargs, env=environment)
-    for precision in ("tf32", "ieee"):
-        session.run("python", "benchmarks/gpu_step.py", "--precision", precision, env=environment)
-    for batch in ("128", "512"):
-        session.run("python", "-P", "-m", "refnet_triton.floor", "--measure", "--batch", batch, env=environment)
-
-
 @nox.session(name="property")
 def property_(session: nox.Session) -> None:
     """Run the conformance suite with random seeds and many examples (takes hours)."""

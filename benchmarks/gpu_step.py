@@ -3,7 +3,8 @@
 All contenders are in one process and take turns, round after round. A step starts with images on the GPU and ends when
 the parameters are updated. ``--precision`` applies to all: tf32, or ieee, which PyTorch calls float32. PyTorch also
 runs in its fastest forms: compiled and recorded as CUDA graphs, with channels last, and with the convolutions of the
-two columns apart. Its step in bf16 is shown, but not compared, because it is less accurate. ``nox -s gpu`` runs this::
+two columns apart. Its step in bf16 is shown, but not compared, because it is less accurate. It is run by
+``gpu_machine.py``, or by itself::
 
     python benchmarks/gpu_step.py --batch 128 --precision tf32
 """

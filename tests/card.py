@@ -1,4 +1,4 @@
-"""What only a GPU can show of the Triton backend. Run by ``nox -s gpu``; where there are two, on two as well."""
+"""What only a GPU can show of the Triton backend. Run by benchmarks/gpu_machine.py; on two where there are two."""
 
 import numpy as np
 import pytest
