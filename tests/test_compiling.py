@@ -121,7 +121,9 @@ def refuse(self):
     raise OSError(38, "Function not implemented")
 multiprocessing.context.BaseContext.RLock = refuse
 from refnet.backend.loading import load
-assert load("numba").threads
+from refnet_numba import _threads
+load("numba")
+assert _threads.layer()
 from numba.np.ufunc import parallel
 assert isinstance(parallel._backend_init_process_lock, parallel._nop)
 """
