@@ -36,3 +36,42 @@ def test_padding_is_dropped_before_text_is_folded():
     assert "each column makes" in printed(80)
     assert all(cell in printed(62) for cell in CELLS)
     assert not all(cell in printed(50) for cell in CELLS)
+
+
+def figures(width, terminal=True):
+    """Print a table of eight columns of figures, which must not be folded."""
+    table = Table(title="times", caption="x: times", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("contender", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row("numba", *(f"{n}.25" for n in range(7)))
+    table.add_row("torch-compiled", *(f"{n}.75" for n in range(7)))
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    print_table(table, console)
+    return console.file.getvalue()
+
+
+HEADINGS = ["training s", "median", "images/s", "%", "forward s", "peak memory", "last"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_columns_of_figures_that_do_not_fit_follow_below(width):
+    text = figures(width)
+    assert max(map(len, text.splitlines())) <= width
+    assert (
+        text.count("numba") == text.count("torch-compiled") == text.count("contender") == {40: 3, 60: 2, 80: 1}[width]
+    )
+    words = text.replace("contender", "").split()
+    for heading in HEADINGS:
+        assert all(word in words for word in heading.split())
+    for n in range(7):
+        assert words.count(f"{n}.25") == words.count(f"{n}.75") == 1
+    assert text.count("times") == 2  # the title and the caption, once each
+    assert text.rstrip().endswith("x: times")
+
+
+def test_in_a_file_all_columns_are_beside_each_other():
+    text = figures(40, terminal=False)
+    assert text.count("numba") == 1
+    assert all(heading in text for heading in HEADINGS)
+    assert figures(200) == figures(200, terminal=False)

@@ -10,6 +10,7 @@ from refnet.bench.contender import PEERS
 from refnet.bench.figures import BASELINE, PASSES, Figures, by_contender, fastest, times_baseline
 from refnet.bench.ops import DATA, WEIGHT, LayerTiming
 from refnet.bench.step import Entry
+from refnet.terminal.printable import counted
 
 
 def tables(figures: Figures) -> Iterator[Table | str]:
@@ -45,8 +46,9 @@ def compared(changes: Sequence[Mapping[str, Any]]) -> Table:
 def _layers(figures: Figures) -> Table:
     names = list(dict.fromkeys(name for row in figures.rows for name in row.timings))
     batch, threads = figures.layers_at
+    rounds = counted(figures.rounds, "round")
     table = Table(
-        title=f"{figures.net}, column 0, batch {batch}, threads {threads}: minimum of {figures.rounds} rounds",
+        title=f"{figures.net}, column 0, batch {batch}, threads {threads}: minimum of {rounds}",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -100,8 +102,9 @@ def _sums(rows: Sequence[LayerTiming], name: str, names: Sequence[str]) -> list[
 
 
 def _steps(figures: Figures) -> Table:
+    rounds = counted(figures.rounds, "round")
     table = Table(
-        title=f"{figures.net}, {figures.plan.columns} columns, whole network: {figures.rounds} rounds in turn",
+        title=f"{figures.net}, {figures.plan.columns} columns, whole network: {rounds} in turn",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

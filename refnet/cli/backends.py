@@ -5,6 +5,7 @@ import json
 
 from refnet.backend.loading import available, installed
 from refnet.terminal.spelling import with_flags
+from refnet.terminal.wrapping import print_lines
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -13,6 +14,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(reasons))
     else:
-        for name, reason in reasons.items():
-            print(f"{name:10} {reason or ('ready' if arguments.check else 'installed')}")
+        state = "ready" if arguments.check else "installed"
+        print_lines(f"{name:10} {reason or state}" for name, reason in reasons.items())
     return 0

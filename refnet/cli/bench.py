@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from refnet.backend.interface import Backend
@@ -21,8 +20,9 @@ from refnet.machine.compiling import noted
 from refnet.nets import NetSpec, get
 from refnet.network.plan import Plan
 from refnet.terminal import progress
+from refnet.terminal.tables import print_table, stdout
+from refnet.terminal.wrapping import print_lines
 
-WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
 BACKENDS = ("numba", "numpy")
 
 
@@ -59,9 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found.as_dict() | ({"against": changes} if then else {})))
         return 0
-    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
+    console = stdout()
     for piece in (*report.tables(found), *([report.compared(changes)] if then else [])):
-        console.print(piece)
+        if isinstance(piece, str):
+            print_lines([piece])
+        else:
+            print_table(piece, console)
     return 0
 
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from refnet.backend.capabilities import Precision
@@ -19,12 +18,12 @@ from refnet.backend.wrapped import unwrapped
 from refnet.errors import ConfigError
 from refnet.machine.compiling import noted
 from refnet.nets import NetSpec, get
-from refnet.terminal import progress
+from refnet.terminal import progress, tables
+from refnet.terminal.wrapping import print_lines
 
 if TYPE_CHECKING:
     from refnet.testing.compare import Comparison
 
-WIDTH = 120
 BREACH = 1  # the exit code
 
 
@@ -66,7 +65,7 @@ def _labelled(arguments: argparse.Namespace, columns: int) -> Iterator[tuple[str
 
 
 def _print(rows: Sequence["Comparison"], labels: Sequence[str], title: str) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=True)
+    console = tables.stdout()
     for (part, columns), group in groupby(rows, key=lambda row: (row.part, row.columns)):
         what = "ops, on drawn calls" if part == "op" else f"layers of {title}, {columns} column{'s' * (columns != 1)}"
         table = Table(title=f"{what}: largest error over its bound", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -76,11 +75,11 @@ def _print(rows: Sequence["Comparison"], labels: Sequence[str], title: str) -> N
             table.add_column(label, justify="right", no_wrap=True)
         for row in group:
             table.add_row(row.name, row.function, *(_worst(row, label) for label in labels))
-        console.print(table)
+        tables.print_table(table, console)
     breaches = [(label, message) for row in rows for label, message in row.breaches.items()]
     for label, message in breaches:
-        console.print(f"breach: {label}: {message}" if label not in message else f"breach: {message}", markup=False)
-    console.print(f"{len(breaches)} breaches" if breaches else "All backends agree with the NumPy reference.")
+        print_lines([f"breach: {label}: {message}" if label not in message else f"breach: {message}"])
+    print_lines([f"{len(breaches)} breaches" if breaches else "All backends agree with the NumPy reference."])
 
 
 def _worst(row: "Comparison", name: str) -> str:

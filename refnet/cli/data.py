@@ -14,6 +14,7 @@ from refnet.data.prepare import prepare
 from refnet.errors import ConfigError, DataError
 from refnet.terminal import progress
 from refnet.terminal.printable import dimensions, printable
+from refnet.terminal.wrapping import print_lines
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     destination = printable(arguments.destination)
     lines = [
         f"{destination}: {count:,} images ({_counts(summary.images)}) in {summary.shards} shards",
-        f"{summary.seconds:.1f} s",
+        f"time: {summary.seconds:.1f} s",
         *([f"{summary.shards_kept} shards had been done before"] if summary.shards_kept else []),
         f"train on it: refnet train --data {destination} --net NET",
     ]
@@ -97,7 +98,10 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace, lines: list[str], figures: dict[str, Any]) -> int:
-    print(json.dumps(figures) if arguments.json else "\n".join(lines))
+    if arguments.json:
+        print(json.dumps(figures))
+    else:
+        print_lines(lines)
     return 0
 
 

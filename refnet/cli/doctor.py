@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from refnet.machine.doctor import Examination, examine
 from refnet.terminal.spelling import with_flags
+from refnet.terminal.wrapping import print_lines
 
 # The vector instructions that convolution's micro-kernels are chosen by, and some that say how old a processor is.
 VECTOR_UNITS = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
@@ -18,8 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(machine.as_dict()))
     else:
-        for title, text in _lines(machine):
-            print(f"{title:16} {text}")
+        print_lines(f"{title:16} {text}" for title, text in _lines(machine))
     return 0
 
 

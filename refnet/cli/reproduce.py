@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from refnet import nets
 from refnet.backend.loading import load
 from refnet.pictures.plot import check_output
 from refnet.reproduce import claims
-from refnet.reproduce.claims import CLAIMS, Claim, Outcome
+from refnet.reproduce.claims import CLAIMS, Claim, Measure, Outcome
 from refnet.reproduce.experiment import EPOCHS, IMAGES, SCORED_IMAGES, Settings, net_for, perform
 from refnet.reproduce.picture import draw
 from refnet.reproduce.verdict import Comparison, compare, explain
 from refnet.terminal import progress
+from refnet.terminal.printable import counted
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
-
-WIDTH = 250  # more than a table takes: on a narrower terminal its lines wrap, and nothing is left out
+from refnet.terminal.tables import print_table, stdout
+from refnet.terminal.wrapping import print_lines
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,7 +81,8 @@ def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
 def _introduce(claim: Claim, settings: Settings) -> None:
     images = "all" if settings.images is None else f"{settings.images:,}"
     print(f"{claim.question} (paper, section {claim.section})")
-    print(f"net {settings.net}, {images} training images, {settings.epochs} epochs, {settings.seeds} seeds")
+    length = f"{counted(settings.epochs, 'epoch')}, {counted(settings.seeds, 'seed')}"
+    print(f"net {settings.net}, {images} training images, {length}")
     if claim.common:
         print(f"both: {_keys(claim.common)}")
     for variant in claim.variants:
@@ -93,11 +94,17 @@ def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcom
     try:
         for outcome in perform(claim, settings, show):
             outcomes.append(outcome)
-            figures = ", ".join(f"{measure.name} {measure.of(outcome):.2f}" for measure in claim.measures)
+            figures = ", ".join(_figure(measure, outcome) for measure in claim.measures)
             show.say(f"{outcome.variant}, seed {outcome.seed}: {figures}")
     except KeyboardInterrupt as stopped:
         return outcomes, stopped
     return outcomes, None
+
+
+def _figure(measure: Measure, outcome: Outcome) -> str:
+    """Return a measure of one run, with its unit: ``test error 1.39 %``."""
+    name, _, unit = measure.name.partition(", ")
+    return f"{name} {measure.of(outcome):.2f} {unit}".rstrip()
 
 
 def _of(outcomes: Sequence[Outcome], variant: str) -> list[Outcome]:
@@ -105,7 +112,6 @@ def _of(outcomes: Sequence[Outcome], variant: str) -> list[Outcome]:
 
 
 def _print(claim: Claim, outcomes: Sequence[Outcome], compared: Sequence[Comparison]) -> None:
-    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("measure", no_wrap=True)
     for heading in (*(variant.name for variant in claim.variants), "difference [95 %]"):
@@ -121,12 +127,12 @@ def _print(claim: Claim, outcomes: Sequence[Outcome], compared: Sequence[Compari
             measure.paper,
             comparison.verdict,
         )
-    console.print(table)
+    print_table(table, stdout())
     if claim.rates:
         rates = (f"{variant.name} {_of(outcomes, variant.name)[0].lr:g}" for variant in claim.variants)
-        console.print(f"learning rates, the best of {', '.join(map(str, claim.rates))}: {', '.join(rates)}")
+        print_lines([f"learning rates, the best of {', '.join(map(str, claim.rates))}: {', '.join(rates)}"])
     seeds = len(_of(outcomes, claim.paper.name))
-    console.print(f"{claim.name}: {compared[0].verdict} with {seeds} seeds: {explain(compared[0])}.")
+    print_lines([f"{claim.name}: {compared[0].verdict} with {counted(seeds, 'seed')}: {explain(compared[0])}."])
 
 
 def _as_dict(
@@ -175,13 +181,12 @@ def _list(*, as_json: bool) -> None:
         ]
         print(json.dumps({"claims": listed}))
         return
-    console = Console(width=WIDTH, highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("claim", "question", "section"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading)
     for claim in CLAIMS.values():
         table.add_row(claim.name, claim.question, claim.section)
-    console.print(table)
+    print_table(table, stdout())
 
 
 def _keys(keys: Any) -> str:

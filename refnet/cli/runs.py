@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,9 +13,7 @@ from refnet.runs import inventory
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_flags
-from refnet.terminal.tables import print_table
-
-WIDTH = 120  # of a table that does not go to a terminal
+from refnet.terminal.tables import print_table, stdout
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not runs:
         print(f"no runs in {printable(arguments.folder)}; refnet train makes one")
     else:
-        print_table(_table(runs), Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
+        print_table(_table(runs), stdout())
     return 0
 
 

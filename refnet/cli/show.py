@@ -14,8 +14,8 @@ from refnet.runs import checkpoint, inventory
 from refnet.runs.checkpoint import plan_of
 from refnet.runs.inventory import CheckpointFile, RunSummary
 from refnet.runs.state import Facts, State
-from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_flags
+from refnet.terminal.wrapping import print_lines
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(content, default=str))
     else:
-        for line in lines:
-            print(printable(line))
+        print_lines(lines)
     return 0
 
 

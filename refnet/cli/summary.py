@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import sys
-
-from rich.console import Console
 
 from refnet.nets import NetSpec
 from refnet.nets.summary import summarise
 from refnet.pictures import summary as text
+from refnet.terminal.tables import stdout
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,6 +16,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary.as_dict()))
         return 0
-    console = Console(width=None if sys.stdout.isatty() else text.WIDTH, highlight=False)
-    text.show(summary, console)
+    text.show(summary, stdout())
     return 0

@@ -15,6 +15,7 @@ from refnet.runs import directory, inventory
 from refnet.runs.checkpoint import remedy
 from refnet.runs.resume import Resume
 from refnet.terminal import progress
+from refnet.terminal.printable import counted
 from refnet.training.loop import Result, train
 
 
@@ -66,7 +67,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
     return [
         "",
         f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",
-        f"time         {result.seconds:.1f} s for {_many(result.steps, 'step')} in {_many(result.epochs, 'epoch')}",
+        f"time         {result.seconds:.1f} s for {counted(result.steps, 'step')} in {counted(result.epochs, 'epoch')}",
         f"run          {result.run}",
         "",
         "What to try next:",
@@ -74,7 +75,3 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
         f"  refnet train {same} --columns {3 - settings.columns} --seed 1",
         "  refnet train --net paper --data FOLDER  (photographs, FOLDER/CLASS/*.jpg)",
     ]
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

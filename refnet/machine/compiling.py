@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from refnet.backend.capabilities import Compiling
 from refnet.backend.wrapped import unwrapped
 from refnet.machine.doctor import doctor_of
+from refnet.terminal.printable import counted
 from refnet.terminal.progress import Show
 
 NOTE_SECONDS = 10.0
@@ -48,8 +49,7 @@ class _Notes:
             self._show.note(_first_line(self._backend))
         elif now - self._said >= NOTE_SECONDS:
             self._said = now
-            functions = f"{self._count} function{'s' if self._count > 1 else ''}"
-            self._show.note(f"compiling: {functions} so far, {now - self._began:.0f} s")
+            self._show.note(f"compiling: {counted(self._count, 'function')} so far, {now - self._began:.0f} s")
         self._count += 1
 
 

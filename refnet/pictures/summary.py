@@ -8,14 +8,13 @@ from rich.table import Table
 
 from refnet.nets.summary import Summary, reads_in_words
 from refnet.terminal.printable import dimensions
-from refnet.terminal.tables import print_table
-
-WIDTH = 120  # characters of a table that is not printed to a terminal
+from refnet.terminal.tables import FILE_WIDTH, print_table
+from refnet.terminal.wrapping import wrapped
 
 
 def text(summary: Summary) -> str:
     """Return the table and the totals as lines of plain text."""
-    console = Console(width=WIDTH, highlight=False, color_system=None, force_jupyter=False)
+    console = Console(width=FILE_WIDTH, highlight=False, color_system=None, force_jupyter=False)
     with console.capture() as capture:
         show(summary, console)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
@@ -25,7 +24,7 @@ def show(summary: Summary, console: Console) -> None:
     """Print the table and the totals."""
     print_table(_table(summary), console)
     for line in _totals(summary):
-        console.print(line)
+        console.print(wrapped(line, console.width), soft_wrap=True)
 
 
 def _table(summary: Summary) -> Table:
@@ -79,8 +78,8 @@ def _totals(summary: Summary) -> list[str]:
         forward = _megabytes(sum(crossing.nbytes for crossing in summary.crossings))
         lines += [
             "",
-            f"In a step of {summary.batch} images the columns exchange {forward} of activations forward, and",
-            "as many bytes of gradients backward. Weights are never exchanged:",
+            f"In a step of {summary.batch} images the columns exchange {forward} of activations forward,",
+            "and as many bytes of gradients backward. Weights are never exchanged:",
         ]
         lines += [
             f"  {crossing.of:10} -> {f'{crossing.into}@{crossing.target}':10} {_megabytes(crossing.nbytes):>10}"

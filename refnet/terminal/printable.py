@@ -15,6 +15,11 @@ def reason(error: Exception) -> str:
     return printable(str(error).partition("\n")[0]) or type(error).__name__
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 step`` or ``1,066 steps``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def dimensions(shape: Iterable[int]) -> str:
     """Return the lengths of the axes with an x between them, such as 32x32x3."""
     return "x".join(map(str, shape))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_arguments, with_flags
+from refnet.terminal.wrapping import wrapped
 
 
 class Advance(Protocol):
@@ -53,7 +54,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
-        text = printable(self.spell(line))
+        text = wrapped(printable(self.spell(line)), self.console.width)
         self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     note = say
