@@ -133,7 +133,7 @@ def test_a_bomb(root):
 def test_test_labels_that_train_lacks(root):
     _, labels = contents("t10k")
     (root / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.where(np.arange(20) == 4, 7, labels))))
-    refused(root, r"t10k-labels-idx1-ubyte: a label is 7, but the training labels are 0\.\.2")
+    refused(root, r"t10k-labels-idx1-ubyte\.gz: a label is 7, but the training labels are 0\.\.2")
 
 
 def test_a_label_that_nothing_has(root):
@@ -153,3 +153,130 @@ def test_fashion_mnist_is_known_by_its_labels(root, monkeypatch):
     monkeypatch.setattr(reader, "FASHION_CLASSES", FASHION_CLASSES[:3])
     source = read_source(str(root))
     assert (source.name, source.classes) == ("fashion-mnist", ("T-shirt/top", "trouser", "pullover"))
+
+
+# The names that distributors give
+
+
+def write(folder, names, *, first=0, table=False, classes=3):
+    """Write a set of 12x12 images, whose corner says their label, under four names."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    images_of = {}
+    for split, count in (("train", 40), ("test", 20)):
+        labels = np.arange(count) % classes + first
+        images = rng.integers(0, 256, (count, 12, 12))
+        images[:, 0, 5] = labels
+        images_of[split] = images
+        if table:
+            columns = np.stack([labels, *np.full((7, count), 9)], axis=1).astype(">i4")
+            content = bytes([0, 0, 12, 2, *count.to_bytes(4, "big"), 0, 0, 0, 8]) + columns.tobytes()
+        else:
+            content = idx(labels)
+        for name, data in zip(names[split], (idx(images), content), strict=True):
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return images_of
+
+
+def pair(start, split, between="-", end="", labels="idx1-ubyte"):
+    return f"{start}{split}-images{between}idx3-ubyte{end}", f"{start}{split}-labels{between}{labels}{end}"
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("between", ["-", "."])
+@pytest.mark.parametrize("inside", ["", "raw", "gzip"])
+def test_mnist_and_those_of_its_names(tmp_path, end, between, inside):
+    """Those of Fashion-MNIST and KMNIST, as downloaded, unpacked by any program, or stored by torchvision."""
+    names = {"train": pair("", "train", between, end), "test": pair("", "t10k", between, end)}
+    images = write(tmp_path / "MNIST" / inside, names)
+    source = read_source(str(tmp_path / "MNIST"))
+    assert (source.name, source.classes) == ("MNIST", ("0", "1", "2"))
+    assert np.array_equal(source.test.pixels[..., 0], images["test"])
+
+
+def test_files_in_folders_of_their_names(tmp_path):
+    """As one archive of Kaggle's has them, beside the same files outside of the folders."""
+    plain = {"train": pair("", "train", "."), "test": pair("", "t10k", ".")}
+    in_folders = {split: tuple(f"{n.replace('.', '-')}/{n.replace('.', '-')}" for n in plain[split]) for split in plain}
+    images = write(tmp_path, in_folders)
+    assert np.array_equal(read_source(str(tmp_path)).test.pixels[..., 0], images["test"])
+    write(tmp_path, plain)
+    assert len(read_source(str(tmp_path)).test) == 20
+
+
+MAPPING = {"letters": "1 65 97\n2 66 98\n3 67 99\n", "balanced": "0 48\n1 65\n2 97\n"}
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("kind", "first", "mapped", "classes"),
+    [
+        ("letters", 1, True, ("Aa", "Bb", "Cc")),
+        ("letters", 1, False, ("1", "2", "3")),
+        ("balanced", 0, True, ("0", "A", "a")),
+        ("digits", 0, False, ("0", "1", "2")),
+        ("mnist", 0, False, ("0", "1", "2")),
+    ],
+)
+def test_emnist(tmp_path, end, kind, first, mapped, classes):
+    start = f"emnist-{kind}-"
+    names = {split: pair(start, split, end=end) for split in ("train", "test")}
+    images = write(tmp_path / "gzip", names, first=first)
+    if mapped:
+        (tmp_path / "gzip" / f"{start}mapping.txt").write_text(MAPPING[kind])
+    source = read_source(str(tmp_path / "gzip"))
+    assert (source.name, source.classes) == (f"emnist-{kind}", classes)
+    assert source.layout.endswith("; images transposed to stand upright")
+    assert np.array_equal(source.test.pixels[..., 0], images["test"].transpose(0, 2, 1))
+    assert np.array_equal(source.test.labels, source.test.pixels[:, 5, 0, 0] - first)
+    assert np.array_equal(source.train.labels, source.train.pixels[:, 5, 0, 0] - first)
+
+
+def test_one_of_several_sets_is_named(tmp_path):
+    for kind, classes in (("letters", 2), ("digits", 3)):
+        names = {split: pair(f"emnist-{kind}-", split, end=".gz") for split in ("train", "test")}
+        write(tmp_path / "gzip", names, classes=classes)
+    refused(tmp_path, r"several data sets \(emnist-digits, emnist-letters\): name one .*/gzip/emnist-digits$")
+    assert len(read_source(str(tmp_path / "gzip" / "emnist-digits")).classes) == 3
+    assert len(read_source(str(tmp_path / "gzip" / "emnist-letters")).classes) == 2
+    with pytest.raises(DataError, match="does not exist"):
+        read_source(str(tmp_path / "gzip" / "emnist-balanced"))
+
+
+@pytest.mark.parametrize("mapping", ["", "1\n", "1 65 97 99\n2 65 97\n3 6x\n", "\xff\n1 999999999\n", "1 7\n"])
+def test_a_mapping_that_cannot_name_the_classes(tmp_path, mapping):
+    names = {split: pair("emnist-letters-", split) for split in ("train", "test")}
+    write(tmp_path, names, first=1)
+    (tmp_path / "emnist-letters-mapping.txt").write_text(mapping)
+    assert read_source(str(tmp_path)).classes == ("1", "2", "3")
+
+
+def test_qmnist_has_its_digits_in_a_column(tmp_path):
+    names = {split: pair("qmnist-", split, end=".gz", labels="idx2-int") for split in ("train", "test")}
+    images = write(tmp_path, names, table=True)
+    source = read_source(str(tmp_path))
+    assert (source.name, source.classes) == ("qmnist", ("0", "1", "2"))
+    assert np.array_equal(source.test.pixels[..., 0], images["test"])
+    assert np.array_equal(source.test.labels, np.arange(20) % 3)
+    path = tmp_path / "qmnist-test-labels-idx2-int.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[12 + 3 * 32] = 128
+    path.write_bytes(gzip.compress(bytes(content)))
+    refused(tmp_path, "a label is -2147483648, but the training labels are 0..2")
+
+
+def test_a_set_with_a_missing_file(tmp_path):
+    write(tmp_path, {split: pair("emnist-letters-", split) for split in ("train", "test")})
+    (tmp_path / "emnist-letters-test-labels-idx1-ubyte").unlink()
+    refused(tmp_path, r"has no emnist-letters-test-labels-idx1-ubyte \(nor emnist-letters-test-labels-idx1-ubyte\.gz\)")
+
+
+@pytest.mark.parametrize("name", ["mnist.npz", "kmnist-train-imgs.npz", "k49-test-labels.npz"])
+def test_numpy_files(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK")
+    for given in (tmp_path, tmp_path / name):
+        refused(
+            given, rf"{name} is a file of NumPy arrays, .*: get the IDX files .*, or load .*data=\(images, labels\)"
+        )

@@ -59,9 +59,10 @@ def net_for(data: str) -> str:
     if net_of_data:
         return net_of_data
     try:
-        walk.entries(Path(data))
         channels = read_meta(Path(data)).image_shape[2] if is_prepared(data) else None
         gray = channels == 1 or (channels is None and registry.find(data) is idx)
+        if not gray:
+            walk.entries(Path(data))
     except DataError as error:
         raise DataError(f"{error.message}; refnet data fetch cifar10 downloads the paper's small images") from error
     return "fashion" if gray else "cifar"
