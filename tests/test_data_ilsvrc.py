@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from refnet.data.opening import open_dataset, read_source
+from refnet.data.opening import open_dataset, open_for_test, read_source
 from refnet.data.parallel import Reading
 from refnet.errors import DataError
+from refnet.terminal.progress import Quiet
 
 # The devkit's order is not the sorted one: its class 1 is the last by WNID.
 DEVKIT = {1: "n04000000", 2: "n02000000", 3: "n03000000"}
@@ -142,6 +143,20 @@ def test_every_form_gives_the_same(site, train, val, kit):
     assert dataset.validation.labels.tolist() == [1, 2, 2, 0, 1, 0, 2]  # TRUTH, by WNID and not by its numbers
     assert dataset.test is dataset.validation
     assert dataset.layout == "ILSVRC2012, classes by sorted WNIDs, val also serving as test"
+
+
+@pytest.mark.parametrize(("val", "kit"), [("tar", "tar"), ("val", "folder")])
+def test_validation_images_alone_are_images_to_test_on(site, val, kit):
+    site.root.mkdir()
+    site.val(val)
+    site.kit(kit)
+    opened = open_for_test(Quiet(), str(site.root), image_size=8, channels=1)
+    assert opened.classes == tuple(sorted({DEVKIT[index] for index in TRUTH}))
+    assert [opened.classes[label] for label in opened.test.labels] == [DEVKIT[index] for index in TRUTH]
+    assert grays(opened.test) == [100 + index for index in range(len(TRUTH))]
+    assert opened.train is opened.validation is opened.test
+    site.train("train/ folders" if val == "val" else "tar of tars")
+    assert open_for_test(Quiet(), str(site.root), image_size=8, channels=1) is None
 
 
 def test_a_damaged_image_in_a_tar_is_named(whole):

@@ -8,7 +8,7 @@ from refnet.data.dataset import Dataset, Progress
 from refnet.data.image_files import refuse_address
 from refnet.data.on_demand import open_source
 from refnet.data.parallel import Reading
-from refnet.data.readers import folder, registry
+from refnet.data.readers import registry
 from refnet.data.source import Source
 from refnet.errors import DataError
 from refnet.terminal.printable import first_few, printable
@@ -54,14 +54,13 @@ def open_for_test(
     channels: int,
     reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
 ) -> Dataset | None:
-    """Open a folder of classes as images to test on, none held out; None for data that have training images.
+    """Open images to test on, such as a folder of classes, none held out; None for data that have training images.
 
     The three splits are the same images, unless the folder has val/ and test/. Raises ``DataError`` as `open_dataset`
     does.
     """
-    if is_prepared(data) or registry.find(data) is not folder:
-        return None
-    source = folder.read_for_test(data)
+    reader = None if is_prepared(data) else registry.find(data)
+    source = reader.read_for_test(data) if isinstance(reader, registry.ReaderForTest) else None
     if source is None:
         return None
     if not reading.follow_links:

@@ -72,6 +72,57 @@ def read(data: str) -> Source:
     places = [place for wnid in classes for place in images[wnid]]
     labels = np.array([number[wnid] for wnid in classes for _ in images[wnid]], np.int64)
 
+    validation, wnids, words = _labelled_validation(walk)
+    lacking = sorted(set(wnids) - set(classes))
+    if lacking:
+        raise DataError(
+            f"{printable(data)}: the validation class '{printable(lacking[0])}' ({len(lacking)} such) has no training "
+            "images: add them"
+        )
+    tested = FilePictures(validation, np.array([number[wnid] for wnid in wnids], np.int64))
+    return Source(
+        name=root.resolve().name,
+        where=data,
+        layout="; ".join(["ILSVRC2012, classes by sorted WNIDs, val also serving as test", *walk.remarks()]),
+        classes=classes,
+        words=tuple(words.get(wnid, wnid) for wnid in classes),
+        train=FilePictures(places, labels),
+        validation=tested,
+        test=tested,
+        links=walk.links(),
+    )
+
+
+def read_for_test(data: str) -> Source | None:
+    """Return the validation images, to test on, of a folder without training images; None for one that has them.
+
+    Raises ``DataError`` as `read` does.
+    """
+    root = Path(data)
+    if any((root / name).exists() for name in TRAIN):
+        return None
+    walk = Walk(root)
+    validation, wnids, words = _labelled_validation(walk)
+    classes = tuple(sorted(set(wnids)))
+    number = {wnid: label for label, wnid in enumerate(classes)}
+    tested = FilePictures(validation, np.array([number[wnid] for wnid in wnids], np.int64))
+    return Source(
+        name=root.resolve().name,
+        where=data,
+        layout="; ".join(["ILSVRC2012's validation images", *walk.remarks()]),
+        classes=classes,
+        words=tuple(words[wnid] for wnid in classes),
+        train=tested,
+        validation=tested,
+        test=tested,
+        links=walk.links(),
+        test_only=True,
+    )
+
+
+def _labelled_validation(walk: Walk) -> tuple[list[Place], list[str], dict[str, str]]:
+    """Return the validation images, the WNID of each, and the words of each WNID."""
+    root = walk.root
     validation = _validation(walk, _part(root, VALIDATION, "validation images"))
     devkit = _part(root, DEVKIT, "devkit")
     truth, table = _devkit(devkit)
@@ -86,25 +137,7 @@ def read(data: str) -> Source:
             f"{printable(devkit)}: the ground truth has class {unknown[0]}, which meta.mat lacks: get it again"
         )
     wnids = [table[index][0] for index in truth]
-    lacking = sorted(set(wnids) - set(classes))
-    if lacking:
-        raise DataError(
-            f"{printable(data)}: the validation class '{printable(lacking[0])}' ({len(lacking)} such) has no training "
-            "images: add them"
-        )
-    words = dict(table.values())
-    tested = FilePictures(validation, np.array([number[wnid] for wnid in wnids], np.int64))
-    return Source(
-        name=root.resolve().name,
-        where=data,
-        layout="; ".join(["ILSVRC2012, classes by sorted WNIDs, val also serving as test", *walk.remarks()]),
-        classes=classes,
-        words=tuple(words.get(wnid, wnid) for wnid in classes),
-        train=FilePictures(places, labels),
-        validation=tested,
-        test=tested,
-        links=walk.links(),
-    )
+    return validation, wnids, dict(table.values())
 
 
 def _part(root: Path, names: tuple[str, ...], what: str) -> Path:

@@ -61,6 +61,14 @@ class NamedReader(Reader, Protocol):
         """Return a photograph as an image of this data set: uint8 (H,W,C)."""
 
 
+@runtime_checkable
+class ReaderForTest(Reader, Protocol):
+    """Also reads images to test on, which come without images to train on."""
+
+    def read_for_test(self, data: str) -> Source | None:
+        """List the images, of which each split has all; None if there are images to train on. Raises ``DataError``."""
+
+
 # They are asked in this order. The last takes any folder, so readers of other packages are asked before it.
 READERS: tuple[Reader, ...] = (
     digits,
