@@ -3,6 +3,7 @@
 ``import refnet`` offers :func:`train`, :func:`load` and :func:`open_data`. The classes here are what these return.
 """
 
+import inspect
 import os
 import signal
 import sys
@@ -32,7 +33,7 @@ from refnet.errors import CheckpointError, ConfigError, DataError
 from refnet.evaluation import protocol
 from refnet.evaluation.inputs import is_single, pixels_of
 from refnet.evaluation.labelled import matched, open_labelled
-from refnet.evaluation.negative import negatives, note_on_negatives
+from refnet.evaluation.negative import negatives, note_on_negatives, note_on_split
 from refnet.evaluation.neighbours import of_images
 from refnet.evaluation.prediction import Prediction, prediction
 from refnet.evaluation.protocol import PROTOCOLS, Tally
@@ -340,6 +341,8 @@ class Network:
         if split not in ("test", "validation", "train"):
             raise ConfigError(f"split={split!r} is not allowed; it must be one of 'test', 'validation', 'train'")
         images = self._labelled(data, split)
+        if note := note_on_split(self._trained, images):
+            _Warnings().say(note)
         protocols = {str(crops): PROTOCOLS[crops]}
         with self._limited():
             evaluation = protocol.evaluate([self._trained], images, protocols=protocols, batch=BATCH, reading=Reading())
@@ -421,8 +424,11 @@ class _Warnings(Quiet):
     """Shows no progress, and issues messages as warnings."""
 
     def say(self, line: str) -> None:
-        """Warn."""
-        warnings.warn(with_arguments(line).removeprefix("note: "), stacklevel=2)
+        """Warn, at the line of the user's program that called refnet."""
+        frame, level = inspect.currentframe(), 1
+        while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "refnet":
+            frame, level = frame.f_back, level + 1
+        warnings.warn(with_arguments(line).removeprefix("note: "), stacklevel=level)
 
 
 class Text(str):

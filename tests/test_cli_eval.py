@@ -318,10 +318,19 @@ def test_predict_notes_a_digit_in_ink_on_paper(refnet_, untrained):
     Image.fromarray(255 - image).save("ink.png")
     code, _, err = refnet_("predict", "light.png", "ink.png", "--checkpoint", run)
     assert code == 0
-    assert err.startswith("note: ink.png looks like a negative of the images of the training")
+    assert err.startswith("note: ink.png may be negatives of the training images: if light and dark are exchanged")
     assert len(err.splitlines()) == 1
-    with pytest.warns(UserWarning, match="image 1 looks like a negative"):
-        refnet.load(run, backend="numpy").predict(["light.png", "ink.png"])
+    net = refnet.load(run, backend="numpy")
+    with pytest.warns(UserWarning, match="image 1 may be negatives") as caught:
+        net.predict(["light.png", "ink.png"])
+    assert caught[0].filename == __file__
+    for name, ground in (("light", False), ("ink", True)):
+        Path(name, "3").mkdir(parents=True)
+        shutil.copy(f"{name}.png", Path(name, "3"))
+        _, out, _ = refnet_("eval", "--checkpoint", run, "--data", name)
+        assert ("note: most of the images may be negatives of the training images" in out) is ground
+    with pytest.warns(UserWarning, match="most of the images may be negatives"):
+        net.evaluate("ink")
 
 
 def test_no_picture_is_a_negative_where_training_images_are_as_often_dark_as_light(refnet_, trained, pictures):

@@ -14,6 +14,7 @@ from refnet.data.dataset import Dataset
 from refnet.errors import ConfigError
 from refnet.evaluation import protocol
 from refnet.evaluation.labelled import without_images
+from refnet.evaluation.negative import note_on_split
 from refnet.evaluation.protocol import PROTOCOLS, Evaluation, Tally
 from refnet.evaluation.trained import Trained, check_members
 from refnet.terminal import progress
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_members(members)
         dataset = _common.dataset(arguments, members[0], show)
         split = _common.split(arguments, dataset)
-        if note := without_images(members[0], split):
+        for note in filter(None, (without_images(members[0], split), note_on_split(members[0], split))):
             show.say(note)
         batch, reading = arguments.batch, _common.reading(arguments)
         weights = None

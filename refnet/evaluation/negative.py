@@ -9,12 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from refnet.data.dataset import Pixels
+from refnet.data.dataset import Pixels, Split
 from refnet.evaluation.trained import Trained
 from refnet.terminal.printable import first_few
 
 MOSTLY = 1 / 3  # training images are light on dark if their mean is below this share of white
+SAMPLE = 64  # images of a split that are looked at
 CLOSER = 1 / 2  # an image is a negative if inverting it reduces its distance to the mean image to less than this
+
+_LOOK_LIKE = "may be negatives of the training images: if light and dark are exchanged, invert"
 
 
 def negatives(trained: Trained, images: Pixels) -> list[int]:
@@ -32,12 +35,16 @@ def negatives(trained: Trained, images: Pixels) -> list[int]:
     return [i for i, image in enumerate(images) if np.abs(far - image).sum() < CLOSER * np.abs(mean - image).sum()]
 
 
+def note_on_split(trained: Trained, split: Split) -> str:
+    """Return what to say of a split most of whose images are negatives; "" for any other."""
+    sample = np.unique(np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(np.int64))
+    if not sample.size or split.shape[2] != 1 or len(negatives(trained, split.images(sample))) <= len(sample) / 2:
+        return ""
+    return f"note: most of the images {_LOOK_LIKE} the test images"
+
+
 def note_on_negatives(names: Sequence[str]) -> str:
     """Return what to say of images, by their names, that are negatives; "" if there are none."""
     if not names:
         return ""
-    looks = "looks like a negative" if len(names) == 1 else "look like negatives"
-    return (
-        f"note: {first_few(names)} {looks} of the images of the training: if light and dark are exchanged, invert what "
-        "you predict, for example with: magick FILE -negate FILE.png"
-    )
+    return f"note: {first_few(names)} {_LOOK_LIKE} what you predict, for example with: magick FILE -negate FILE.png"
