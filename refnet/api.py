@@ -393,7 +393,7 @@ class Network:
     def _outputs(self, pixels: Pixels, layer: str) -> Floats:
         """Return the outputs of a layer for images (N,H,W,C), its columns joined: float32 (N,C,H,W) or (N,F)."""
         if layer not in self.layers:
-            raise ConfigError(f"layer={layer!r} is no layer of this network; it has {', '.join(self.layers)}")
+            raise ConfigError(f"layer={layer!r} is not a layer of this network; it has {', '.join(self.layers)}")
         with self._limited():
             return np.concatenate([outputs_of(self._trained, batch, layer) for batch in _batches(pixels)])
 

@@ -692,7 +692,7 @@ def test_activations_have_both_columns_in_order(net, pictures):
         expected = refnet.ops.conv2d.forward(x, *filters, stride=1, pad=1, ceil=False)[0]
         np.testing.assert_allclose(maps[16 * column : 16 * column + 16], expected, rtol=1e-5, atol=1e-5)
     assert net.activations(pictures, "fc6").shape == (5, 10)
-    with pytest.raises(ConfigError, match="layer='conv9' is no layer of this network; it has conv1, relu1"):
+    with pytest.raises(ConfigError, match="layer='conv9' is not a layer of this network; it has conv1, relu1"):
         net.activations(pictures, "conv9")
 
 

@@ -270,19 +270,19 @@ class TestWarmup:
         assert (found["backend"], found["compiled"], found["keeps"]) == ("numba", 0, True)
         assert found["held"] == len(list(Path(found["directory"]).iterdir())) > 0
         code, out, _ = refnet_("warmup", "--net", "digits,digits")
-        assert out.endswith(f": 0 functions compiled; {found['held']} are kept in {found['directory']}\n")
+        assert out.endswith(f": 0 functions compiled; {found['held']} are cached in {found['directory']}\n")
 
     def test_a_backend_that_keeps_nothing(self, refnet_):
         code, out, err = refnet_("warmup", "--backend", "numpy", "--net", "digits")
         assert (code, err) == (0, "")
-        assert out.endswith("it keeps no machine code, so there is nothing to warm up\n")
+        assert out.endswith("it caches no machine code, so there is nothing to warm up\n")
 
     def test_no_cache(self, refnet_, monkeypatch):
         """What is compiled already stays so in this process; the directory is asked for anew."""
         monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
         code, out, _ = refnet_("warmup", "--net", "digits")
         assert code == 0
-        assert "no cache can be used, so every start compiles anew; set XDG_CACHE_HOME" in out
+        assert "no cache can be used, so every start compiles again; set XDG_CACHE_HOME" in out
         found = json.loads(refnet_("warmup", "--net", "digits", "--json")[1])
         assert found["directory"] is None
         assert (found["keeps"], found["compiled"], found["held"]) == (True, 0, 0)

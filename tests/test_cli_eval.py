@@ -360,7 +360,7 @@ def test_features_in_words(refnet_, trained):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("f.npz", "a file that ends in .npy"), ("taken.npy", "is there already"), ("none/f.npy", "none is no folder")],
+    [("f.npz", "a file that ends in .npy"), ("taken.npy", "exists already"), ("none/f.npy", "none is not a folder")],
 )
 def test_features_go_to_a_new_file(fails, trained, cwd, path, message):
     (cwd / "taken.npy").write_bytes(b"precious")

@@ -259,7 +259,7 @@ def test_a_server_that_says_nothing(offered, monkeypatch, tmp_path):
 def test_places_that_are_taken(offered, tmp_path):
     get = offered({"x": b"content"}, "")
     (tmp_path / "to").mkdir()
-    with pytest.raises(ConfigError, match="is there already: choose a new directory"):
+    with pytest.raises(ConfigError, match="exists already: choose a new folder"):
         get()
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -86,13 +86,16 @@ def test_counts_differ(root):
 @pytest.mark.parametrize(
     ("head", "match"),
     [
-        (b"", "is no IDX file of bytes with 3 axes: it begins with "),
+        (b"", "is not an IDX file of bytes with 3 axes: it begins with "),
         (bytes([0, 0, 8, 1, 0, 0, 0, 9, *bytes(9)]), "it begins with 00000801"),
         (bytes([0, 0, 13, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]), "it begins with 00000d03"),
         (b"\x89PNG\r\n\x1a\n" + bytes(20), "it begins with 89504e47"),
-        (bytes([0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 4]), "says that it holds 0x5x4 bytes"),
-        (bytes([0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 4]), "bytes: it is damaged"),
-        (bytes([0, 0, 8, 3, 0, 16, 0, 0, 0, 0, 0, 28, 0, 0, 0, 28]), "says that 822,083,584 bytes follow.*has 0"),
+        (bytes([0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 4]), "is damaged: its header promises 0x5x4 bytes"),
+        (
+            bytes([0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 4]),
+            "is damaged: its header promises .* bytes",
+        ),
+        (bytes([0, 0, 8, 3, 0, 16, 0, 0, 0, 0, 0, 28, 0, 0, 0, 28]), "its header promises 822,083,584 bytes.*has 0"),
     ],
 )
 def test_wrong_heads(root, head, match):
@@ -105,7 +108,7 @@ def test_wrong_heads(root, head, match):
 def test_too_short_or_too_long(root, change):
     path = root / "t10k-images-idx3-ubyte"
     path.write_bytes((path.read_bytes() + b"x")[: path.stat().st_size + change])
-    refused(root, rf"says that 400 bytes follow \(20x5x4\), but it has {'399' if change < 0 else 'more'}")
+    refused(root, rf"its header promises 400 bytes \(20x5x4\), but it has {'399' if change < 0 else 'more'}")
 
 
 @pytest.mark.parametrize("tenth", range(10))
@@ -113,7 +116,7 @@ def test_gzip_cut_short(root, tenth):
     path = root / "train-labels-idx1-ubyte.gz"
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * tenth // 10])
-    refused(root, "train-labels-idx1-ubyte.gz (is damaged or cut short|is no IDX file)")
+    refused(root, "train-labels-idx1-ubyte.gz (is damaged or cut short|is not an IDX file)")
 
 
 def test_gzip_damaged(root):

@@ -200,7 +200,7 @@ def test_an_archive_is_cut_short(whole, part, tenth):
 def test_compressed_training_images_are_refused(whole):
     with tarfile.open(whole.root / "ILSVRC2012_img_train.tar", "w:gz"):
         pass
-    refused(whole, r"img_train\.tar is no plain tar archive")
+    refused(whole, r"img_train\.tar is not a plain tar archive")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
@@ -276,7 +276,7 @@ def test_folders_that_are_no_classes(site):
     site.val("val")
     site.kit("folder")
     (site.root / "ILSVRC2012_img_train" / "cats").mkdir()
-    refused(site, "'cats' is no WNID")
+    refused(site, "'cats' is not a WNID")
     shutil.rmtree(site.root / "ILSVRC2012_img_train" / "cats")
     (site.root / "ILSVRC2012_img_train" / "n09000000").mkdir()
     refused(site, "n09000000 is a class without images")

@@ -109,7 +109,7 @@ def test_meta_that_says_something_else(made, key, value, capsys):
 def test_meta_that_leads_elsewhere(made, name, capsys):
     path = made / "meta.json"
     path.write_text(path.read_text().replace("train-00000.npy", json.dumps(name)[1:-1]))
-    refused(made, "meta.json is damaged .*is no file of a prepared directory", capsys)
+    refused(made, "meta.json is damaged .*is not a file of a prepared folder", capsys)
 
 
 def test_labels_beyond_the_classes(made):

@@ -59,7 +59,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hits(home, monkeypatch):  # noqa: ARG001
-    """Give a function that compiles anew, as another process would, and tells whether the cache had it."""
+    """Give a function that compiles again, as another process would, and tells whether the cache had it."""
     monkeypatch.setattr(_cache, "DIRECTORY", _cache.cache_directory())
 
     def run():

@@ -19,7 +19,7 @@ from refnet.errors import ConfigError
 from refnet.pictures import fonts
 from refnet.pictures.plot import KINDS
 from refnet.terminal.progress import Live, Plain
-from refnet.terminal.sparkline import WIDTH, Sparkline
+from refnet.terminal.sparkline import MIN_BLOCKS, Sparkline
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_a_sparkline_is_short_and_falls_as_the_figures_do():
     for figure in range(10_000):
         curve.add(-figure)
         curve.add(float("nan"))
-        assert len(str(curve)) < 2 * WIDTH if figure > 2 * WIDTH else True
+        assert len(str(curve)) < 2 * MIN_BLOCKS if figure > 2 * MIN_BLOCKS else True
     assert str(curve)[0] == "█"
     assert str(curve)[-1] == "▁"
     assert list(str(curve)) == sorted(str(curve), reverse=True)

@@ -168,7 +168,7 @@ def test_a_package_cannot_replace_a_schedule_of_refnet(package):
     [
         ("halvingpackage:absent", "schedule mine (halvingpackage:absent) cannot be loaded"),
         ("nopackage:mine", "schedule mine (nopackage:mine) cannot be loaded (No module named 'nopackage')"),
-        ("halvingpackage:nothing", "schedule mine (halvingpackage:nothing) is no function"),
+        ("halvingpackage:nothing", "schedule mine (halvingpackage:nothing) is not a function"),
     ],
 )
 def test_a_broken_package_is_reported_before_anything_is_written(package, capsys, target, message):

@@ -1,4 +1,4 @@
-"""How the commands that use a trained network open it, its images and the file to write."""
+"""Functions of the commands that use a trained network: open it, open images, and check the file to write."""
 
 import argparse
 import os
@@ -89,8 +89,8 @@ def read_image(trained: Trained, path: str) -> Pixels:
         if sys.stdin is None:
             raise DataError("standard input is closed: send an image to it, or name a file")
         stream = getattr(sys.stdin, "buffer", None)
-        if stream is None:  # a notebook's or an editor's
-            raise DataError("standard input is text here, as in a notebook, and no image: name a file")
+        if stream is None:  # as in a notebook or an editor
+            raise DataError("standard input is text here, as in a notebook, not an image: name a file")
         return _read_stream(trained, stream, "standard input")
     try:
         piped = stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - no Path is needed
@@ -110,29 +110,31 @@ def _read_stream(trained: Trained, stream: BinaryIO, name: str) -> Pixels:
     if not content:
         raise DataError(f"{printable(name)} is empty: send an image to it, or name a file")
     if len(content) > MAX_STREAM_BYTES:
-        raise DataError(f"{printable(name)} has more than {MAX_STREAM_BYTES:,} bytes, which is no image: send less")
+        raise DataError(f"{printable(name)} has more than {MAX_STREAM_BYTES:,} bytes: send a smaller image")
     return trained.read_bytes(content, name)
 
 
 def reading(arguments: argparse.Namespace) -> Reading:
-    """Say how images are read."""
+    """Return how images are read: the threads, the time limit and what happens to damaged ones."""
     return Reading(arguments.read_threads, arguments.read_timeout, arguments.bad, arguments.follow_links)
 
 
 def refuse_existing(*paths: Path) -> None:
-    """Raise ``ConfigError`` for a file that is there already, or could not be written, before any work is done."""
+    """Raise ``ConfigError``, before any work is done, for a file that exists already or could not be written."""
     for path in paths:
         if path.exists() or path.is_symlink():
-            raise ConfigError(f"{path} is there already; remove it, or choose another file with -o")
+            raise ConfigError(f"{path} exists already; remove it, or choose another file with -o")
         refuse_unwritable(path)
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise ``ConfigError`` where a file could not be made, before any work is done."""
+    """Raise ``ConfigError``, before any work is done, for a file that could not be written."""
     if path.is_dir():
         raise ConfigError(f"{path} cannot be written: it is a folder; name a file with -o")
     if not path.parent.is_dir():
-        raise ConfigError(f"{path} cannot be written: {path.parent} is no folder; make it, or choose another with -o")
+        raise ConfigError(
+            f"{path} cannot be written: {path.parent} is not a folder; make it, or choose another with -o"
+        )
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ConfigError(
             f"{path} cannot be written: {path.parent} does not let you write to it; choose another with -o"

@@ -1,4 +1,4 @@
-"""``refnet bench``: how fast each layer and the whole network are, by several contenders in one run."""
+"""``refnet bench``: time each layer and the whole network of several contenders in one run."""
 
 import argparse
 import json
@@ -23,11 +23,11 @@ from refnet.terminal import progress
 from refnet.terminal.tables import print_table, stdout
 from refnet.terminal.wrapping import print_lines
 
-BACKENDS = ("numba", "numpy")
+DEFAULT_BACKENDS = ("numba", "numpy")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Time, and print the tables."""
+    """Time the contenders, and print the tables."""
     net = get(arguments.net)
     columns = arguments.columns
     batches = arguments.batch or [net.recipe["batch"]]
@@ -39,9 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("single layers are timed at one --batch and with one number of --threads; add --step")
 
     fingerprint = machine.fingerprint(threads, dict(os.environ))
-    then = earlier.read(arguments.against) if arguments.against else None
-    if then:
-        earlier.require_comparable(then, fingerprint, net.name, columns)
+    before = earlier.read(arguments.against) if arguments.against else None
+    if before:
+        earlier.require_comparable(before, fingerprint, net.name, columns)
     contenders = _contenders(arguments, columns, threads)
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     if note := environment.note(os.environ, threads[0]):
@@ -51,28 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
     at = (batches[0], threads[0])
     plan = NetSpec(net.name, columns=columns).plan(fused=not arguments.unfused)
     rows = _time_ops(plan, at, contenders, arguments.rounds, show) if ops else []
-    wanted = step.specs(net.name, columns, contenders, batches, threads)
-    entries = step.time_steps(wanted, arguments.rounds, show) if steps else []
-    found = figures.Figures(net.name, plan, arguments.rounds, fingerprint, peak, at, rows, entries)
+    specs = step.specs(net.name, columns, contenders, batches, threads)
+    entries = step.time_steps(specs, arguments.rounds, show) if steps else []
+    results = figures.Figures(net.name, plan, arguments.rounds, fingerprint, peak, at, rows, entries)
 
-    changes = earlier.changes(then, found.as_dict()) if then else []
+    changes = earlier.changes(before, results.as_dict()) if before else []
     if arguments.json:
-        print(json.dumps(found.as_dict() | ({"against": changes} if then else {})))
+        print(json.dumps(results.as_dict() | ({"against": changes} if before else {})))
         return 0
     console = stdout()
-    for piece in (*report.tables(found), *([report.compared(changes)] if then else [])):
-        if isinstance(piece, str):
-            print_lines([piece])
+    for part in (*report.tables(results), *([report.compared(changes)] if before else [])):
+        if isinstance(part, str):
+            print_lines([part])
         else:
-            print_table(piece, console)
+            print_table(part, console)
     return 0
 
 
 def _contenders(arguments: argparse.Namespace, columns: int, threads: Sequence[int]) -> list[str]:
-    """List the contenders, each known to run here: before the long work, not in the middle of it."""
+    """Return the contenders, after checking that each can run here, so that none fails in the middle of the work."""
     chosen = list(arguments.contenders)
     if not chosen:
-        chosen = [*(arguments.backends or BACKENDS), *(PEERS if machine.has_torch() else ())]
+        chosen = [*(arguments.backends or DEFAULT_BACKENDS), *(PEERS if machine.has_torch() else ())]
     for name in chosen:
         if name not in PEERS:
             load(name, columns=columns, threads=max(threads))
@@ -88,7 +88,7 @@ def _time_ops(
     with _backends(contenders, plan.columns, threads) as backends:
         layers: list[LayerContender] = [BackendLayers(backend) for backend in backends]
         if "torch-eager" in contenders:
-            from refnet.bench import torch_peer  # noqa: PLC0415 - PyTorch is there, but nobody else needs it
+            from refnet.bench import torch_peer  # noqa: PLC0415 - only this contender needs PyTorch
 
             layers += [torch_peer.TorchLayers(threads, layout) for layout in LAYOUTS]
         walker = backends[0] if backends else load("auto", columns=plan.columns, threads=threads)

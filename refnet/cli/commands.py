@@ -1,4 +1,4 @@
-"""The commands, listed once: what each is for, and which flags it has. Help reads nothing else, so it starts fast."""
+"""The table of commands: the purpose and the flags of each. Help needs no other module, so it starts fast."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Command:
     Attributes
     ----------
     purpose
-        What it does, for the list of commands.
+        What it does, as in the list of commands.
     settings
         Its arguments and flags.
     explanation
@@ -24,7 +24,7 @@ class Command:
     commands
         Its subcommands, by name.
     reads_file
-        Whether its module has a function ``config_file`` that returns the TOML file to read.
+        Whether its module has a function ``config_file``, which returns the TOML file to read.
     """
 
     purpose: str
@@ -55,7 +55,7 @@ DATA = {
     "fetch": Command("download a public data set, and verify its checksums", (flags.SET, JSON, flags.TO)),
 }
 
-# In the order in which one meets them.
+# In the order in which a new user needs them.
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
         "train a network and test it",

@@ -24,11 +24,11 @@ from refnet.terminal.wrapping import print_lines
 if TYPE_CHECKING:
     from refnet.testing.compare import Comparison
 
-BREACH = 1  # the exit code
+BREACH_CODE = 1  # exit code
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, print the tables, and tell by the exit code whether there was a breach."""
+    """Compare, print the tables, and return exit code 1 if there was a breach."""
     net = get(arguments.net)
     labelled = {columns: dict(_labelled(arguments, columns)) for columns in arguments.columns}
     if not find_spec("hypothesis"):
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**settings, "examples": arguments.examples, "agree": not breached, "rows": rows_}))
     else:
         _print(rows, list(first), f"{net.name}, batch {arguments.batch}")
-    return BREACH if breached else 0
+    return BREACH_CODE if breached else 0
 
 
 def _labelled(arguments: argparse.Namespace, columns: int) -> Iterator[tuple[str, Backend]]:
@@ -83,6 +83,6 @@ def _print(rows: Sequence["Comparison"], labels: Sequence[str], title: str) -> N
 
 
 def _worst(row: "Comparison", name: str) -> str:
-    """Write a share of the bound; an op without one is exact or a breach."""
+    """Format an error divided by its bound; 0 is "exact"."""
     worst = f"{row.worst[name]:.3f}" if row.worst[name] else "exact"
     return f"{worst} BREACH" if name in row.breaches else worst

@@ -1,4 +1,4 @@
-"""``refnet data``: prepare images once for all epochs, look at what was prepared, fetch public data sets."""
+"""``refnet data``: prepare images once for all epochs, describe prepared images, fetch public data sets."""
 
 import argparse
 import json

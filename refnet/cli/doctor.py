@@ -9,12 +9,12 @@ from refnet.machine.doctor import Examination, examine
 from refnet.terminal.spelling import with_flags
 from refnet.terminal.wrapping import print_lines
 
-# The vector instructions that convolution's micro-kernels are chosen by, and some that say how old a processor is.
+# The vector instructions by which convolution's micro-kernels are chosen, and some that show a processor's age.
 VECTOR_UNITS = ("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the examination of this machine finds."""
+    """Describe this machine: print backends, libraries, and what slows it down."""
     machine = examine(os.environ)
     if arguments.json:
         print(json.dumps(machine.as_dict()))
@@ -42,7 +42,7 @@ def _lines(machine: Examination) -> Iterator[tuple[str, str]]:
             yield name, f"{what}: {text}"
     for name, cache in machine.caches.items():
         yield name, f"cache: {_cache(cache)}"
-    yield "GPU", "; ".join(machine.gpus) or "none that nvidia-smi knows"
+    yield "GPU", "; ".join(machine.gpus) or "none reported by nvidia-smi"
     for throttle in machine.throttles:
         yield "warning", f"{throttle.what}: {throttle.cost}. To fix it, {with_flags(throttle.cure)}."
     if not machine.throttles:
@@ -52,7 +52,7 @@ def _lines(machine: Examination) -> Iterator[tuple[str, str]]:
 def _cache(cache: object) -> str:
     if not isinstance(cache, dict):
         return (
-            "none can be used, so that every start compiles anew; "
+            "none can be used, so every start compiles again; "
             "set XDG_CACHE_HOME to a directory of your own that nobody else may write to"
         )
     return (

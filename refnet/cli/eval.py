@@ -20,12 +20,12 @@ from refnet.evaluation.trained import Trained, check_members
 from refnet.terminal import progress
 from refnet.terminal.printable import printable
 
-WORST = 10  # classes and confusions that are printed
+MAX_PRINTED = 10  # classes with the highest errors, and confusions
 WORDS = {"centre": "centre crop", "ten": "ten crops"}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, and print the errors, the classes that fare worst and what is taken for what."""
+    """Evaluate, and print the errors, the classes with the highest errors and the most frequent confusions."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     protocols = {name: n for name, n in PROTOCOLS.items() if arguments.crops in (name, "both")}
     began = time.monotonic()
@@ -49,14 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
                     members, dataset.validation, protocols=protocols, batch=batch, reading=reading, advance=advance
                 )
         with show.task("evaluating", len(split)) as advance:
-            found = protocol.evaluate(
+            evaluation = protocol.evaluate(
                 members, split, protocols=protocols, weights=weights, batch=batch, reading=reading, advance=advance
             )
     seconds = time.monotonic() - began
     if arguments.json:
-        print(json.dumps(_figures(arguments, members, dataset, found, weights) | {"seconds": round(seconds, 3)}))
+        print(json.dumps(_figures(arguments, members, dataset, evaluation, weights) | {"seconds": round(seconds, 3)}))
     else:
-        for line in _lines(members, dataset, found, weights):
+        for line in _lines(members, dataset, evaluation, weights):
             show.say(line)
         show.say(f"time         {seconds:.1f} s")
     return 0
@@ -74,12 +74,12 @@ def _figures(
     arguments: argparse.Namespace,
     members: Sequence[Trained],
     dataset: Dataset,
-    found: Evaluation,
+    evaluation: Evaluation,
     weights: Mapping[str, Sequence[float]] | None,
 ) -> dict[str, object]:
-    final = list(found.together.values())[-1]
+    final = list(evaluation.together.values())[-1]
     return {
-        **_errors(found.together),
+        **_errors(evaluation.together),
         "images": final.count,
         "split": arguments.split,
         "data": dataset.where,
@@ -91,7 +91,7 @@ def _figures(
                 "step": trained.facts.state.step,
                 **_errors(tallies),
             }
-            for trained, tallies in zip(members, found.members, strict=True)
+            for trained, tallies in zip(members, evaluation.members, strict=True)
         ],
         "classes": dataset.classes,
         "words": dataset.words,
@@ -108,34 +108,34 @@ def _errors(tallies: Mapping[str, Tally]) -> dict[str, dict[str, float]]:
 
 
 def _lines(
-    members: Sequence[Trained], dataset: Dataset, found: Evaluation, weights: Mapping[str, Sequence[float]] | None
+    members: Sequence[Trained], dataset: Dataset, evaluation: Evaluation, weights: Mapping[str, Sequence[float]] | None
 ) -> Iterator[str]:
-    for trained, tallies in zip(members, found.members, strict=True):
+    for trained, tallies in zip(members, evaluation.members, strict=True):
         state = trained.facts.state
         yield f"network      {trained.where}: net {trained.facts.spec.name}, after {state.progress}"
         yield from _table(tallies)
     if len(members) > 1:
         yield "together"
-        yield from _table(found.together)
+        yield from _table(evaluation.together)
         for name, values in (weights or {}).items():
             yield f"weights      {WORDS[name]}: {', '.join(f'{value:.3f}' for value in values)}"
-    protocol, final = list(found.together.items())[-1]
+    protocol, final = list(evaluation.together.items())[-1]
     classes = [printable(name) for name in dataset.names]
     errors, images = final.class_errors, final.confusion.sum(axis=1)
-    worst = [c for c in np.argsort(-np.nan_to_num(errors), kind="stable")[:WORST] if errors[c] > 0]
+    worst = [c for c in np.argsort(-np.nan_to_num(errors), kind="stable")[:MAX_PRINTED] if errors[c] > 0]
     if worst:
         yield f"worst classes, {WORDS[protocol]}"
         for c in worst:
             yield f"  {errors[c]:7.2%} of {images[c]:,.0f}  {classes[c]}"
     wrong = final.confusion.copy()
     np.fill_diagonal(wrong, 0)
-    pairs = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None, kind="stable")[:WORST]]
+    pairs = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None, kind="stable")[:MAX_PRINTED]]
     if any(wrong[pair] for pair in pairs):
         yield f"confused most, {WORDS[protocol]}"
-        for truth, output in pairs:
-            if wrong[truth, output]:
-                taken = classes[output] if output < len(classes) else members[0].called(int(output))
-                yield f"  {wrong[truth, output]:7.1f}  {classes[truth]} taken for {taken}"
+        for correct, output in pairs:
+            if wrong[correct, output]:
+                predicted = classes[output] if output < len(classes) else members[0].called(int(output))
+                yield f"  {wrong[correct, output]:7.1f}  {classes[correct]} taken for {predicted}"
 
 
 def _table(tallies: Mapping[str, Tally]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The flags that are no keys of a training run, listed once: a command takes its flags from here and from `KEYS`."""
+"""The flags that are not keys of a training run. Commands take their flags from here and from `KEYS`."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -34,7 +34,7 @@ def _data_sets() -> Iterable[str]:
 
 
 def key(name: str, **changes: object) -> Setting:
-    """Return a key of a training run as another command has it, with its own default and help."""
+    """Return a key of a training run as a flag of another command, with changes such as its own default and help."""
     return replace(KEYS[name], **{"group": "options", **changes})  # type: ignore[arg-type]
 
 
@@ -44,7 +44,7 @@ THREADS = key("threads", unset="the net's recipe, or one per core")
 NET, COLUMNS = key("net", default="paper", purpose="the network"), key("columns")
 NETWORK_TO_SHOW = replace(NET, positional=True)
 
-# A trained network, and the images that it is given.
+# A trained network and its images.
 CHECKPOINT = Setting(
     "checkpoint",
     path("the path of a run or a .safetensors file"),
@@ -119,11 +119,11 @@ IMAGE = Setting("image", whole(0), "activations: the number of the test image", 
 
 
 def output(purpose: str, default: str = "", unset: str = "", ending: str = "") -> Setting:
-    """Return the flag for the file to write, whose name has an ending where one is given."""
+    """Return the flag for the file to write. If `ending` is given, the file's name must end in it."""
     rule = f"{FILE} that ends in {ending}" if ending else FILE
-    written = Path(default) if default else None
+    default_path = Path(default) if default else None
     metavar = f"FILE{ending}"
-    return Setting("output", path(rule, ending=ending), purpose, written, unset, letter="o", metavar=metavar)
+    return Setting("output", path(rule, ending=ending), purpose, default_path, unset, letter="o", metavar=metavar)
 
 
 # Training.
@@ -148,7 +148,7 @@ NETS = key(
 OPS = Setting("ops", switch(), "time single layers", False)
 STEP = Setting("step", switch(), "time whole training and test steps", False)
 UNFUSED = Setting("unfused", switch(), "time each ReLU on its own, not together with the layer before it", False)
-ROUNDS = Setting("rounds", whole(1), "how often each is timed", 3)
+ROUNDS = Setting("rounds", whole(1), "number of times that each is timed", 3)
 AGAINST = Setting("against", path(FILE), "compare with a table saved by --json", unset="no table", metavar="FILE")
 COLUMN_COUNTS = key(
     "columns",

@@ -19,7 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # so that a name which the terminal cannot show does not stop a command
     try:
         code = _run(argv)
         if sys.stdout is not None:
@@ -67,7 +69,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _drop_output() -> None:
-    """Forget what could not be printed: Python would try again, and fail again, at exit."""
+    """Discard output that could not be printed. Otherwise Python would try to print it at exit, and fail again."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -77,7 +79,7 @@ def _drop_output() -> None:
 
 
 def _end(code: int, message: str) -> int:
-    if sys.stderr is not None:  # closed, it must not become standard output
+    if sys.stderr is not None:  # if it is closed, errors must not go to standard output
         for line in with_flags(message).splitlines():
             print(f"refnet: {printable(line)}", file=sys.stderr)
     return code

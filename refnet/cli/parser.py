@@ -1,7 +1,7 @@
 """Make argparse's parsers from the table of commands.
 
-argparse splits the command line; it converts and checks no value, and asks for none, since it stops at the first that
-is wrong or missing.
+argparse only splits the command line. It converts, checks and requires no values, because it would stop at the first
+one that is wrong or missing.
 """
 
 import argparse
@@ -35,7 +35,7 @@ exit codes:
   130  interrupted by Ctrl-C
   143  interrupted by SIGTERM"""
 
-NO_VALUE = object()  # what argparse stores for a flag that is the last word, or is followed by another flag
+NO_VALUE = object()  # what argparse stores for a flag that is last, or is followed by another flag
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
 
@@ -51,7 +51,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others, and that takes -1e-3 for a number."""
+    """A parser whose errors are one line, like all errors of refnet, and that reads -1e-3 as a number."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **options)
@@ -68,15 +68,15 @@ def parse(argv: list[str]) -> tuple[str, Command, argparse.Namespace, list[str]]
     Returns
     -------
     tuple
-        The name of the command's module, the command, the texts that were given, by setting, and a line for each
-        argument that the command does not have, that lacks its value, or that is missing.
+        The name of the command's module; the command; the given texts, by setting; and a message for each argument that
+        is unknown, lacks its value, or is missing.
 
     Raises
     ------
     ConfigError
         There is no such command, or the line cannot be split.
     SystemExit
-        Help or the version was asked for, and has been printed.
+        Help or the version has been printed.
     """
     commands, prog = COMMANDS, "refnet"
     for word in argv:
@@ -95,7 +95,7 @@ def parse(argv: list[str]) -> tuple[str, Command, argparse.Namespace, list[str]]
 
 
 def build(argv: Sequence[str]) -> Parser:
-    """Return the parser; only the command that is called has its arguments, which keeps help fast."""
+    """Return the parser. Only the called command has its arguments, which keeps help fast."""
     parser = Parser(
         prog="refnet", description="The AlexNet paper as software to read, trust and use.", epilog=EXIT_CODES
     )
@@ -167,7 +167,7 @@ def grouped(command: Command) -> list[tuple[str, list[Setting]]]:
 
 
 def usage(prog: str, command: Command) -> str:
-    """Return the line that shows how a command is called, in which optional flags are only hinted at."""
+    """Return the usage line of a command, in which ``[options]`` stands for all optional flags."""
     words = [prog]
     words += [_shown(setting) for setting in command.settings if _is_required_flag(setting)]
     words += ["[options]"]
@@ -194,7 +194,7 @@ def metavar(setting: Setting) -> str:
 
 
 def help_of(setting: Setting, command: Command) -> str:
-    """Return the help of a setting: its purpose, its range, and its default, for each net where that differs."""
+    """Return the help of a setting: purpose, range and default, or one default for each net if they differ."""
     parts = [setting.purpose]
     if setting.allowed.choices and not all(choice in setting.purpose for choice in setting.allowed.choices()):
         parts.append(f": {', '.join(setting.allowed.choices())}")
@@ -211,13 +211,13 @@ def _default(setting: Setting, command: Command) -> str:
     values = {net: _written(setting, recipe.get(setting.name, setting.default)) for net, recipe in _recipes().items()}
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
-    of = {value: [net for net in values if values[net] == value] for value in values.values()}
-    return "; ".join(f"{value} for {', '.join(nets)}" for value, nets in of.items())
+    nets_by_value = {value: [net for net in values if values[net] == value] for value in values.values()}
+    return "; ".join(f"{value} for {', '.join(nets)}" for value, nets in nets_by_value.items())
 
 
 @cache
 def _recipes() -> dict[str, Mapping[str, object]]:
-    """Return the recipe of each net; to look for the packages that bring some takes longer than all else in help."""
+    """Return the recipe of each net; cached, because looking for packages with nets is the slowest part of help."""
     return dict(registered().recipes)
 
 
@@ -242,7 +242,7 @@ def _wrapped(paragraph: str) -> str:
 
 
 def _unknown(unknown: list[str], command: Command, prog: str) -> Iterable[str]:
-    """Report every argument that the command does not have, with the nearest that it has."""
+    """Yield a message for every unknown argument, with the most similar flag of the command."""
     flags = [flag for setting in command.settings for flag in _flags(setting)]
     for before, argument in zip(["", *unknown], unknown, strict=False):
         if before.startswith("--") and "=" not in before and not argument.startswith("-"):
@@ -253,7 +253,7 @@ def _unknown(unknown: list[str], command: Command, prog: str) -> Iterable[str]:
 
 
 def _missing(namespace: argparse.Namespace, command: Command, prog: str) -> Iterable[str]:
-    """Report every flag without its value, which is then taken as not given, and what the command cannot do without."""
+    """Yield a message for every flag without a value, and for missing arguments. Flags without a value are removed."""
     given, missing = vars(namespace), []
     for setting in command.settings:
         values = given.get(setting.name)

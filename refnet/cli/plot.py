@@ -1,4 +1,4 @@
-"""``refnet plot``: pictures of runs."""
+"""``refnet plot``: draw runs as pictures."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from refnet.terminal.printable import printable
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw, and say where the picture is."""
+    """Draw, and print the path of the picture."""
     output = arguments.output or Path(f"{arguments.kind}.png")
     _common.refuse_unwritable(output)
     show = progress.on(sys.stderr)

@@ -25,7 +25,7 @@ BAR_WIDTH = 30  # characters of a probability of 1
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Classify each image. What cannot be read is reported, and the other images are classified."""
+    """Classify each image. An image that cannot be read is reported, and the others are classified."""
     console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
     described: list[dict[str, Any]] = []
     negative: list[str] = []
@@ -40,13 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             negative += [path] * len(negatives(trained, pixels[None]))
             p = classify(trained, pixels[None], {arguments.crops: PROTOCOLS[arguments.crops]})[arguments.crops][0]
-            places = [int(k) for k in np.argsort(-p, kind="stable")[:TOP_K]]
-            described.append({"image": path, "top5": [_entry(trained, k, float(p[k])) for k in places]})
+            ranked = [int(k) for k in np.argsort(-p, kind="stable")[:TOP_K]]
+            described.append({"image": path, "top5": [_entry(trained, k, float(p[k])) for k in ranked]})
             if console:
-                for text in _texts(trained, path, places, p.tolist()):
+                for text in _texts(trained, path, ranked, p.tolist()):
                     console.print(text, soft_wrap=True)
             elif not arguments.json:
-                print("\n".join(text.plain for text in _texts(trained, path, places, p.tolist())), flush=True)
+                print("\n".join(text.plain for text in _texts(trained, path, ranked, p.tolist())), flush=True)
     if note := note_on_negatives(negative):
         print(note, file=sys.stderr)
     if arguments.json:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _images(trained: Trained, named: Iterable[str]) -> Iterator[tuple[str, Pixels | DataError]]:
-    """Yield each image that the arguments name, or what is wrong with it or with the argument."""
+    """Yield each image that the arguments name, or the error of the image or the argument."""
     for argument in named:
         try:
             paths = _common.image_paths(argument)
@@ -79,8 +79,8 @@ def _entry(trained: Trained, output: int, probability: float) -> dict[str, Any]:
     }
 
 
-def _texts(trained: Trained, path: str, places: list[int], p: list[float]) -> Iterator[Text]:
+def _texts(trained: Trained, path: str, ranked: list[int], p: list[float]) -> Iterator[Text]:
     yield Text(printable(path), "bold")
-    for k in places:
+    for k in ranked:
         bar = "#" * round(BAR_WIDTH * p[k])
         yield Text.assemble(f"  {p[k]:7.2%}  ", (f"{bar:{BAR_WIDTH}}", "green"), f"  {trained.called(k)}")

@@ -1,4 +1,4 @@
-"""``refnet report``: one run as one page of HTML."""
+"""``refnet report``: write a run as one page of HTML."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from refnet.terminal.printable import printable
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page, which loads nothing when it is opened, and say where it is."""
+    """Write the page, which loads no other file, and print its path."""
     where = arguments.output or arguments.run / "report.html"
     if arguments.output or arguments.run.is_dir():
         _common.refuse_unwritable(where)

@@ -1,4 +1,4 @@
-"""``refnet reproduce``: test the paper's claims at a size that a laptop can finish."""
+"""``refnet reproduce``: test a claim of the paper with small networks, which a laptop can train."""
 
 import argparse
 import json
@@ -28,7 +28,7 @@ from refnet.terminal.wrapping import print_lines
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Test a claim and print the result; if stopped, print the result of the finished runs."""
+    """Test a claim and print the result. If stopped by a signal, print the result of the finished runs."""
     if arguments.claim is None or arguments.list:
         _list(as_json=arguments.json)
         return 0
@@ -40,13 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     show = progress.on(sys.stderr)
     if not arguments.json:
         _introduce(claim, settings)
-    outcomes, stopped = _outcomes(claim, settings, show)
+    outcomes, interrupt = _outcomes(claim, settings, show)
 
-    pairs = [_of(outcomes, variant.name) for variant in claim.variants]
-    count = min(map(len, pairs))
-    outcomes = [outcome for variant in pairs for outcome in variant[:count]]
+    by_variant = [_of(outcomes, variant.name) for variant in claim.variants]
+    pairs = min(map(len, by_variant))
+    outcomes = [outcome for own in by_variant for outcome in own[:pairs]]
     compared = (
-        [compare(*([m.of(o) for o in variant[:count]] for variant in pairs)) for m in claim.measures] if count else []
+        [compare(*([m.of(o) for o in own[:pairs]] for own in by_variant)) for m in claim.measures] if pairs else []
     )
     if arguments.json:
         print(json.dumps(_as_dict(claim, settings, outcomes, compared)), flush=True)
@@ -55,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output and compared:
         draw(claim, outcomes, arguments.output)
         show.say(f"picture: {arguments.output}")
-    if stopped:
+    if interrupt:
         total = settings.seeds * len(claim.variants)
-        number = stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT
+        number = interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
         raise Interrupted(
-            number, f"; {sum(map(len, pairs))} of {total} runs are finished; repeat the command to resume"
+            number, f"; {sum(map(len, by_variant))} of {total} runs are finished; repeat the command to resume"
         )
     return 0
 
@@ -96,8 +96,8 @@ def _outcomes(claim: Claim, settings: Settings, show: Show) -> tuple[list[Outcom
             outcomes.append(outcome)
             figures = ", ".join(_figure(measure, outcome) for measure in claim.measures)
             show.say(f"{outcome.variant}, seed {outcome.seed}: {figures}")
-    except KeyboardInterrupt as stopped:
-        return outcomes, stopped
+    except KeyboardInterrupt as interrupt:
+        return outcomes, interrupt
     return outcomes, None
 
 
@@ -190,14 +190,14 @@ def _list(*, as_json: bool) -> None:
 
 
 def _keys(keys: Any) -> str:
-    """Return settings as flags."""
-    written = []
+    """Return settings as they are given on the command line."""
+    flags = []
     for name, value in keys.items():
         flag = f"--{name.replace('_', '-')}"
         if value is False:
-            written.append(flag.replace("--", "--no-", 1))
+            flags.append(flag.replace("--", "--no-", 1))
         elif value == ():
-            written.append(f"no {flag}")
+            flags.append(f"no {flag}")
         else:
-            written.append(f"{flag} {','.join(value) if isinstance(value, tuple) else format(value, 'g')}")
-    return " ".join(written) or "the unchanged net"
+            flags.append(f"{flag} {','.join(value) if isinstance(value, tuple) else format(value, 'g')}")
+    return " ".join(flags) or "the unchanged net"

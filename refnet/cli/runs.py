@@ -1,4 +1,4 @@
-"""``refnet runs``: every run in a folder, one line each."""
+"""``refnet runs``: list the runs in a folder, one line each."""
 
 import argparse
 import json
@@ -50,5 +50,5 @@ def _table(runs: dict[str, RunSummary | str]) -> Table:
 
 
 def _text(text: str) -> Text:
-    """Show a text as it is: neither its control characters nor its square brackets do anything."""
+    """Return a text that rich prints literally: without control characters, and with square brackets as they are."""
     return Text(printable(text))

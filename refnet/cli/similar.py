@@ -1,4 +1,4 @@
-"""``refnet similar``: of labelled images, those that look most like given ones to a network (the paper's figure 4)."""
+"""``refnet similar``: find the labelled images that a network finds most like given ones (the paper's figure 4)."""
 
 import argparse
 import json
@@ -15,31 +15,29 @@ from refnet.pictures import neighbours as figure
 from refnet.terminal import progress
 from refnet.terminal.printable import printable
 
-COUNT = 6  # the paper's figure has as many
-
 
 def run(arguments: argparse.Namespace) -> int:
-    """Find the nearest in the last hidden layer by Euclidean distance, list them and draw them."""
+    """Find the nearest images by Euclidean distance in the last hidden layer, list them and draw them."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     path = arguments.output
     _common.refuse_existing(path)
     with _common.network(arguments, arguments.checkpoint, show) as trained:
         paths = [path for named in arguments.images for path in _common.image_paths(named)]
         images = [_common.read_image(trained, path) for path in paths]
-        dataset, split, among = _common.features(arguments, trained, show)
+        dataset, split, features = _common.features(arguments, trained, show)
         points = [neighbours.of_images(trained, pixels[None])[0] for pixels in images]
-    found = [neighbours.nearest(point, among, arguments.count) for point in points]
-    picture = figure.draw([(pixels, split.images(near.indices)) for pixels, near in zip(images, found, strict=True)])
+    results = [neighbours.nearest(point, features, arguments.count) for point in points]
+    picture = figure.draw([(pixels, split.images(near.indices)) for pixels, near in zip(images, results, strict=True)])
     with files.replacing(path) as file:
         picture.save(file, "PNG")
     if arguments.json:
         described = [
             {"image": image, "similar": [*_entries(dataset, split, near)]}
-            for image, near in zip(paths, found, strict=True)
+            for image, near in zip(paths, results, strict=True)
         ]
         print(json.dumps({"picture": str(path), "images": described}))
         return 0
-    for image, near in zip(paths, found, strict=True):
+    for image, near in zip(paths, results, strict=True):
         show.say(printable(image))
         for index, distance in zip(near.indices.tolist(), near.distances, strict=True):
             name = printable(dataset.names[split.labels[index]])

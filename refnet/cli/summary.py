@@ -1,4 +1,4 @@
-"""``refnet summary``: a network in one table."""
+"""``refnet summary``: print a network as one table."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``refnet train``: from a configuration to a test error."""
+"""``refnet train``: train a network as configured, and test it."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from refnet.training.loop import Result, train
 
 
 def config_file(given: argparse.Namespace) -> Path | None:
-    """Return the TOML file to read: the one that is named, or that of the run to resume.
+    """Return the TOML file to read: that of --config, or that of the run to resume.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def config_file(given: argparse.Namespace) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, and say how it went and what to try next."""
+    """Train, and print the result and what to try next."""
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     settings = config.to_config(vars(arguments))
     resume = None

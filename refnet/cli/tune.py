@@ -26,13 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     tunable: object = backend
     if not isinstance(tunable, Tuning):
-        raise ConfigError(f"backend {arguments.backend} has nothing to tune; {setting('backend', 'triton')} has")
+        raise ConfigError(f"backend {arguments.backend} has nothing to tune; use {setting('backend', 'triton')}")
     training = begin(spec.plan(), backend)
     rng = np.random.default_rng(0)
-    drawn = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
-    images = passes.place(training.plan, drawn, backend)
+    pixels = rng.uniform(-120, 135, (arguments.batch, *net.input_shape)).astype(np.float32)
+    images = passes.place(training.plan, pixels, backend)
     labels = rng.integers(0, net.outputs, arguments.batch)
     # At a learning rate of zero the parameters do not change, however many steps are timed.
     path = tunable.tune(lambda: cast("None", training.take(images, labels, 0.0, 1)), show.say)
-    show.say(f"written to {path}, which is read from now on; delete it to go back to the table of this version")
+    show.say(f"written to {path}, which is used from now on; delete it to use the table of this version again")
     return 0

@@ -1,4 +1,4 @@
-"""``refnet warmup``: have everything compiled, so that training starts at once."""
+"""``refnet warmup``: compile everything that training needs, so that it starts at once."""
 
 import argparse
 import json
@@ -10,24 +10,24 @@ from refnet.training.warmup import Warmth, warm_up
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Warm up, and say what that gave."""
+    """Compile, and print how many functions were compiled and where they are cached."""
     specs = [NetSpec(name, columns=get(name).columns) for name in arguments.net or NETS]
     show = progress.on(sys.stderr if arguments.json else sys.stdout)
     warmth = warm_up(arguments.backend, specs, show)
     if arguments.json:
         print(json.dumps(warmth.as_dict()))
     else:
-        print(_told(warmth))
+        print(_sentence(warmth))
     return 0
 
 
-def _told(warmth: Warmth) -> str:
-    took = f"backend {warmth.backend}, {warmth.seconds:.1f} s"
+def _sentence(warmth: Warmth) -> str:
+    head = f"backend {warmth.backend}, {warmth.seconds:.1f} s"
     if not warmth.keeps:
-        return f"{took}: it keeps no machine code, so there is nothing to warm up"
+        return f"{head}: it caches no machine code, so there is nothing to warm up"
     if warmth.directory is None:
         return (
-            f"{took}: no cache can be used, so every start compiles anew; "
+            f"{head}: no cache can be used, so every start compiles again; "
             "set XDG_CACHE_HOME to a directory of your own that nobody else may write to"
         )
-    return f"{took}: {warmth.compiled} functions compiled; {warmth.held} are kept in {warmth.directory}"
+    return f"{head}: {warmth.compiled} functions compiled; {warmth.held} are cached in {warmth.directory}"

@@ -159,6 +159,6 @@ def members(archive: Place) -> Iterator[Member]:
                     raise DataError(f"{printable(archive)} is cut short at {printable(info.name)}: copy it again")
                 yield Member(path, info.name, start + info.offset_data, info.size)
     except tarfile.TarError as error:
-        raise DataError(f"{printable(archive)} is no plain tar archive ({reason(error)}): copy it again") from error
+        raise DataError(f"{printable(archive)} is not a plain tar archive ({reason(error)}): copy it again") from error
     except OSError as error:
         raise DataError(f"{printable(archive)} cannot be read: {error.strerror}; repair or remove it") from error

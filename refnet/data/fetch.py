@@ -116,9 +116,7 @@ def fetch(name: str, to: Path | None, show: Show, *, context: ssl.SSLContext | N
     if place.exists():
         if to is None:
             return _inside(place)
-        raise ConfigError(
-            f"{setting('to', place)} is there already: choose a new directory, so that nothing is overwritten"
-        )
+        raise ConfigError(f"{setting('to', place)} exists already: choose a new folder, so that nothing is overwritten")
     with _made_whole(place) as workplace:
         for file in SETS[name]:
             _download(file, workplace, show, context)

@@ -91,7 +91,7 @@ class Meta(Version):
         )
         shards = [shard for shards in self.splits.values() for shard in shards]
         for name in (*self.files, *(shard.file for shard in shards)):
-            _require(bool(NAME.fullmatch(name)), f"{name!r} is no file of a prepared directory")
+            _require(bool(NAME.fullmatch(name)), f"{name!r} is not a file of a prepared folder")
         named = {shard.file for shard in shards} | {f"{name}-labels.npy" for name in self.splits}
         _require(named | {"mean.npy"} <= self.files.keys(), "files are named without a checksum")
         _require(all(shard.images > 0 for shard in shards), "a shard is empty")

@@ -197,7 +197,7 @@ def _confusion_table(counts: npt.NDArray[np.float64], classes: tuple[str, ...]) 
 
 def _card(prediction: Prediction) -> str:
     bars = "".join(
-        f'<div class="bar{" truth" if bar.correct else ""}"><span>{esc(bar.caption)}</span>'
+        f'<div class="bar{" correct" if bar.correct else ""}"><span>{esc(bar.caption)}</span>'
         f'<i style="--share:{bar.probability:.4f}"></i><b>{100 * bar.probability:.1f}%</b></div>'
         for bar in prediction.bars
     )

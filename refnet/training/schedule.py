@@ -56,7 +56,7 @@ def find(name: str) -> Schedule:
         raise ConfigError(f"schedule {name} is not known; there are {', '.join(points)}{did_you_mean(name, points)}")
     schedule = packages.load(points[name], "schedule")
     if not callable(schedule):
-        raise ConfigError(f"{packages.describe(points[name], 'schedule')} is no function; {packages.REMEDY}")
+        raise ConfigError(f"{packages.describe(points[name], 'schedule')} is not a function; {packages.REMEDY}")
     return cast("Schedule", schedule)
 
 

@@ -169,9 +169,7 @@ def _read_file(path: Path, kind: int, *, axes: int) -> npt.NDArray[Any]:
             shape = tuple(int.from_bytes(head[4 * i : 4 * i + 4]) for i in range(1, axes + 1))
             size = prod(shape) * dtype.itemsize
             if min(shape) == 0 or size > MAX_BYTES:
-                raise DataError(
-                    f"{printable(path)} says that it holds {'x'.join(map(str, shape))} bytes: it is damaged"
-                )
+                raise DataError(f"{printable(path)} is damaged: its header promises {'x'.join(map(str, shape))} bytes")
             content = _at_most(stream, size + 1)
     except OSError as error:  # gzip's own errors too
         raise DataError(f"{printable(path)} cannot be read: {error.strerror or reason(error)}; get it again") from error
@@ -180,7 +178,7 @@ def _read_file(path: Path, kind: int, *, axes: int) -> npt.NDArray[Any]:
     if len(content) != size:
         has = "more" if len(content) > size else f"{len(content):,}"
         raise DataError(
-            f"{printable(path)} says that {size:,} bytes follow ({'x'.join(map(str, shape))}), but it has "
+            f"{printable(path)}: its header promises {size:,} bytes ({'x'.join(map(str, shape))}), but it has "
             f"{has}: get it again"
         )
     return np.frombuffer(content, dtype).reshape(shape)

@@ -158,7 +158,7 @@ def _training(walk: Walk, part: Path) -> dict[str, list[Place]]:
     for name, images in images_of.items():
         if not WNID.fullmatch(name):
             raise DataError(
-                f"{printable(part)}: '{printable(name)}' is no WNID (n and eight digits): rename or remove it"
+                f"{printable(part)}: '{printable(name)}' is not a WNID (n and eight digits): rename or remove it"
             )
         if not images:
             raise DataError(f"{printable(part)}: {name} is a class without images: add some, or remove it")
