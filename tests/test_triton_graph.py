@@ -137,6 +137,10 @@ class Placed(torch.Tensor):
         if function is torch.Tensor.copy_ and isinstance(args[1], Placed):
             cls.world.copy(*args[:2])
             return first
+        if function is torch.Tensor.copy_:  # from pinned memory, to which nobody writes again
+            assert kwargs == {"non_blocking": True}
+            stream.add(worked(lambda: plain(first).copy_(args[1])))
+            return first
         if function is torch.Tensor.fill_:
             stream.add(worked(lambda: plain(first).fill_(args[1])))
             return first
@@ -203,6 +207,7 @@ def on_two_gpus(monkeypatch):
             monkeypatch.setattr(torch.cuda, name, fake)
         monkeypatch.setattr(_launch, "architecture", lambda _: _configs.INTERPRETER)
         monkeypatch.setattr(_memory, "empty", poisoned)
+        monkeypatch.setattr(_memory, "pinned", torch.clone)
         monkeypatch.setattr(_scalars, "_held", {})
         for name, module in list(sys.modules.items()):
             if name.startswith("refnet_triton.") and getattr(module, "launch", None) is launch:
@@ -299,6 +304,20 @@ def test_another_model_between_the_halves_changes_no_mask(on_two_gpus):
             training.halves[1](kept, 0.1)
         parameters.append({name: backend.to_numpy(a).tobytes() for name, a in training.params.items()})
     assert parameters[0] == parameters[1]
+
+
+def test_no_gpu_waits_for_a_copy_from_the_host(on_two_gpus):
+    """The copy is queued on a stream of its own; work that does not read it can be done first."""
+    backend = on_two_gpus(0)
+    world, host = Placed.world, np.arange(6, dtype=np.float32)
+    first, second = backend.asarray(host), backend.asarray(host)
+    total = backend.add(first, first)
+    host[:] = -1  # the caller's array is free again
+    uploads = backend._uploads[GPUS[0]]
+    assert world.current[GPUS[0]] is not uploads
+    assert [len(stream.queue) for stream in (uploads, world.current[GPUS[0]])] == [4, 2]
+    np.testing.assert_array_equal(backend.to_numpy(total), 2 * np.arange(6, dtype=np.float32))
+    np.testing.assert_array_equal(backend.to_numpy(second), np.arange(6, dtype=np.float32))
 
 
 def forgotten(monkeypatch, what):

@@ -112,6 +112,7 @@ class TritonBackend:
         self.exchange = exchange
         self._elementwise = import_module("refnet_triton._elementwise")
         self._streams: dict[tuple[torch.device, torch.device], tuple[Any, Any]] = {}
+        self._uploads: dict[torch.device, Any] = {}
         for op in OPS:
             module = import_module(f"refnet_triton.{op}")
             setattr(self, op, self._bound(module, {"precision": self.precision, "device": self.devices[0]}))
@@ -128,7 +129,10 @@ class TritonBackend:
         if a.dtype.kind == "f" and a.dtype != np.float32:
             raise ConfigError(f"backend triton computes in float32, not {a.dtype}; convert it, or use backend numpy")
         host = self._torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape))
-        copy: torch.Tensor = self.memory.empty(a.shape, host.dtype, self.devices[column])
+        device = self.devices[column]
+        if device.type == "cuda":
+            return self._uploaded(host, device)
+        copy: torch.Tensor = self.memory.empty(a.shape, host.dtype, device)
         return copy.copy_(host)
 
     def to_numpy(self, a: "torch.Tensor") -> npt.NDArray[Any]:
@@ -212,6 +216,23 @@ class TritonBackend:
         self.memory.begin(a)
         converted: torch.Tensor = self.memory.empty(tuple(a.shape), dtype, a.device)
         return converted.copy_(a)
+
+    def _uploaded(self, host: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+        """Return a copy of a host array on a GPU, whose other work need not wait: only readers of the copy do.
+
+        The array is first copied to pinned memory, from which the GPU reads it while the caller goes on, on a stream of
+        its own: so the next batch arrives while a step is computed.
+        """
+        cuda, memory = self._torch.cuda, self.memory
+        if device not in self._uploads:
+            self._uploads[device] = cuda.Stream(device)
+        pinned = memory.pinned(host)
+        with cuda.stream(self._uploads[device]):
+            copy: torch.Tensor = memory.empty(tuple(host.shape), host.dtype, device)
+            copy.copy_(pinned, non_blocking=True)
+            setattr(copy, memory.ARRIVAL, self._uploads[device].record_event())
+        copy.record_stream(cuda.current_stream(device))
+        return copy
 
     def _across(self, a: "torch.Tensor", target: "torch.device") -> "torch.Tensor":
         """Return a copy on another device, whose other work need not wait: only readers of the copy do (``arrive``).

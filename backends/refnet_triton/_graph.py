@@ -55,7 +55,7 @@ class GraphedStep:
             return self._eager[0](images, labels, step)
         self._step = step
         _scalars.set_step(step)
-        _memory.arrive(*images)
+        _memory.arrive(*images, labels)
         if not self._inputs:
             self._inputs = [_memory.empty(tuple(a.shape), a.dtype, a.device) for a in (*images, labels)]
         for place, a in zip(self._inputs, (*images, labels), strict=True):

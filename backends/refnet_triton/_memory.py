@@ -1,4 +1,4 @@
-"""The allocation of device memory, which happens only here, and the check of arguments' layout and dtype."""
+"""The allocation of memory, which happens only here, and the check of arguments' layout and dtype."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 
 from refnet.errors import DeviceMemoryError, ShapeError
 
-# Attribute of an array that is being copied from another device: the event to wait for before reading it.
+# Attribute of an array that is being copied from another device or the host: the event to wait for before reading it.
 ARRIVAL = "refnet_arrival"
 
 
@@ -36,6 +36,14 @@ def empty(
 ) -> torch.Tensor:
     """Return an uninitialised array; the caller must write every element."""
     return torch.empty(shape, dtype=dtype, device=device)
+
+
+def pinned(host: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a host array in memory that a GPU can read by itself.
+
+    Torch reuses such memory, but not before the copies from it have ended.
+    """
+    return torch.empty(host.shape, dtype=host.dtype, pin_memory=True).copy_(host)
 
 
 # Torch has an error class for its own allocator. CUDA can run out of memory elsewhere too: when a context is created, a
