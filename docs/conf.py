@@ -44,6 +44,7 @@ nb_merge_streams = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures are in the source; these pages show the descriptions
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # a description gives the shape and dtype of an array, which its type does not
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"
 

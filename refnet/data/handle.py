@@ -115,8 +115,8 @@ def open_data(
         that ``refnet train --data`` reads; or a pair of arrays (images, labels). Images are uint8 (N,H,W) or (N,H,W,C)
         with C 1 or 3. Labels are N integers, which count the classes from 0, or N names of classes.
     validation, test
-        Pairs of arrays like `data`, only for arrays. Without them, images are held out of `data`: a fifth of each
-        class for each where both are missing, a tenth where one is.
+        Pairs of arrays like `data`, only for arrays. Without them, images are held out of `data`: if both are missing,
+        a fifth of each class for validation and another fifth for test; if one is missing, a tenth of each class.
     classes
         The names of the classes in the order of the labels, only for arrays. Without it, the labels name them.
 
