@@ -49,7 +49,7 @@ from refnet.pictures.write import report
 from refnet.runs import directory, history, inventory
 from refnet.runs.resume import Resume
 from refnet.terminal import progress as terminal
-from refnet.terminal.printable import dimensions, printable
+from refnet.terminal.printable import dimensions, duration, printable
 from refnet.terminal.progress import Quiet
 from refnet.terminal.signals import Interrupted
 from refnet.terminal.spelling import with_arguments
@@ -194,9 +194,9 @@ class Run:
             figures["test error"] = f"{run.result['test_top1_error']:.2%}"
         if run.best_error is not None:
             figures["best validation error"] = f"{run.best_error:.2%}"
-        figures |= {"steps": f"{run.step:,}", "epochs": f"{run.epoch} of {run.config.get('epochs')}"}
-        if run.result:
-            figures["time"] = f"{run.result['seconds']:.1f} s"
+        figures |= {"steps": f"{run.step:,}", "epochs": f"{run.epoch} of {run.epochs}"}
+        if run.seconds is not None:
+            figures["time"] = duration(run.seconds)
         return {name: printable(text) for name, text in figures.items()}
 
     def __repr__(self) -> str:

@@ -1,13 +1,17 @@
 """``refnet runs`` and ``refnet show``: what there is, also where some of it is damaged or named to do harm."""
 
+import io
 import json
 import os
+import re
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from refnet.api import Run
 from refnet.cli.main import main
 from refnet.config import configure, to_toml
 from refnet.runs import directory, generations
@@ -172,3 +176,96 @@ def test_a_run_with_a_hostile_name_trains(tmp_path, monkeypatch, refnet_):
     assert code == 0
     assert r"run in \x1b]0;owned\x07[red]<b>x\u202ey" in out
     assert Path(HOSTILE, "result.json").exists()
+
+
+# Progress, time and state: train, show, runs and the report mean the same ------------------------------------------
+
+
+def told_by_show(run, refnet_):
+    _, out, _ = refnet_("show", run)
+    lines = dict(line.split(None, 1) for line in out.splitlines() if line.startswith(("run ", "progress ", "time ")))
+    epoch, epochs, step = re.fullmatch(r"epoch (\d+) of (\d+), step ([\d,]+)", lines["progress"]).groups()
+    return lines["run"].rpartition(", ")[2], epoch, epochs, step, lines.get("time")
+
+
+def told_by_runs(run, refnet_):
+    _, out, _ = refnet_("runs", run.parent)
+    (row,) = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line.split()[:1] == [str(run)]]
+    _, _, _, _, state, progress, step, *_ = row
+    return state, *progress.split("/"), step
+
+
+def told_by_report(run, refnet_):
+    refnet_("report", run, "-o", run.parent / "page.html", "--backend", "numpy")
+    page = (run.parent / "page.html").read_text()
+    tiles = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    state = re.search(r" · (training|finished|stopped)</p>", page)[1]
+    return state, *tiles["epochs"].split(" of "), tiles["steps"], tiles.get("time")
+
+
+def told_by_python(run):
+    figures = Run(run, None, None)._figures()
+    return figures["state"], *figures["epochs"].split(" of "), figures["steps"], figures.get("time")
+
+
+def told_by_train(out, epochs):
+    time, steps, epoch = re.search(r"time +(.+) for ([\d,]+) steps? in (\d+) epochs?", out).groups()
+    return "finished", epoch, str(epochs), steps, time
+
+
+QUICK = ("--backend", "numpy", "--images", "64", "--batch", "32", "--checkpoint-steps", "1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Give the folder of a run, and what train printed, for runs that ended in every way."""
+    root = tmp_path_factory.mktemp("ended")
+
+    def run(*argv):
+        told = io.StringIO()
+        with redirect_stdout(told):
+            code = main(["train", *map(str, argv)])
+        return code, told.getvalue()
+
+    ways = {
+        "finished": ("--epochs", 2),
+        "cut short": ("--epochs", 2, "--max-steps", 3),
+        "failed": ("--epochs", 2, "--lr", "1e30"),
+        "resumed": ("--epochs", 3, "--max-steps", 3),
+    }
+    told = {}
+    for way, argv in ways.items():
+        path = root / way.replace(" ", "-")
+        told[way] = path, *run(*QUICK, "--run-dir", path, *argv)
+    killed = root / "killed"
+    shutil.copytree(told["cut short"][0], killed)
+    (killed / "result.json").unlink()
+    with (killed / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "step": 4, "epoch": 2}\n')
+    told["killed"] = killed, 0, ""
+    path = told["resumed"][0]
+    code, out = run("--resume", path, "--max-steps", 5)
+    told["resumed"] = path, code, out
+    return told
+
+
+@pytest.mark.parametrize(
+    ("way", "state"),
+    [
+        ("finished", ("finished", "2", "2", "4")),
+        ("cut short", ("finished", "2", "2", "3")),
+        ("resumed", ("finished", "3", "3", "5")),
+        ("failed", ("stopped", "1", "2", "1")),
+        ("killed", ("stopped", "2", "2", "4")),
+    ],
+)
+def test_everyone_tells_the_same_of_a_run(trained, refnet_, way, state):
+    run, code, out = trained[way]
+    assert code == (5 if way == "failed" else 0)
+    shown = told_by_show(run, refnet_)
+    assert shown[:4] == told_by_runs(run, refnet_) == state
+    assert shown == told_by_report(run, refnet_)
+    if out and code == 0:
+        assert shown == told_by_train(out, state[2])
+    assert shown == told_by_python(run)
+    assert shown[4].endswith(" s")

@@ -43,7 +43,7 @@ def _table(runs: dict[str, RunSummary | str]) -> Table:
             table.add_row(_text(path), _text("cannot be read: refnet show says why"))
             continue
         best = "" if run.best_error is None else f"{run.best_error:.2%}"
-        progress = f"{run.epoch}/{run.config.get('epochs', '?')}", f"{run.step:,}"
+        progress = f"{run.epoch}/{run.epochs}", f"{run.step:,}"
         names = (_text(name) for name in (path, run.net, Path(run.data).name or run.data, run.backend, run.status))
         table.add_row(*names, *map(_text, progress), best)
     return table

@@ -14,6 +14,7 @@ from refnet.runs import checkpoint, inventory
 from refnet.runs.checkpoint import plan_of
 from refnet.runs.inventory import CheckpointFile, RunSummary
 from refnet.runs.state import Facts, State
+from refnet.terminal.printable import duration
 from refnet.terminal.spelling import with_flags
 from refnet.terminal.wrapping import print_lines
 
@@ -42,7 +43,9 @@ def _run(run: RunSummary, verified: list[CheckpointFile]) -> Iterator[str]:
     yield f"run          {run.path}, {run.status}"
     yield f"net          {run.net} in {run.config.get('columns')} columns, backend {run.backend}"
     yield f"data         {run.data}"
-    yield f"progress     epoch {run.epoch} of {run.config.get('epochs')}, step {run.step:,}"
+    yield f"progress     epoch {run.epoch} of {run.epochs}, step {run.step:,}"
+    if run.seconds is not None:
+        yield f"time         {duration(run.seconds)}"
     if run.state:
         yield from _progress(run.state)
     if run.result:
@@ -66,6 +69,7 @@ def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
     classes = ", ".join(names(facts.classes, facts.words or facts.classes)[:10])
     yield f"classes      {len(facts.classes)}: {classes}{', ...' if len(facts.classes) > 10 else ''}"
     yield f"progress     {state.progress}"
+    yield f"time         {duration(state.seconds)}"
     yield from _progress(state)
     yield f"made on      refnet {facts.environment.get('refnet')}, Python {facts.environment.get('python')}"
     yield from _settings(facts.config)
@@ -75,7 +79,6 @@ def _progress(state: State) -> Iterator[str]:
     times = {0: "not lowered yet", 1: "lowered once", 2: "lowered twice"}
     lowered = times.get(state.rate.drops, f"lowered {state.rate.drops} times")
     yield f"schedule     learning rate {state.rate.lr:g} ({lowered})"
-    yield f"time         {state.seconds:,.0f} s"
     for name, score in (("latest", state.latest), ("best", state.best)):
         if score:
             yield (

@@ -15,7 +15,7 @@ from refnet.runs import directory, inventory
 from refnet.runs.checkpoint import remedy
 from refnet.runs.resume import Resume
 from refnet.terminal import progress
-from refnet.terminal.printable import counted
+from refnet.terminal.printable import counted, duration
 from refnet.training.loop import Result, train
 
 
@@ -64,10 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _ending(settings: config.Config, result: Result) -> list[str]:
     same = f"--net {settings.net}" + (f" --data {shlex.quote(settings.data)}" if settings.data else "")
     same += "" if settings.flip is None else " --flip" if settings.flip else " --no-flip"
+    length = f"{counted(result.steps, 'step')} in {counted(result.epochs, 'epoch')}"
     return [
         "",
         f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",
-        f"time         {result.seconds:.1f} s for {counted(result.steps, 'step')} in {counted(result.epochs, 'epoch')}",
+        f"time         {duration(result.seconds)} for {length}",
         f"run          {result.run}",
         "",
         "What to try next:",

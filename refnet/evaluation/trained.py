@@ -123,8 +123,9 @@ class Trained:
 
     def _run(self, images: Array, draws: Draws, watch: Callable[[Node, Array], None] | None = None) -> Array:
         """Return the outputs for images on the device of column 0."""
-        crops = passes.crop(self.plan, images, self.mean, draws, self.backend)
-        return passes.forward(self._fused, self.params, crops, self.backend, record=False, watch=watch).output
+        with np.errstate(over="ignore", invalid="ignore"):  # the outputs are checked
+            crops = passes.crop(self.plan, images, self.mean, draws, self.backend)
+            return passes.forward(self._fused, self.params, crops, self.backend, record=False, watch=watch).output
 
     def _probabilities(self, output: Array) -> Floats:
         labels = self.backend.asarray(np.zeros(output.shape[0], np.int64))  # any: only the loss, not used, needs them

@@ -22,7 +22,7 @@ from refnet.pictures.predictions import Prediction
 from refnet.pictures.thumbnails import Captioned
 from refnet.runs.history import History
 from refnet.runs.inventory import RunSummary
-from refnet.terminal.printable import printable
+from refnet.terminal.printable import duration, printable
 
 MAX_SHARP_SIDE = 32  # pixels up to which an image is magnified without smoothing
 MAX_TABLE_CLASSES = 30  # in a confusion matrix
@@ -60,9 +60,9 @@ def heading(run: RunSummary) -> str:
     if run.best_error is not None:
         tiles.append(("best validation error", _percent(run.best_error)))
     tiles.append(("steps", f"{run.step:,}"))
-    tiles.append(("epochs", f"{run.epoch} of {esc(run.config.get('epochs'))}"))
-    if run.state:
-        tiles.append(("time", _duration(run.state.seconds)))
+    tiles.append(("epochs", f"{run.epoch} of {esc(run.epochs)}"))
+    if run.seconds is not None:
+        tiles.append(("time", duration(run.seconds)))
     on = f" <small>on {esc(run.data)}</small>" if run.data else ""
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
     return (
@@ -230,11 +230,3 @@ def _plain(value: object) -> str:
 
 def _percent(share: object) -> str:
     return f"{share:.2%}" if isinstance(share, float | int) else "unknown"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"

@@ -28,12 +28,16 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The contents of a run folder, in short.
+    """The contents of a run folder, in short: what every command and the report mean by the progress of a run.
 
     Attributes
     ----------
+    status
+        ``training`` while a process trains it; ``finished`` once it has been tested, whether or not it took all its
+        epochs; otherwise ``stopped``: interrupted, failed or killed.
     step, epoch
-        From the end of its metrics, which may be later than the last checkpoint; 0 and 1 without metrics.
+        The last step taken and its epoch, from the end of the metrics; 0 and 1 before the first. After a kill this may
+        be later than the last checkpoint, from which the run is resumed.
     state
         That of the newest checkpoint with an intact header; None without any.
     result
@@ -51,6 +55,19 @@ class RunSummary:
     state: State | None
     result: dict[str, Any] | None
     checkpoints: tuple[CheckpointFile, ...]
+
+    @property
+    def epochs(self) -> object:
+        """The number of epochs in its configuration; a question mark if that has none."""
+        return self.config.get("epochs", "?")
+
+    @property
+    def seconds(self) -> float | None:
+        """Training time over all sessions: to the result, or to the newest checkpoint; None before the first."""
+        seconds = self.result.get("seconds") if self.result else None
+        if isinstance(seconds, int | float):
+            return seconds
+        return self.state.seconds if self.state else None
 
     @property
     def best_error(self) -> float | None:
@@ -125,7 +142,14 @@ def as_dict(run: RunSummary) -> dict[str, Any]:
         for file in run.checkpoints
     ]
     state = asdict(run.state) if run.state else None
-    return {**vars(run), "path": str(run.path), "best_error": run.best_error, "state": state, "checkpoints": saved}
+    return {
+        **vars(run),
+        "path": str(run.path),
+        "best_error": run.best_error,
+        "seconds": run.seconds,
+        "state": state,
+        "checkpoints": saved,
+    }
 
 
 def _checkpoint_file(path: Path) -> CheckpointFile:

@@ -20,6 +20,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: ``1.6 s``, ``12 min 5 s`` or ``3 h 25 min``."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+
+
 def dimensions(shape: Iterable[int]) -> str:
     """Return the lengths of the axes with an x between them, such as 32x32x3."""
     return "x".join(map(str, shape))

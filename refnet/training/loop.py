@@ -52,7 +52,7 @@ class Result:
             **self.test.figures("test"),
             "steps": self.steps,
             "epochs": self.epochs,
-            "seconds": round(self.seconds, 3),
+            "seconds": self.seconds,
             "run": self.run,
         }
 
@@ -136,7 +136,7 @@ def _train(session: Session) -> Result:
         session.show.say(_ended_by_schedule(session.state, config))
     test = validation if validation and dataset.test is dataset.validation else session.score("test")
     state = session.now()
-    result = Result(test, state.step, state.epoch - (not cut), state.seconds, str(run.path))
+    result = Result(test, state.step, state.epoch - (not cut), round(state.seconds, 3), str(run.path))
     run.metrics.log("test", step=state.step, **test.figures("test"))
     run.finish(result.figures())
     return result
