@@ -1,4 +1,4 @@
-"""The project's tasks; ``nox -l`` lists them."""
+"""The project's tasks, which ``nox -l`` lists."""
 
 import nox
 
@@ -42,7 +42,7 @@ def tests_triton(session: nox.Session) -> None:
     session.install(".", *group("triton"))
     own = [f"tests/test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph", "_tf32")]
     suite = ["tests/test_agreement.py", "tests/test_laws.py", "tests/test_growth.py", *own, "--backend", "triton"]
-    # The interpreter's products are small: threads would wait for each other.
+    # The interpreter's matrix products are small, so that threads would mostly wait for each other.
     environment = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run("pytest", "-n", "2", *suite, *session.posargs, env=environment)
 
@@ -79,7 +79,7 @@ def pages(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, stop, starve and soak training runs at full length (half an hour), and print the counts."""
+    """Run the fault tests of training (kills, signals, full disks, long runs) at full length, for half an hour."""
     session.install(".", *group("test"))
     session.run("pytest", "tests/test_faults.py", "--faults", "all", *session.posargs)
 

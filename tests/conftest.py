@@ -1,4 +1,4 @@
-"""What every test shares: the conformance suite's plugin, with its options and its backend fixtures."""
+"""Fixtures and options of all tests, and the conformance suite's plugin with its backend fixtures."""
 
 import os
 import shutil
@@ -24,13 +24,13 @@ PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 pytest.register_assert_rewrite("networks", "preparing")
 pytest_plugins = ["refnet.testing.plugin"]
 
-# A process has Triton for GPUs or as an interpreter, so these tests have a session of their own (nox -s tests-triton).
+# A process can use Triton either for GPUs or as an interpreter, so these tests have their own session (tests-triton).
 INTERPRETED = [f"test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph", "_tf32")]
 collect_ignore = [] if "TRITON_INTERPRET" in os.environ else INTERPRETED
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print what tests have counted (`record_property`), which must also reach the terminal from other processes."""
+    """Print what tests have counted (`record_property`), including tests that ran in other processes."""
     reports = [r for kind in terminalreporter.stats.values() for r in kind if getattr(r, "when", None) == "call"]
     for line in [line for report in reports for name, line in report.user_properties if name == "counted"]:
         terminalreporter.write_line(line)
@@ -38,15 +38,15 @@ def pytest_terminal_summary(terminalreporter):
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--faults", choices=["few", "all"], default="few", help="how many faults: for every day, or for a release"
+        "--faults", choices=["few", "all"], default="few", help="number of faults: few for every day, all for a release"
     )
 
 
 @pytest.fixture(autouse=True)
 def same_notes_everywhere(monkeypatch):
-    """Keep refnet from noting the BLAS settings that this machine came with; a test that sets its own is told of it.
+    """Hide this machine's own BLAS settings from refnet's notes; settings that a test makes are still noted.
 
-    The variables stay as they are: some processors need them to compute correctly.
+    The variables keep their values, because some processors need them to compute correctly.
     """
     real = environment.throttles
 
@@ -64,7 +64,7 @@ def no_notes_of_compiling(monkeypatch):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """A function that installs a package of one module, with entry points of one group, while the test runs."""
+    """Return a function that installs a package of one module with entry points of one group, during the test."""
     folder = tmp_path / "site-packages"
     modules = []
 
@@ -85,14 +85,14 @@ def installed(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Let BLAS compute with one thread: where tests run side by side, several would wait for each other."""
+    """Let BLAS compute with one thread, because tests that run in parallel would compete for cores."""
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture
 def cwd(tmp_path, monkeypatch):
-    """Work in an empty folder, without variables that configure refnet; gives the folder."""
+    """Change to an empty folder, without variables that configure refnet, and return the folder."""
     for name in [name for name in os.environ if name.startswith("REFNET_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -101,7 +101,7 @@ def cwd(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """Give a folder of three classes of five photographs: nine to train on, three for validation and three to test."""
+    """Return a folder of three classes of five photographs: nine to train on, three for validation, three to test."""
     root = tmp_path_factory.mktemp("photographs") / "three"
     for name in sorted(path.name for path in PHOTOS.iterdir())[:3]:
         shutil.copytree(PHOTOS / name, root / name)
@@ -110,7 +110,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def example():
-    """Give the digits net with numbers at which every part of it shows, to be passed through backends."""
+    """Return the digits net with parameters and images for which every layer affects the result."""
     from networks import digits_example
 
     return digits_example()
@@ -118,7 +118,7 @@ def example():
 
 @pytest.fixture(scope="session")
 def falsified():
-    """Give a function that runs a check on draws until one fails, and returns what the failure says."""
+    """Return a function that runs a check on draws until one fails, and returns the message of the failure."""
 
     def find(check, strategy, draws=100):
         @settings(max_examples=draws, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
@@ -135,7 +135,7 @@ def falsified():
 
 @pytest.fixture(scope="session")
 def checkpoint_of():
-    """Give a function that makes a checkpoint of the digits net: any numbers, at a step, with the best at another."""
+    """Return a function that makes a checkpoint of the digits net with random numbers."""
 
     def make(step=7, best=None, seed=0, **facts):
         validated = None if best is None else Validated(epoch=1, step=best, loss=2.5, top1_error=0.25, top5_error=0.0)

@@ -593,7 +593,7 @@ def test_the_drawing_is_an_image_of_its_own(net):
 
 
 def test_load_takes_a_run_its_path_or_a_checkpoint(run):
-    best = generations.find(run.path)
+    best = generations.choose(run.path)
     values = [refnet.load(where, backend="numpy").parameters for where in (run, run.path, str(run.path), best)]
     for other in values[1:]:
         for name, value in values[0].items():

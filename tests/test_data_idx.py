@@ -130,7 +130,7 @@ def test_gzip_damaged(root):
 def test_a_bomb(root):
     path = root / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(idx(np.zeros(60)) + bytes(50_000_000)))
-    refused(root, "says that 60 bytes follow .*, but it has more")
+    refused(root, "its header promises 60 bytes .*, but it has more")
 
 
 def test_test_labels_that_train_lacks(root):

@@ -112,7 +112,7 @@ def test_show_a_run(copy, refnet_):
 
 
 def test_show_a_checkpoint(copy, refnet_):
-    path = generations.find(copy / "a-finished")
+    path = generations.choose(copy / "a-finished")
     code, out, err = refnet_("show", path)
     assert (code, err) == (0, "")
     assert out.startswith(f"checkpoint   {path}, 0.8 MB, intact\n")
@@ -124,7 +124,7 @@ def test_show_a_checkpoint(copy, refnet_):
 
 
 def test_show_a_run_with_a_damaged_checkpoint(copy, refnet_):
-    path = generations.find(copy / "a-finished")
+    path = generations.choose(copy / "a-finished")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

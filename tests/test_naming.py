@@ -124,7 +124,7 @@ def test_eval_and_similar(said, trained, images, tmp_path):
 
 
 def test_show(capsys, trained):
-    path = generations.find(trained)
+    path = generations.choose(trained)
     assert main(["show", str(path)]) == 0
     assert ", ".join(NAMES) in capsys.readouterr().out
 

@@ -454,7 +454,7 @@ def test_a_run_may_be_given_where_a_checkpoint_is_expected(stopped, pictures):
     newest, best = (generations.load(Path("run"), prefer) for prefer in ("newest", "best"))
     assert newest.facts.state.step == 7
     assert best.facts.state.step == newest.facts.state.best.step < 7
-    assert checkpoint.read(generations.find(Path("run"), "newest")).facts == newest.facts
+    assert checkpoint.read(generations.choose(Path("run"), "newest")).facts == newest.facts
 
 
 # More of a run that has ended

@@ -139,8 +139,8 @@ def test_two_are_kept_and_the_best_of_each(saver, save, run):
         assert kept[:2] == [each for each in (step, step - 1) if each]
         assert best in kept
     assert steps(run) == [6, 5, 4]
-    assert checkpoint.read(generations.find(run)).facts.state.step == 4
-    assert checkpoint.read(generations.find(run, "newest")).facts.state.step == 6
+    assert checkpoint.read(generations.choose(run)).facts.state.step == 4
+    assert checkpoint.read(generations.choose(run, "newest")).facts.state.step == 6
 
 
 def test_the_best_of_the_one_before_is_kept_in_case_the_newest_is_damaged(saver, save, run):

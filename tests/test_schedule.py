@@ -159,7 +159,7 @@ def test_a_schedule_of_another_package(package):
 
 def test_a_package_cannot_replace_a_schedule_of_refnet(package):
     package(fixed="halvingpackage:halving")
-    assert schedule.find("fixed") is schedule.fixed
+    assert schedule.get("fixed") is schedule.fixed
 
 
 @pytest.mark.usefixtures("cwd")
@@ -189,6 +189,6 @@ def test_a_schedule_that_returns_no_rate(package, capsys):
 
 def test_a_schedule_that_is_not_known(capsys):
     with pytest.raises(ConfigError, match="schedule plato is not known; there are plateau, fixed; did you"):
-        schedule.find("plato")
+        schedule.get("plato")
     assert main(["train", "--schedule", "plato"]) == 2
     assert "--schedule plato is not allowed; it must be one of plateau, fixed" in capsys.readouterr().err

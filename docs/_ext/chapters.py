@@ -30,11 +30,11 @@ def write_pages(app: Any) -> None:
     for op in OPS:
         _write(docs / "ops" / f"{op}.rst", _chapter(op))
         for package, name in BACKENDS.items():
-            _write(docs / "code" / package / f"{op}.rst", _fast(op, package, name))
+            _write(docs / "code" / package / f"{op}.rst", _fast_implementation(op, package, name))
 
 
 def table() -> str:
-    """Return the list of chapters as a Markdown table: what each is, and the sections of the paper that describe it."""
+    """Return the list of chapters as a Markdown table: each operation, and the sections of the paper about it."""
     rows = ["| chapter | what it is | section of the paper |", "|---|---|---|"]
     for op in OPS:
         sentence, _, text = (inspect.getdoc(chapter(op)) or "").partition("\n\n")
@@ -75,7 +75,7 @@ def _chapter(op: str) -> str:
             "``EPS`` is 2\\ :sup:`-23`, the distance from 1 to the next larger float32. ``U`` is half of it, the",
             "largest relative error of one rounding.",
             "",
-            *(line for case in cases for line in _demands(case)),
+            *(line for case in cases for line in _requirements(case)),
             *_bounds(cases),
             *_title("Fast implementations", "-"),
             *(f"- :doc:`backends/{package}/{op}.py </code/{package}/{op}>`" for package in BACKENDS),
@@ -84,7 +84,7 @@ def _chapter(op: str) -> str:
     )
 
 
-def _demands(case: Case) -> list[str]:
+def _requirements(case: Case) -> list[str]:
     wrong = "; ".join(case.mutants)
     return [
         f"``{case.function}``",
@@ -95,7 +95,7 @@ def _demands(case: Case) -> list[str]:
 
 
 def _bounds(cases: list[Case]) -> list[str]:
-    """Quote the functions that compute the allowed errors, each once."""
+    """Return the source of the functions that compute the allowed errors, each once, as a code block."""
     functions = dict.fromkeys(case.allowed for case in cases if case.allowed)
     if not functions:
         return []
@@ -103,7 +103,7 @@ def _bounds(cases: list[Case]) -> list[str]:
     return [".. code-block:: python", "", *(f"   {line}".rstrip() for line in source.splitlines()), ""]
 
 
-def _fast(op: str, package: str, name: str) -> str:
+def _fast_implementation(op: str, package: str, name: str) -> str:
     return "\n".join(
         [
             ":orphan:",

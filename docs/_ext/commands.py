@@ -17,7 +17,7 @@ page).
 
 
 def write_page(app: Any) -> None:
-    """Write docs/commands.rst where it has changed."""
+    """Write docs/commands.rst if its text has changed."""
     lines = ["Commands", "========", "", *INTRODUCTION.splitlines(), ""]
     for name, command in COMMANDS.items():
         lines += _section(f"refnet {name}", command, "-")
@@ -35,8 +35,8 @@ def _section(prog: str, command: Command, line: str) -> Iterator[str]:
     yield from [prog, line * len(prog), "", _escaped(sentence(command.purpose)), ""]
     if command.explanation:
         yield from [_escaped(command.explanation), ""]
-    called = f"{prog} COMMAND ..." if command.commands else usage(prog, command)
-    yield from [".. code-block:: text", "", f"   {called}", ""]
+    usage_line = f"{prog} COMMAND ..." if command.commands else usage(prog, command)
+    yield from [".. code-block:: text", "", f"   {usage_line}", ""]
     for title, settings in grouped(command):
         if title != "options":
             yield from [f"**{title}**", ""]
@@ -54,11 +54,11 @@ def _spelling(setting: Setting) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Take the meaning from what reStructuredText would follow, and set flags as such."""
+    """Escape the markup of reStructuredText, and format flags as code."""
     return re.sub(r"(?<!\S)(--[\w-]*\w)", r"``\1``", re.sub(r"([\\*`_])", r"\\\1", text))
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Be a Sphinx extension."""
+    """Register this Sphinx extension."""
     app.connect("builder-inited", write_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

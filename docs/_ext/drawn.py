@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from refnet.ops import OPS
 
-COMMITTED = re.compile(r"figures/(\w+)\.svg$")
+COMMITTED_FIGURE = re.compile(r"figures/(\w+)\.svg$")
 GALLERY = "<!-- gallery -->"
 
 
@@ -47,14 +47,14 @@ class Drawn(SphinxDirective):
 class InMarkdown(SphinxTransform):
     """Replace committed figures by those in the colours of the page's theme, and insert the gallery."""
 
-    default_priority = 260  # once pictures have their captions
+    default_priority = 260  # after pictures have got their captions (:mod:`github`)
 
     def apply(self, **_: Any) -> None:
         """Replace the figures and the gallery comment of a page."""
         for image in list(self.document.findall(nodes.image)):
-            if found := COMMITTED.search(image["uri"]):
-                image.parent["classes"] += ["drawn", found[1]]
-                image.parent.replace(image, _images(found[1], image["alt"]))
+            if match := COMMITTED_FIGURE.search(image["uri"]):
+                image.parent["classes"] += ["drawn", match[1]]
+                image.parent.replace(image, _images(match[1], image["alt"]))
         for raw in list(self.document.findall(nodes.raw)):
             if raw.astext().strip() == GALLERY:
                 raw.replace_self(_gallery(self.app.builder, self.env.docname))
@@ -67,14 +67,14 @@ def _gallery(builder: Any, docname: str) -> nodes.container:
         sentence = (inspect.getdoc(import_module(f"refnet.ops.{op}")) or "").partition("\n\n")[0]
         words = re.sub(r":mod:`refnet\.ops\.(\w+)`", r"\1", " ".join(sentence.split()))
         page = builder.get_relative_uri(docname, f"ops/{op}")
-        inside = (*_images(op, ""), nodes.strong("", op), nodes.inline("", words))
-        cards += nodes.paragraph("", "", nodes.reference("", "", *inside, internal=True, refuri=page))
+        content = (*_images(op, ""), nodes.strong("", op), nodes.inline("", words))
+        cards += nodes.paragraph("", "", nodes.reference("", "", *content, internal=True, refuri=page))
     return cards
 
 
-def _images(name: str, words: str) -> list[nodes.image]:
+def _images(name: str, description: str) -> list[nodes.image]:
     return [
-        nodes.image(uri=f"/drawn/{name}-{theme}.svg", alt=words, classes=[f"only-{theme}"])
+        nodes.image(uri=f"/drawn/{name}-{theme}.svg", alt=description, classes=[f"only-{theme}"])
         for theme in ("light", "dark")
     ]
 

@@ -1,4 +1,4 @@
-"""Adapt plain Markdown pages, which GitHub also shows, to Sphinx.
+"""Adapt Markdown pages, which GitHub shows unchanged, to Sphinx.
 
 A link to a chapter's file becomes a link to the chapter's page, and a link to ``refnet/cli`` one to the command-line
 reference. The lists of links under "Contents" become the menus. A picture with a line in italics below it becomes a
@@ -40,8 +40,8 @@ def rewrite(_app: Any, page: str, source: list[str]) -> None:
     text = text.replace(CHAPTERS, chapters.table())
     for path, target in PAGES:
         text = re.sub(rf"\]\({path}(#[\w-]+)?\)", lambda m, t=target: f"]({m.expand(t)}{m[m.re.groups] or ''})", text)
-    if found := CONTENTS.search(text):
-        text += "".join(_menu(each["caption"], LINK.findall(each["items"])) for each in LIST.finditer(found[1]))
+    if contents := CONTENTS.search(text):
+        text += "".join(_menu(part["caption"], LINK.findall(part["items"])) for part in LIST.finditer(contents[1]))
     if page == "ops/index":
         text += _menu(None, list(OPS))
     source[0] = text
@@ -59,15 +59,15 @@ class Captions(SphinxTransform):
 
     def apply(self, **_: Any) -> None:
         """Combine every paragraph that contains only a picture with its caption."""
-        pictures = [each for each in self.document.findall(nodes.paragraph) if _only(each, nodes.image)]
+        pictures = [p for p in self.document.findall(nodes.paragraph) if _contains_only(p, nodes.image)]
         for picture in pictures:
-            below = picture.next_node(descend=False, siblings=True)
-            if isinstance(below, nodes.paragraph) and _only(below, nodes.emphasis):
-                below.parent.remove(below)
-                picture.replace_self(nodes.figure("", picture[0], nodes.caption("", "", *below[0].children)))
+            caption = picture.next_node(descend=False, siblings=True)
+            if isinstance(caption, nodes.paragraph) and _contains_only(caption, nodes.emphasis):
+                caption.parent.remove(caption)
+                picture.replace_self(nodes.figure("", picture[0], nodes.caption("", "", *caption[0].children)))
 
 
-def _only(paragraph: nodes.paragraph, kind: type[nodes.Node]) -> bool:
+def _contains_only(paragraph: nodes.paragraph, kind: type[nodes.Node]) -> bool:
     return len(paragraph) == 1 and isinstance(paragraph[0], kind)
 
 

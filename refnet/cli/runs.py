@@ -19,7 +19,7 @@ from refnet.terminal.tables import print_table, stdout
 def run(arguments: argparse.Namespace) -> int:
     """Print the table. A run that cannot be read has a line of its own."""
     runs: dict[str, RunSummary | str] = {}
-    for path in inventory.find(arguments.folder):
+    for path in inventory.run_folders(arguments.folder):
         try:
             runs[str(path)] = inventory.inspect(path)
         except ConfigError as error:

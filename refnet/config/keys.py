@@ -1,4 +1,4 @@
-"""The keys of a training run: one line for each."""
+"""The keys of a training run: a field of ``Config`` for each."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NETWORK, IMAGES, COMPUTING = "network", "images", "computing"
 TRAINING, SCHEDULE, RUN = "training", "learning rate schedule", "run folder"
 
-SCHEDULE_GROUP = "refnet.schedules"  # the entry points by which other packages add schedules
+SCHEDULE_GROUP = "refnet.schedules"  # the entry-point group by which other packages add schedules
 SCHEDULES: Mapping[str, str] = {  # refnet's own, see refnet.training.schedule
     "plateau": "refnet.training.schedule:plateau",
     "fixed": "refnet.training.schedule:fixed",
@@ -22,14 +22,14 @@ SCHEDULES: Mapping[str, str] = {  # refnet's own, see refnet.training.schedule
 
 
 class Nets(NamedTuple):
-    """The nets there are: by name the recipe (keys and values) of each, and the names of its initialisations."""
+    """The known nets: by name, the recipe (keys and values) of each, and the names of its initialisations."""
 
     recipes: Mapping[str, Mapping[str, object]]
     inits: Mapping[str, Sequence[str]]
 
 
 def registered() -> Nets:
-    """Return the nets that are registered; their registry is imported when this is called, so that help starts fast."""
+    """Return the registered nets. Their registry is imported only in this call, so that help starts fast."""
     registry: Any = import_module("refnet.nets.registry")
     return Nets(registry.RECIPES, registry.INITS)
 
@@ -53,9 +53,9 @@ def _key(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The keys of a training run. A new key is one line here.
+    """The keys of a training run. A new key is one field here.
 
-    No field has a default, since most values depend on the net: :func:`configure` makes a whole configuration.
+    No field has a default, because most values depend on the net; :func:`configure` returns a complete configuration.
     """
 
     net: str = field(
@@ -108,7 +108,7 @@ class Config:
         metadata=_key(
             (),
             texts("names of devices, separated by commas"),
-            "where the columns compute: one device for all, or one for each",
+            "devices that compute the columns: one for all, or one for each",
             "the backend's choice",
             group=COMPUTING,
         )
@@ -132,9 +132,13 @@ class Config:
     )
     graph: bool = field(metadata=_key(False, switch(), "record training steps as CUDA graphs", group=COMPUTING))
     checked: bool = field(
-        metadata=_key(False, switch(), "check the arrays of every op, and NaN in its results", group=COMPUTING)
+        metadata=_key(
+            False, switch(), "check the arguments and results of every op, for example for NaN", group=COMPUTING
+        )
     )
-    threads: int | None = field(metadata=_key(None, whole(1), "threads that compute", "one per core", group=COMPUTING))
+    threads: int | None = field(
+        metadata=_key(None, whole(1), "number of threads that compute", "one per core", group=COMPUTING)
+    )
     seed: int = field(metadata=_key(0, whole(0, 2**32 - 1), "seed of all random numbers", group=TRAINING))
     epochs: int = field(metadata=_key(1, whole(1), "passes over the training images", group=TRAINING))
     max_steps: int | None = field(
@@ -163,7 +167,7 @@ class Config:
     )
     crop_sharing: int = field(metadata=_key(1, whole(1), "consecutive images that share a random crop", group=IMAGES))
     read_threads: int | None = field(
-        metadata=_key(None, whole(1), "threads that read images", "one per core", group=IMAGES)
+        metadata=_key(None, whole(1), "number of threads that read images", "one per core", group=IMAGES)
     )
     read_timeout: float = field(
         metadata=_key(60.0, number("above 0", lambda v: v > 0), "seconds to wait for an image", group=IMAGES)
@@ -198,7 +202,10 @@ class Config:
     )
     lr_factor: float = field(
         metadata=_key(
-            10.0, number("above 1", lambda v: v > 1), "what the learning rate is divided by at a drop", group=SCHEDULE
+            10.0,
+            number("above 1", lambda v: v > 1),
+            "number by which the learning rate is divided at a drop",
+            group=SCHEDULE,
         )
     )
     lr_drops: int = field(metadata=_key(3, whole(0), "plateau: number of drops before training ends", group=SCHEDULE))
@@ -225,10 +232,10 @@ class Config:
         )
     )
     checkpoint_minutes: float = field(
-        metadata=_key(30.0, number("above 0", lambda v: v > 0), "most minutes between checkpoints", group=RUN)
+        metadata=_key(30.0, number("above 0", lambda v: v > 0), "maximum minutes between checkpoints", group=RUN)
     )
     checkpoint_steps: int | None = field(
-        metadata=_key(None, whole(1), "most steps between checkpoints", "only minutes count", group=RUN)
+        metadata=_key(None, whole(1), "maximum steps between checkpoints", "no limit", group=RUN)
     )
     non_finite: Literal["stop", "skip"] = field(
         metadata=_key(

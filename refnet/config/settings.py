@@ -1,4 +1,4 @@
-"""What a setting is: its name, the values it may have, its help and its default. Every flag is made from one.
+"""The class Setting: the name, the allowed values, the help and the default from which every flag is made.
 
 The keys of a training run are in ``refnet.config.keys``, the other flags in ``refnet.cli.flags``.
 """
@@ -24,23 +24,23 @@ class Allowed:
     Attributes
     ----------
     kind
-        Its type, or with `many` the type of each of its items. An int serves as a float and a text as a path, and
-        nothing else as anything else: ``true`` is not 1, and ``"0.1"`` in a TOML file is not a number.
+        Its type, or with `many` the type of each item. An int is accepted for a float and a text for a path; no other
+        type is converted: ``true`` is not 1, and ``"0.1"`` in a TOML file is not a number.
     words
-        The values in words; they complete "it must be ...". Not used where there are `choices`.
+        The allowed values in words, which complete "it must be ...". Not used if there are `choices`.
     holds
-        Whether the whole value, already of its type, is allowed.
+        Returns whether a value of the right type is allowed.
     many
-        A tuple: a list in TOML, or one text with commas between the items.
+        Whether the value is a tuple: a list in TOML, or one text with commas between the items.
     distinct
-        Items that are repeated count once.
+        Whether repeated items are removed.
     choices
-        Returns the texts among which the value, or each item, must be. A function, so that help for one command does
-        not import what another needs.
+        Returns the texts that are allowed for the value, or for each item. It is a function, so that the help of one
+        command does not import the modules of another.
     range
-        The end of `words` that a help text needs beside a metavar.
+        The part of `words` that help shows after the purpose, such as "at least 1".
     names_path
-        The value, or each item, is a path: a leading ``~`` or ``~user`` stands for that user's home folder.
+        Whether the value, or each item, is a path, in which a leading ``~`` or ``~user`` is that user's home folder.
     """
 
     kind: type
@@ -54,20 +54,20 @@ class Allowed:
 
     @property
     def rule(self) -> str:
-        """The values in words, which complete "it must be ..."."""
+        """The allowed values in words, which complete "it must be ..."."""
         if self.choices is None:
             return self.words
         names = ", ".join(self.choices())
         return f"names among {names}, separated by commas" if self.many else f"one of {names}"
 
     def from_text(self, text: str) -> object:
-        """Return the value that the text of a flag or variable stands for. Raises ``ValueError``."""
+        """Return the value of a flag or variable from its text. Raises ``ValueError`` if it is not allowed."""
         if self.many:
             return self.from_value([_FROM_TEXT[self.kind](item.strip()) for item in text.split(",")])
         return self.from_value(_FROM_TEXT[self.kind](text))
 
     def from_value(self, value: object) -> object:
-        """Return a value that has a type already. Raises ``ValueError`` where it is not allowed."""
+        """Return a value that is not a text, as its own type. Raises ``ValueError`` if it is not allowed."""
         if not self.many:
             checked = self._typed(value)
         elif isinstance(value, str):
@@ -88,7 +88,7 @@ class Allowed:
 
     def _typed(self, value: object) -> object:
         if type(value) is int and value.bit_length() > 63:
-            raise ValueError(self.words)  # TOML has no such integer, and neither has any array
+            raise ValueError(self.words)  # neither TOML nor an array can store such an integer
         if self.names_path and isinstance(value, str | Path) and _is_text(str(value)):
             value = files.expanded(value)
         if type(value) is self.kind:
@@ -102,26 +102,26 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting; its flag, its help and every message about it are made from this.
+    """One setting, from which its flag, its help and every message about it are made.
 
     Attributes
     ----------
     name
-        As a Python argument and a key of TOML.
+        The name as a Python argument and as a key in TOML.
     default, unset
-        Its default, and in words what None or an empty tuple stands for.
+        The default, and what None or an empty tuple means, in words.
     group
         The heading under which help lists it.
     variable
-        Whether ``REFNET_NAME`` sets it, in every command that has it.
+        Whether the environment variable ``REFNET_NAME`` sets it, in every command that has it.
     by_net
-        Whether the recipe of a command's net replaces the default.
+        Whether the recipe of the command's net overrides the default.
     positional, required, several
-        How it is written on a command line: without a flag; always; more than once.
+        Whether the command line gives it without a flag; must give it; may give it several times.
     letter
-        A short flag.
+        The letter of its short flag, if it has one.
     metavar
-        What stands for the value in help.
+        The placeholder of its value in help.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """How a command line names it."""
+        """Its flag; for a positional argument, its placeholder."""
         if self.positional:
             return self.metavar or self.name.upper()
         return f"-{self.letter}" if self.letter else as_flag(self.name)
@@ -214,7 +214,7 @@ def switch() -> Allowed:
 
 
 def shown(value: object, *, as_text: bool) -> str:
-    """Return a value as its source would write it: a text as a shell takes it, else as TOML; cut where it is long."""
+    """Return a value as its source writes it: quoted for a shell if `as_text`, otherwise as TOML; cut if it is long."""
     if as_text:
         items = value if isinstance(value, list | tuple) else [value]
         written = " ".join(shlex.quote(str(item)) for item in items)
@@ -237,7 +237,8 @@ def cut(written: str) -> str:
 
 
 def _is_text(value: str) -> bool:
-    # No path holds a NUL, and TOML, in which every run is written down, holds no undecodable bytes (surrogates).
+    # A path cannot contain NUL. TOML, which stores the settings of a run, cannot contain surrogates (undecodable
+    # bytes).
     return bool(value.strip()) and not re.search(r"[\0\ud800-\udfff]", value)
 
 

@@ -1,12 +1,12 @@
-"""How several sources become one value for each setting.
+"""Merge several sources into one value for each setting.
 
 A key has one name with four spellings: ``lr_factor`` in Python and in the TOML file, ``REFNET_LR_FACTOR`` in the
-environment and ``--lr-factor`` on the command line. From the weakest source to the strongest: the defaults below, the
-recipe of the chosen net, the file, the environment, the flags. Python code calls :func:`configure`, which reads neither
-file nor environment.
+environment and ``--lr-factor`` on the command line. Each of these sources overrides the ones before it: the defaults,
+the recipe of the chosen net, the file, the environment, the flags. Python code calls :func:`configure`, which reads
+neither file nor environment.
 
-Every value of every source is checked, also one that a stronger source replaces, and all that is wrong is reported
-at once: whoever corrects a configuration should not have to run it once for each mistake.
+Every value of every source is checked, even one that another source overrides, and all mistakes are reported at once,
+so that a configuration can be corrected in one go.
 """
 
 import codecs
@@ -28,7 +28,7 @@ from refnet.errors import ConfigError
 from refnet.terminal.printable import printable
 from refnet.terminal.suggestion import nearest
 
-# In TOML's double quotes a backslash begins an escape, as it does not in Windows' paths.
+# In TOML's double quotes a backslash begins an escape sequence, which paths of Windows do not intend.
 BACKSLASH = re.compile(rb'^[^#\n]*"[^"\n]*\\', re.MULTILINE)
 DRIVE = re.compile(rb'"[A-Za-z]:\\(?!\\)')
 WRITE_PATHS = "write a path in single quotes ('C:\\data') or with / (\"C:/data\")"
@@ -42,14 +42,14 @@ class Resolved(NamedTuple):
 
 
 def configure(net: str = "digits", **settings: object) -> Config:
-    """Return the configuration of a training run for a Python caller: defaults, the net's recipe, then `settings`.
+    """Return the configuration of a training run for a Python caller: `settings`, then the net's recipe, then defaults.
 
     NumPy's numbers, paths and lists are accepted where Python's numbers, texts and tuples are.
 
     Raises
     ------
     ConfigError
-        With one line for each argument that is unknown or not allowed.
+        The message has one line for each argument that is unknown or not allowed.
     """
     arguments = {name: _plain(value) for name, value in {"net": net, **settings}.items()}
     source = _Source(arguments, spell=str, equals="=", python=True)
@@ -70,54 +70,54 @@ def resolve(
     Parameters
     ----------
     settings
-        Those of the command, by name.
+        The settings of the command, by name.
     flags
-        What the command line gave and nothing else: texts, or values that have their type already.
+        Only the settings that the command line gives: as texts, or as values of their own type.
     environ
         The environment. A variable that starts with ``REFNET_`` must be a key of :class:`Config`. It is read by every
         command that has the key, and ignored by the others.
     file
         Returns the TOML file, if there is one. Raises ``ConfigError``, which is reported with the others.
     nets
-        Returns the nets there are. Only called where `settings` has a net.
+        Returns the known nets. It is only called if `settings` has a net.
     problems
-        What else is wrong, to be reported first.
+        Messages about other mistakes, which are reported first.
 
     Raises
     ------
     ConfigError
-        With one line for each unknown key and each value that is not allowed, in all sources together.
+        The message has one line for each unknown key and each value that is not allowed, in any source.
     """
-    known = list(problems)
-    stated = [
+    messages = list(problems)
+    given = [
         _from_environ(environ),
         _Source(flags, spell=lambda name: settings[name].flag if name in settings else as_flag(name), equals=" "),
     ]
     base = [_defaults(settings)]
     try:
         if path := file():
-            stated.insert(0, _from_file(path))
+            given.insert(0, _from_file(path))
     except ConfigError as error:
-        known.append(error.message)
-        base = []  # the file may name a net: to go on with the default would report what is not wrong
-    return _merge(settings, base, stated, nets, known)
+        messages.append(error.message)
+        base = []  # the file may name another net, for which the default net would report mistakes that are none
+    return _merge(settings, base, given, nets, messages)
 
 
 def to_config(values: Mapping[str, Any]) -> Config:
-    """Return the configuration in values that may have other settings too."""
+    """Return the configuration of a training run from values that may include other settings."""
     return Config(**{name: values[name] for name in KEYS})
 
 
 def to_toml(config: Config) -> str:
-    """Write the configuration as TOML, which `resolve` reads back to an equal one (with the same recipes).
+    """Return the configuration as TOML, from which `resolve` makes an equal one (if the recipes are the same).
 
-    TOML has no None, so a key that is None is left out: its default is None too.
+    TOML has no None, so a key that is None is left out; its default is None, too.
     """
     return tomli_w.dumps({name: value for name, value in asdict(config).items() if value is not None})
 
 
 def _plain(value: object) -> object:
-    """Return the Python value that a NumPy number, a path or a list of them stands for."""
+    """Convert a NumPy number, a path or a list of them to Python's own types."""
     if isinstance(value, PathLike):
         return fspath(value)
     if isinstance(value, list | tuple):
@@ -131,11 +131,11 @@ def _plain(value: object) -> object:
 
 @dataclass(frozen=True)
 class _Source:
-    """Keys and values from one place, and how that place is cited.
+    """Keys and values from one source, and how messages cite them.
 
-    A table (defaults, recipe, file) is cited by `where` and its values have their types; flags and environment are
-    known by the spelling of their keys, and their values are texts; so are arguments of Python, with Python's values.
-    A file and the environment state keys of `Config` alone, no other flags.
+    The defaults, a recipe and a file are cited by `where`, and their values have types. Flags, variables and Python
+    arguments are cited by the spelling of their keys; flags and variables have texts as values. A file and the
+    environment contain only keys of `Config` (`keys_alone`), no other flags.
     """
 
     values: Mapping[str, object]
@@ -146,7 +146,7 @@ class _Source:
     keys_alone: bool = False
 
     def read(self, name: str, value: object, setting: Setting | None, rule: Allowed | None) -> object:
-        """Return the value in its own type. Raises ``ConfigError`` where key or value is not allowed."""
+        """Return the value as its own type. Raises ``ConfigError`` if the key or the value is not allowed."""
         cited = f"{self.where}: {self.spell(name)}" if self.where else self.spell(name)
         if isinstance(value, Mapping):
             raise ConfigError(f"{cited} is a table, not a key; write the keys at the top of the file, outside tables")
@@ -169,28 +169,28 @@ class _Source:
 def _merge(
     settings: Mapping[str, Setting],
     base: list[_Source],
-    stated: Sequence[_Source],
+    given: Sequence[_Source],
     nets: Callable[[], Nets],
     problems: list[str],
 ) -> Resolved:
-    """Merge sources, the strongest last; `base` is weaker than the recipe, and `problems` are those found so far."""
+    """Merge sources: the recipe overrides `base`, `given` overrides the recipe, and its later sources the earlier."""
     rules = {name: setting.allowed for name, setting in settings.items()}
     rules_of_init = rules
     if "net" in settings:
-        there = nets()
-        rules["net"] = replace(rules["net"], choices=lambda: there.recipes)
-        naming_net = _strongest("net", [*base, *stated])
+        known = nets()
+        rules["net"] = replace(rules["net"], choices=lambda: known.recipes)
+        naming_net = _strongest("net", [*base, *given])
         net = naming_net and naming_net.values["net"]
-        if isinstance(net, str) and net in there.recipes and not rules["net"].many:
+        if isinstance(net, str) and net in known.recipes and not rules["net"].many:
             recipe = {
-                name: v for name, v in there.recipes[net].items() if name not in settings or settings[name].by_net
+                name: v for name, v in known.recipes[net].items() if name not in settings or settings[name].by_net
             }
             base = [*base, _Source(recipe, where=f"the recipe of {net}")]
             if "init" in settings:
-                rules_of_init = {**rules, "init": one_of(there.inits[net])}
+                rules_of_init = {**rules, "init": one_of(known.inits[net])}
 
-    sources = [*base, *stated]
-    # A weaker source may hold the init of another net, since its net is replaced too.
+    sources = [*base, *given]
+    # An init in a source that is overridden may belong to another net, which is overridden, too.
     naming_init = _strongest("init", sources)
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -217,7 +217,7 @@ def _defaults(settings: Mapping[str, Setting]) -> _Source:
 
 
 def _from_environ(environ: Mapping[str, str]) -> _Source:
-    # Swapping the case, unlike lowering it, loses nothing: REFNET_Lr is no key, and is cited as it was written.
+    # Swapping the case can be undone, unlike lowering it: REFNET_Lr is not a key, and is cited as it was written.
     values = {name.removeprefix(PREFIX).swapcase(): value for name, value in environ.items() if name.startswith(PREFIX)}
     return _Source(values, spell=lambda name: PREFIX + name.swapcase(), equals="=", keys_alone=True)
 
@@ -234,12 +234,12 @@ def _from_file(file: Path) -> _Source:
         raise ConfigError(f"{file}: not UTF-8 ({_position(content[: error.start])}); save it as UTF-8") from error
     except RecursionError as error:
         raise ConfigError(f"{file}: nested too deeply; no key needs more than one list") from error
-    except ValueError as error:  # tomllib's own error, or an integer of more digits than Python reads
+    except ValueError as error:  # tomllib's own error, or an integer with more digits than Python reads
         end = f"{_position(content)}, the end of the file"
         reason = str(error).replace("at end of document", end)
         remedy = WRITE_PATHS if BACKSLASH.search(content) else "correct the syntax there"
         raise ConfigError(f"{file}: not TOML: {reason}; {remedy}") from error
-    if drive := DRIVE.search(content):  # it was read, but as "C:", a tab and "emp" for C:\temp
+    if drive := DRIVE.search(content):  # for example, C:\temp was read as "C:", a tab and "emp"
         raise ConfigError(
             f"{file}: a path with a single \\ in double quotes {_position(content[: drive.start()])}; {WRITE_PATHS}"
         )

@@ -59,7 +59,7 @@ def open_for_test(
     The three splits are the same images, unless the folder has val/ and test/. Raises ``DataError`` as `open_dataset`
     does.
     """
-    reader = None if is_prepared(data) else registry.find(data)
+    reader = None if is_prepared(data) else registry.reader_of(data)
     source = reader.read_for_test(data) if isinstance(reader, registry.ReaderForTest) else None
     if source is None:
         return None

@@ -1,5 +1,8 @@
 """A source: labelled pictures in their own sizes, before they are converted for a net.
 
+A *picture* is an original, as a file or an array. An *image* is what a net reads: the central square of a picture,
+resized to the size of the net and with its number of channels.
+
 Each reader in :mod:`refnet.data.readers` returns a `Source`; it is opened to train on (:mod:`refnet.data.on_demand`) or
 prepared (:mod:`refnet.data.prepare`).
 """

@@ -60,7 +60,7 @@ def net_for(data: str) -> str:
         return net_of_data
     try:
         channels = read_meta(Path(data)).image_shape[2] if is_prepared(data) else None
-        gray = channels == 1 or (channels is None and registry.find(data) is idx)
+        gray = channels == 1 or (channels is None and registry.reader_of(data) is idx)
         if not gray:
             walk.entries(Path(data))
     except DataError as error:

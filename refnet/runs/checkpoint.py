@@ -32,8 +32,8 @@ from refnet.terminal.printable import printable
 from refnet.terminal.spelling import setting
 from refnet.typed_json import check, decode, encode
 
-Array = npt.NDArray[np.float32]
-Arrays = dict[str, Array]
+HostArray = npt.NDArray[np.float32]
+HostArrays = dict[str, HostArray]
 
 FORMAT = "refnet checkpoint 2"
 EARLIER_FORMAT = "refnet checkpoint 1"  # of refnet 0.1; it is still read
@@ -58,11 +58,11 @@ class Checkpoint:
     """
 
     facts: Facts
-    params: Arrays
-    velocities: Arrays
-    mean: Array
+    params: HostArrays
+    velocities: HostArrays
+    mean: HostArray
 
-    def tensors(self) -> Arrays:
+    def tensors(self) -> HostArrays:
         """Return every array by its name in the file."""
         named = {f"param/{name}": a for name, a in self.params.items()}
         named |= {f"velocity/{name}": a for name, a in self.velocities.items()}
@@ -180,7 +180,7 @@ class _Header:
     start: int
 
 
-def _header(tensors: Arrays, facts: Facts) -> bytes:
+def _header(tensors: HostArrays, facts: Facts) -> bytes:
     digests = {name: hashlib.sha256(_bytes(a)).hexdigest() for name, a in tensors.items()}
     entries: dict[str, Any] = {
         "__metadata__": {
@@ -272,7 +272,7 @@ def _require(path: Path, header: _Header, name: str, shape: tuple[int, ...] | No
         raise CheckpointError(f"{path}: {printable(name)}: {actual}, {net} needs {expected}; train again")
 
 
-def _read(descriptor: int, offset: int, a: Array) -> str:
+def _read(descriptor: int, offset: int, a: HostArray) -> str:
     """Fill an array from an offset in a file; return its SHA-256. Raises ``OSError``."""
     rest, digest = _bytes(a), hashlib.sha256()
     while rest:
@@ -284,5 +284,5 @@ def _read(descriptor: int, offset: int, a: Array) -> str:
     return digest.hexdigest()
 
 
-def _bytes(a: Array) -> memoryview:
+def _bytes(a: HostArray) -> memoryview:
     return a.reshape(-1).view(np.uint8).data

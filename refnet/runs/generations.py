@@ -58,10 +58,10 @@ def load(where: Path, prefer: Prefer = "best") -> Checkpoint:
     CheckpointError
         There is no checkpoint, or it cannot be read, is damaged, or has another format.
     """
-    return checkpoint.read(find(where, prefer) if where.is_dir() else where)
+    return checkpoint.read(choose(where, prefer) if where.is_dir() else where)
 
 
-def find(run: Path, prefer: Prefer = "best") -> Path:
+def choose(run: Path, prefer: Prefer = "best") -> Path:
     """Return the path of a run's best or newest checkpoint.
 
     Raises ``CheckpointError`` if there is none or its header is damaged.

@@ -75,7 +75,7 @@ class RunSummary:
         return self.state.best.top1_error if self.state and self.state.best else None
 
 
-def find(folder: Path) -> list[Path]:
+def run_folders(folder: Path) -> list[Path]:
     """Return the run folders in a folder, sorted by name. Raises ``ConfigError`` if it cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if (path / directory.CONFIG).is_file())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from refnet.errors import CheckpointError, NumericError
 from refnet.runs import generations
-from refnet.runs.checkpoint import Array, Arrays, Checkpoint
+from refnet.runs.checkpoint import Checkpoint, HostArray, HostArrays
 from refnet.runs.metrics import Metrics
 from refnet.runs.state import Facts, State
 
@@ -48,7 +48,7 @@ class Saver:
         self._steps = steps
         self._warn = warn
         self._begun = time.monotonic()
-        self._buffers: Arrays = {}
+        self._buffers: HostArrays = {}
         self._writing: threading.Thread | None = None
         self._state: State | None = None
         self._error: Exception | None = None
@@ -77,7 +77,7 @@ class Saver:
         facts: Facts,
         params: Mapping[str, Any],
         velocities: Mapping[str, Any],
-        mean: Array,
+        mean: HostArray,
         to_numpy: Callable[[Any], npt.NDArray[Any]],
         *,
         must: bool = False,
@@ -139,7 +139,7 @@ class Saver:
         if self._writing and not (kind and issubclass(kind, KeyboardInterrupt)):
             self._writing.join()
 
-    def _copy(self, name: str, a: npt.NDArray[Any]) -> Array:
+    def _copy(self, name: str, a: npt.NDArray[Any]) -> HostArray:
         if name not in self._buffers:
             self._buffers[name] = np.empty(a.shape, np.float32)
         np.copyto(self._buffers[name], a, casting="no")

@@ -49,7 +49,7 @@ def fixed(rate: Rate, config: Config, epoch: int, error: float) -> Rate:  # noqa
     return _dropped(rate, config) if epoch in config.drop_epochs else rate
 
 
-def find(name: str) -> Schedule:
+def get(name: str) -> Schedule:
     """Return the schedule of that name. Raises ``ConfigError`` if there is none or its package is broken."""
     points = packages.points(SCHEDULE_GROUP, SCHEDULES)
     if name not in points:
@@ -63,11 +63,11 @@ def find(name: str) -> Schedule:
 def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:
     """Return the rate of the next epoch, as the schedule of the configuration decides.
 
-    Raises ``ConfigError`` as `find`, and for a schedule that returns something else than a rate.
+    Raises ``ConfigError`` as `get` does, and for a schedule that returns anything but a rate.
     """
     improved = rate.best is None or error < rate.best
     rate = replace(rate, best=error, waited=0) if improved else replace(rate, waited=rate.waited + 1)
-    following: object = find(config.schedule)(rate, config, epoch, error)
+    following: object = get(config.schedule)(rate, config, epoch, error)
     if not (isinstance(following, Rate) and isfinite(following.lr) and following.lr > 0):
         raise ConfigError(
             f"schedule {config.schedule} must return a Rate with a finite lr above 0, it returned {following}; "
@@ -118,7 +118,7 @@ def resumed(state: State, config: Config, changed: Collection[str], given: Colle
         return rate, None
     if state.latest:
         latest = state.latest
-        again = find(config.schedule)(replace(rate, finished=False), config, latest.epoch, latest.top1_error)
+        again = get(config.schedule)(replace(rate, finished=False), config, latest.epoch, latest.top1_error)
         if not again.finished:
             return again, f"schedule {config.schedule} had ended the run; it goes on at the learning rate {again.lr:g}"
     if {"epochs", "max_steps"}.isdisjoint(changed):

@@ -130,7 +130,7 @@ def open_session(
             saved = _newest(run, show)
     changed = changes(saved.facts, config) if saved else {}
     _refuse_contradictions(config)
-    schedule.find(config.schedule)  # a package that is broken is reported before anything is written
+    schedule.get(config.schedule)  # a package that is broken is reported before anything is written
     backend = load(
         config.backend,
         columns=config.columns,

@@ -164,7 +164,8 @@ def _read_file(path: Path, kind: int, *, axes: int) -> npt.NDArray[Any]:
             if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, kind, axes]):
                 numbers = "bytes" if kind == BYTES else "integers"
                 raise DataError(
-                    f"{printable(path)} is no IDX file of {numbers} with {axes} axes: it begins with {head[:4].hex()}"
+                    f"{printable(path)} is not an IDX file of {numbers} with {axes} axes: "
+                    f"it begins with {head[:4].hex()}"
                 )
             shape = tuple(int.from_bytes(head[4 * i : 4 * i + 4]) for i in range(1, axes + 1))
             size = prod(shape) * dtype.itemsize

@@ -80,7 +80,7 @@ READERS: tuple[Reader, ...] = (
 )
 
 
-def find(data: str) -> Reader:
+def reader_of(data: str) -> Reader:
     """Return the first reader that recognises what a user named.
 
     Raises ``DataError`` for a form that refnet refuses to read, and for a reader that cannot be loaded.
@@ -92,7 +92,7 @@ def find(data: str) -> Reader:
 
 def read(data: str) -> Source:
     """List the images of what a user named. Raises ``DataError``."""
-    return find(data).read(data)
+    return reader_of(data).read(data)
 
 
 def named(name: str) -> NamedReader | None:
