@@ -99,7 +99,7 @@ def test_decoding(benchmark, contender, source, tmp_path, monkeypatch):
 
 def test_prepared_to_augmented(benchmark, prepared):
     """On one core: read the memory map, draw, crop to 224x224 and mirror, subtract the mean, shift colours; float32."""
-    backend = load("numba", threads=1)
+    backend = load("numba", threads=1, checked=False)
     augmentation = Augmentation((224, 224), flip=True, colour_noise=0.1)
     indices = np.random.default_rng(0).permutation(len(prepared.train))[:128]
 
@@ -114,7 +114,7 @@ def test_prepared_to_augmented(benchmark, prepared):
 
 def test_loader_of_prepared(benchmark, prepared):
     """On all cores: an epoch through the loader's queue, augmented in place of training steps."""
-    backend = load("numba")
+    backend = load("numba", checked=False)
     augmentation = Augmentation((224, 224), flip=True, colour_noise=0.1)
     loader = Loader(prepared, 64, augmentation, seed=0, reading=Reading())
 

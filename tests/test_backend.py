@@ -1,4 +1,4 @@
-"""Finding a backend, holding it to the interface, and the two that are made to refuse: Checked and loopback."""
+"""Finding a backend, holding it to the interface, and the two that are made to refuse: CheckedResults and loopback."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from refnet.backend.capabilities import (
 from refnet.backend.interface import METHODS, nbytes
 from refnet.backend.loading import available, installed, load, verify
 from refnet.backend.reference import NumpyBackend
-from refnet.backend.wrapped import Checked, Tapped, Wrapped, unwrapped
+from refnet.backend.wrapped import CheckedArguments, CheckedResults, Tapped, Wrapped, unwrapped
 from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, NumericError, ShapeError
 from refnet.ops import OPS, chapter, conv2d, linear, relu, sgd
 from refnet.testing.loopback import LoopbackBackend
@@ -165,12 +165,12 @@ def checked(op_name, function, result):
     """Make a checked backend in which one function gives what it is told to give."""
     backend = NumpyBackend()
     setattr(backend, op_name, op(chapter(op_name), **{function: lambda *_args, **_kwargs: result}))
-    return Checked(backend)
+    return CheckedResults(backend)
 
 
 class TestChecked:
     def test_passes_what_is_right(self):
-        backend = load("loopback", checked=True)
+        backend = load("loopback", results=True)
         x = backend.asarray(np.array([[-1, 2]], np.float32))
         np.testing.assert_array_equal(backend.to_numpy(backend.relu.forward(x)), [[0, 2]])
         assert backend.name == "loopback"
@@ -178,11 +178,11 @@ class TestChecked:
 
     def test_wrong_shapes_in(self):
         with pytest.raises(ShapeError, match="dy must have the shape of y"):
-            Checked(NumpyBackend()).relu.backward(np.zeros(3), np.zeros(4))
+            CheckedResults(NumpyBackend()).relu.backward(np.zeros(3), np.zeros(4))
 
     def test_wrong_shapes_in_by_keyword(self):
         with pytest.raises(ShapeError, match="dy must have the shape of y"):
-            Checked(NumpyBackend()).relu.backward(y=np.zeros(3), dy=np.zeros(4))
+            CheckedResults(NumpyBackend()).relu.backward(y=np.zeros(3), dy=np.zeros(4))
 
     def test_wrong_shapes_out(self):
         with pytest.raises(
@@ -201,7 +201,7 @@ class TestChecked:
             checked("relu", "forward", np.array([0, bad])).relu.forward(np.zeros(2))
 
     def test_nan_passed_on(self):
-        y = Checked(NumpyBackend()).relu.forward(np.array([np.nan, 1]))
+        y = CheckedResults(NumpyBackend()).relu.forward(np.array([np.nan, 1]))
         np.testing.assert_array_equal(y, [np.nan, 1])
 
     def test_nan_made_in_place(self):
@@ -211,31 +211,35 @@ class TestChecked:
             np.errstate(over="ignore"),
             pytest.raises(NumericError, match=r"sgd.step_ of backend numpy returned NaN or infinity"),
         ):
-            Checked(NumpyBackend()).sgd.step_(w, v, g, lr=10.0, momentum=0.9, weight_decay=0.0)
+            CheckedResults(NumpyBackend()).sgd.step_(w, v, g, lr=10.0, momentum=0.9, weight_decay=0.0)
 
     def test_nan_made_in_one_of_a_list(self):
         w, v, g = ([np.zeros(2, np.float32), np.zeros(3, np.float32)] for _ in range(3))
         g[1] += np.float32(3e38)
         rates = {"momentum": 0.9, "weight_decays": [0, 0]}
-        Checked(NumpyBackend()).sgd.steps_(w, v, g, lr=0.1, **rates)
+        CheckedResults(NumpyBackend()).sgd.steps_(w, v, g, lr=0.1, **rates)
         with (
             np.errstate(over="ignore"),
             pytest.raises(NumericError, match=r"sgd.steps_ of backend numpy returned NaN or infinity"),
         ):
-            Checked(NumpyBackend()).sgd.steps_(w, v, g, lr=10.0, **rates)
+            CheckedResults(NumpyBackend()).sgd.steps_(w, v, g, lr=10.0, **rates)
 
     def test_dtypes_that_meet_in_a_list(self):
         w, v = ([np.zeros(2, np.float32)] for _ in range(2))
-        with pytest.raises(ShapeError, match=r"sgd.steps_ of backend numpy mixes float32 and float64"):
-            Checked(NumpyBackend()).sgd.steps_(w, v, [np.zeros(2)], lr=0.1, momentum=0.9, weight_decays=[0])
+        with pytest.raises(ShapeError, match=r"sgd: w\[0\] is float32 and g\[0\] is float64; convert one of them"):
+            CheckedResults(NumpyBackend()).sgd.steps_(w, v, [np.zeros(2)], lr=0.1, momentum=0.9, weight_decays=[0])
+
+    def test_a_result_of_another_dtype(self):
+        with pytest.raises(ShapeError, match=r"relu.forward of backend numpy mixes float32 and float64"):
+            checked("relu", "forward", np.zeros(2)).relu.forward(np.zeros(2, np.float32))
 
     def test_dx_that_nobody_asked_for(self):
-        backend = Checked(NumpyBackend())
+        backend = CheckedResults(NumpyBackend())
         dy, x, w = np.ones((1, 1, 2, 3)), np.ones((1, 1, 2, 3)), np.ones((1, 1, 1, 1))
         assert backend.conv2d.backward(dy, x, w, stride=1, pad=0, need_dx=False)[0] is None
 
     def test_bad_labels(self):
-        backend = load("loopback", checked=True)
+        backend = load("loopback", results=True)
         z, labels = backend.asarray(np.zeros((2, 3), np.float32)), backend.asarray(np.array([0, 3]))
         for function in (backend.softmax_xent.forward, backend.softmax_xent.backward):
             with pytest.raises(ArgumentError, match=r"labels\[1\] is 3, it must be at least 0 and below 3"):
@@ -263,7 +267,7 @@ class TestWrapped:
 
     def test_wrappers_nest(self):
         inner = NumpyBackend()
-        tapped = Tapped(Checked(inner))
+        tapped = Tapped(CheckedArguments(inner))
         tapped.lrn.forward(np.ones((1, 2, 3, 4)), n=3, k=2.0, alpha=1.0, beta=0.75)
         (call,) = tapped.calls
         assert (call.op, call.function, len(call.results), call.arguments["n"]) == ("lrn", "forward", 2, 3)
@@ -284,7 +288,7 @@ class TestCapabilities:
     @pytest.mark.parametrize("capability", [Precision, Exchange, Memory, Threads, Recording, Tuning, Examinable])
     def test_isinstance_detects_each_capability(self, capability):
         assert isinstance(Able(), capability)
-        assert isinstance(unwrapped(Checked(Tapped(Able()))), capability)
+        assert isinstance(unwrapped(CheckedResults(Tapped(Able()))), capability)
         assert not isinstance(NumpyBackend(), capability)
 
     def test_of_numba(self):
@@ -297,7 +301,7 @@ class TestCapabilities:
     def test_what_crosses_is_counted_as_it_is_sent(self):
         a = np.ones(3, np.float32)
         assert exchanged_bytes(a, NumpyBackend()) == nbytes(a) == 12
-        assert exchanged_bytes(a, Checked(Able())) == 6
+        assert exchanged_bytes(a, CheckedArguments(Able())) == 6
 
     def test_a_step_is_recorded_only_by_a_backend_that_can(self):
         plan, settings = nets.get("digits").plan(1), StepSettings(graph=True)
@@ -306,7 +310,7 @@ class TestCapabilities:
 
     def test_products_are_exact_unless_the_backend_says_otherwise(self):
         assert precision_of(NumpyBackend()) == "ieee"
-        assert precision_of(Checked(Able())) == "tf32"
+        assert precision_of(CheckedArguments(Able())) == "tf32"
 
 
 USES = {

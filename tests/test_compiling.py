@@ -11,7 +11,7 @@ import pytest
 from refnet_numba import _cache, _jit
 
 from refnet.backend.loading import load
-from refnet.backend.wrapped import Checked
+from refnet.backend.wrapped import CheckedResults
 from refnet.machine import compiling
 from refnet.terminal.progress import Quiet
 
@@ -110,7 +110,7 @@ def test_numba_tells_what_it_compiles_and_not_what_it_has(tmp_path, monkeypatch)
     monkeypatch.setattr(_cache, "DIRECTORY", _cache.cache_directory())
     for expected in (["compiling backend numba for this processor"], []):
         notes = Notes()
-        with compiling.noted(notes, Checked(load("numba"))):
+        with compiling.noted(notes, CheckedResults(load("numba"))):
             assert _jit.serial(twice)(21) == 42
         assert [line.partition(",")[0] for line in notes.lines] == expected
 

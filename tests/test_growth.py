@@ -47,6 +47,7 @@ Kept for backward
 x, which exists anyway.
 """
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require_same
 
 INTERFACE = ("forward", "backward")
@@ -57,6 +58,7 @@ def forward_shapes(x: Shape) -> tuple[Shape, ...]:
     return (x,)
 
 
+@checked
 def forward(x: Floats) -> Floats:
     """Return y, shaped like x."""
     return x * x
@@ -68,6 +70,7 @@ def backward_shapes(dy: Shape, x: Shape) -> tuple[Shape, ...]:
     return (x,)
 
 
+@checked
 def backward(dy: Floats, x: Floats) -> Floats:
     """Return the gradient of x."""
     return 2 * x * dy
@@ -275,7 +278,7 @@ from refnet.training.step import TrainingStep
 layers = (
     conv("conv1", 4, 3, sigma=0.2, bias=0.1), square("square1"), maxpool("pool1"), linear("fc2", 3, sigma=0.1, bias=0)
 )
-plan, backend = fuse(split(layers, 1, (1, 7, 9))), load("numpy", checked=True)
+plan, backend = fuse(split(layers, 1, (1, 7, 9))), load("numpy", results=True)
 host = initialise(plan, seed=0)
 before = host["conv1@0.w"].copy()
 params, velocities = (passes.place_params(plan, a, backend) for a in (host, {k: 0 * a for k, a in host.items()}))

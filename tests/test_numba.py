@@ -297,7 +297,9 @@ def test_the_calls_are_of_every_function():
 def test_any_number_of_threads_gives_the_same_bits(large, call):
     if CORES == 1:
         pytest.skip("Numba has one thread here")
-    alone, together = (outcome(backends.load("numba", threads=threads), call, *large[call]) for threads in (1, CORES))
+    alone, together = (
+        outcome(backends.load("numba", threads=threads, checked=False), call, *large[call]) for threads in (1, CORES)
+    )
     assert [a.tobytes() for a in alone] == [a.tobytes() for a in together]
 
 
@@ -324,7 +326,7 @@ def test_gradients_over_several_groups_of_images(C, R, batch):
     for H, W, K in ((8, 8, 1), (5, 11, 6)):
         options = {"stride": 1, "pad": R // 2}
         arrays = [whole(rng, batch, K, H, W), whole(rng, batch, C, H, W), whole(rng, K, C, R, R)]
-        found = backends.load("numba").conv2d.backward(*arrays, **options)
+        found = backends.load("numba", checked=False).conv2d.backward(*arrays, **options)
         for ours, right in zip(found, ops.conv2d.backward(*arrays, **options), strict=True):
             assert_same_bits(ours, right)
 
@@ -345,8 +347,9 @@ def test_an_empty_batch(call, checked):
 
 @each_call
 def test_arrays_that_are_not_float32_or_not_contiguous(call):
+    """Kernels themselves refuse them; a backend that is loaded with checks converts what it can (test_arguments)."""
     args, options = calls(2)[call]
-    compiled = backends.load("numba")
+    compiled = backends.load("numba", checked=False)
     for place, a in enumerate(args):
         if not isinstance(a, np.ndarray):
             continue
@@ -359,9 +362,9 @@ def test_arrays_that_are_not_float32_or_not_contiguous(call):
                 getattr(getattr(compiled, op), function)(*args[:place], bad, *args[place + 1 :], **options)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+@pytest.mark.parametrize("dtype", ["f8", ">f8"])
 def test_asarray_takes_float32_alone(dtype):
-    with pytest.raises(ConfigError, match=f"float32, not {np.dtype(dtype)}"):
+    with pytest.raises(ConfigError, match="float32, not float64"):
         backends.load("numba").asarray(np.ones(2, dtype))
 
 

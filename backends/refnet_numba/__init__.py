@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from refnet.backend.capabilities import Doctor
 from refnet.backend.interface import require_cpu, with_ops
-from refnet.errors import ConfigError
+from refnet.errors import ArgumentError, ConfigError, ShapeError
 from refnet.machine.environment import physical_cores
+from refnet.ops._arguments import host_array
 from refnet.terminal.spelling import setting
 from refnet_numba import _jit, _memory, _threads
 
@@ -92,11 +93,25 @@ class NumbaBackend:
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
         """Return a contiguous copy of a host array. Raises ``ConfigError`` for floating-point numbers not float32."""
+        a = host_array("asarray: a", a)
         if a.dtype.kind == "f" and a.dtype != np.float32:
             raise ConfigError(f"backend numba computes in float32, not {a.dtype}; convert it, or use backend numpy")
         copy = _memory.empty(a.shape, a.dtype)
         copy[...] = a
         return copy
+
+    def argument(self, label: str, a: Array, *, changes: bool = False) -> Array:
+        """Return an argument as kernels take it: contiguous (:class:`refnet.backend.capabilities.Arguments`)."""
+        a = host_array(label, a, changes=changes)
+        if a.dtype.kind == "f" and a.dtype != np.float32:
+            raise ShapeError(
+                f"{label} is {a.dtype}, and backend numba computes in float32; convert it with .astype('float32'), or "
+                "use backend numpy"
+            )
+        if changes and not a.flags.carray:
+            raise ArgumentError(f"{label} is changed in place, so it must be contiguous, not a view; copy it")
+        # Kernels are compiled for arrays that are contiguous, aligned and not read-only.
+        return a if a.flags.carray else a.copy()
 
     def to_numpy(self, a: Array) -> Array:
         """Return the array itself, which is on the host."""

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import METHODS
-from refnet.errors import BackendUnavailableError, ConfigError
+from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, ShapeError
 from refnet.ops import OPS, chapter
+from refnet.ops._arguments import described, host_array
 from refnet.terminal.spelling import setting
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class TritonBackend:
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> "torch.Tensor":
         """Return a copy of a host array on a column's device. Raises ``ConfigError`` for floats not float32."""
+        a = host_array("asarray: a", a)
         if a.dtype.kind == "f" and a.dtype != np.float32:
             raise ConfigError(f"backend triton computes in float32, not {a.dtype}; convert it, or use backend numpy")
         host = self._torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape))
@@ -134,6 +136,23 @@ class TritonBackend:
             return self._uploaded(host, device)
         copy: torch.Tensor = self.memory.empty(a.shape, host.dtype, device)
         return copy.copy_(host)
+
+    def argument(self, label: str, a: "torch.Tensor", *, changes: bool = False) -> "torch.Tensor":
+        """Return an argument as kernels take it: contiguous (:class:`refnet.backend.capabilities.Arguments`)."""
+        if not isinstance(a, self._torch.Tensor):
+            raise ArgumentError(
+                f"{label} must be an array of backend triton (a torch tensor), it is {described(a)}; asarray makes one"
+            )
+        if a.device not in self.devices:
+            places = " and ".join(str(device) for device in dict.fromkeys(self.devices))
+            raise ArgumentError(f"{label} is on device {a.device}, the backend computes on {places}; move it there")
+        if changes and not a.is_contiguous():
+            raise ArgumentError(f"{label} is changed in place, so it must be contiguous, not a view; copy it")
+        half = a.dtype in {self._torch.float16, self._torch.bfloat16}
+        if a.dtype.is_floating_point and a.dtype != self._torch.float32 and (changes or not half):
+            raise ShapeError(f"{label} is {a.dtype}, and backend triton computes in float32; convert it with .float()")
+        taken: torch.Tensor = a.float() if half else a
+        return taken.contiguous()
 
     def to_numpy(self, a: "torch.Tensor") -> npt.NDArray[Any]:
         """Return an array on the host, once it has been computed."""

@@ -101,6 +101,17 @@ class Compiling(Protocol):
         """Call `tell` before each function that is compiled while the context lasts."""
 
 
+@runtime_checkable
+class Arguments(Protocol):
+    """Arguments of ops can be converted into what kernels read, for a backend whose calls are checked."""
+
+    def argument(self, label: str, a: Any, *, changes: bool = False) -> Array:
+        """Return an array as kernels read it; raise an error that begins with `label` for one that cannot be.
+
+        If an op `changes` it in place, it cannot be converted.
+        """
+
+
 class Doctor(Protocol):
     """What ``refnet doctor`` and ``refnet warmup`` call; any object or module with these functions has this type."""
 

@@ -13,7 +13,7 @@ from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, d
 from typing import Any, cast
 
 from refnet.backend.interface import METHODS, Backend
-from refnet.backend.wrapped import Checked
+from refnet.backend.wrapped import CheckedArguments, CheckedResults
 from refnet.errors import BackendUnavailableError, ConfigError, RefnetError
 from refnet.ops import OPS, chapter
 from refnet.terminal.printable import reason
@@ -32,7 +32,8 @@ def load(
     columns: int = 1,
     devices: Sequence[str] = (),
     threads: int | None = None,
-    checked: bool = False,
+    checked: bool = True,
+    results: bool = False,
     **options: Any,
 ) -> Backend:
     """Return the backend registered under `name`.
@@ -48,7 +49,10 @@ def load(
     threads
         The number of threads that its ops may use in this process; None for one per core.
     checked
-        Whether to check every call against its chapter's rules (see :class:`Checked`).
+        Whether the ops check their arguments (see :class:`CheckedArguments`). Without it, wrong arguments give wrong
+        numbers or end the process; it is for callers that have checked them already, such as a training step.
+    results
+        Whether the ops check their results too (see :class:`CheckedResults`), which is slow.
     options
         Options that only some backends have, such as ``precision``: the further parameters of its factory. None selects
         the backend's default.
@@ -85,7 +89,11 @@ def load(
     differences = verify(backend)
     if differences:
         raise BackendUnavailableError(f"backend {name} differs from the reference: {'; '.join(differences)}")
-    return cast("Backend", Checked(backend)) if checked else cast("Backend", backend)
+    if results:
+        backend = CheckedResults(backend)
+    elif checked:
+        backend = CheckedArguments(backend)
+    return cast("Backend", backend)
 
 
 def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:

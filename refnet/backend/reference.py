@@ -1,5 +1,6 @@
 """The NumPy backend: the chapters as ops, and the methods of a backend for arrays in the host's memory."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.backend.interface import require_cpu, with_ops
+from refnet.ops._arguments import host_array
 
 Array = npt.NDArray[Any]
 
 
-@with_ops("refnet.ops")
+@with_ops("refnet.ops", inspect.unwrap)
 class NumpyBackend:
-    """A backend whose ops are the chapters. Both columns are in the host's memory.
+    """A backend whose ops are the chapters, without their checks of arguments. Both columns are in the host's memory.
 
     Parameters
     ----------
@@ -32,8 +34,12 @@ class NumpyBackend:
         self.columns = columns
 
     def asarray(self, a: Array, column: int = 0) -> Array:  # noqa: ARG002 - one memory holds every column
-        """Return a copy of a host array."""
-        return np.array(a)
+        """Return a copy of a host array. Raises ``ArgumentError`` for what is no NumPy array."""
+        return np.array(host_array("asarray: a", a))
+
+    def argument(self, label: str, a: Array, *, changes: bool = False) -> Array:
+        """Return an argument as ops take it (:class:`refnet.backend.capabilities.Arguments`)."""
+        return host_array(label, a, changes=changes)
 
     def to_numpy(self, a: Array) -> Array:
         """Return the same array, which is on the host already."""

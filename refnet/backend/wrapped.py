@@ -12,6 +12,7 @@ import numpy as np
 from refnet.backend.interface import Array
 from refnet.errors import NumericError, ShapeError
 from refnet.ops import OPS, chapter
+from refnet.ops._arguments import check_of, device_array, is_array
 
 
 class Wrapped:
@@ -58,20 +59,34 @@ def unwrapped(backend: object) -> object:
     return backend
 
 
-class Checked(Wrapped):
-    """A backend that checks every call against its chapter's rules: shapes, dtypes and values of arguments and results.
+class CheckedArguments(Wrapped):
+    """A backend that checks the arguments of every call: their types, and the shape and value rules of the chapter.
 
-    Raises ``ShapeError`` for arguments or results that break a rule, and for real numbers of two dtypes in one call;
-    ``ArgumentError`` for values that an op cannot take; ``NumericError`` for a result that is not finite although every
-    argument is. Results are copied to the host to be checked, so it is slow.
+    Arrays that a kernel cannot read, such as views, are converted if the backend has the capability
+    :class:`refnet.backend.capabilities.Arguments`. ``ArgumentError`` and ``ShapeError`` name the wrong argument.
     """
 
     def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Return the result of a call after checking its arguments and its result."""
-        rules, label = chapter(op), f"{op}.{name} of backend {self.name}"
-        expected = getattr(rules, f"{name}_shapes")(**{key: _each(_shape, value) for key, value in arguments.items()})
-        if values_rule := getattr(rules, f"{name}_values", None):
-            values_rule(**{key: _each(self.inner.to_numpy, value) for key, value in arguments.items()})
+        """Check the arguments, and call."""
+        return function(**self._taken(op, name, arguments))
+
+    def _taken(self, op: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        take = getattr(self.inner, "argument", device_array)
+        return check_of(getattr(chapter(op), name))(arguments, take, self.inner.to_numpy)
+
+
+class CheckedResults(CheckedArguments):
+    """A backend that checks the arguments and the results of every call.
+
+    Raises ``ShapeError`` for results of wrong shapes or of another dtype than the arguments, and ``NumericError`` for a
+    result that is not finite although every argument was. Results are copied to the host to be checked, so it is slow.
+    """
+
+    def around(self, op: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call, and check what goes in and what comes out."""
+        label = f"{op}.{name} of backend {self.name}"
+        arguments = self._taken(op, name, arguments)
+        expected = check_of(getattr(chapter(op), name)).shapes(arguments)
         finite = self._are_finite(arguments.values())
         result = function(**arguments)
         results = results_of(result)
@@ -79,8 +94,8 @@ class Checked(Wrapped):
         if len(dtypes) > 1:
             raise ShapeError(f"{label} mixes {' and '.join(sorted(dtypes))}")
         shapes = tuple(None if array is None else tuple(array.shape) for array in results)
-        if shapes != tuple(expected):
-            raise ShapeError(f"{label} returned shapes {shapes}, not {tuple(expected)}")
+        if shapes != expected:
+            raise ShapeError(f"{label} returned shapes {shapes}, not {expected}")
         changed = arguments.values() if name.endswith("_") else ()
         if finite and not self._are_finite((*results, *changed)):
             raise NumericError(f"{label} returned NaN or infinity for finite arguments")
@@ -130,24 +145,9 @@ def arrays_in(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         if isinstance(value, list):
             yield from arrays_in(value)
-        elif _is_array(value):
+        elif is_array(value):
             yield value
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _is_real(a: Array) -> bool:
     return "float" in str(a.dtype)
-
-
-def _each(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply a function to an array, or to each array of a list; return any other value as it is."""
-    if isinstance(value, list):
-        return [_each(function, item) for item in value]
-    return function(value) if _is_array(value) else value
-
-
-def _shape(a: Array) -> tuple[int, ...]:
-    return tuple(a.shape)

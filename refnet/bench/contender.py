@@ -85,7 +85,7 @@ class BackendNet:
         from refnet.training.step import begin  # noqa: PLC0415
 
         self._plan = NetSpec(spec.net, columns=spec.columns).plan()
-        self._backend = load(spec.contender, columns=spec.columns, threads=spec.threads)
+        self._backend = load(spec.contender, columns=spec.columns, threads=spec.threads, checked=False)
         self._limits = threadpool_limits(spec.threads, "blas")
         self._images, self._labels = images_of(self._plan, spec.batch), labels_of(self._plan, spec.batch)
         self._training = begin(self._plan, self._backend)

@@ -91,7 +91,7 @@ def _time_ops(
             from refnet.bench import torch_peer  # noqa: PLC0415 - only this contender needs PyTorch
 
             layers += [torch_peer.TorchLayers(threads, layout) for layout in LAYOUTS]
-        walker = backends[0] if backends else load("auto", columns=plan.columns, threads=threads)
+        walker = backends[0] if backends else load("auto", columns=plan.columns, threads=threads, checked=False)
         with noted(show, walker, *backends):
             return time_ops(plan, batch, walker, layers, rounds, show)
 
@@ -99,4 +99,4 @@ def _time_ops(
 @contextmanager
 def _backends(contenders: Sequence[str], columns: int, threads: int) -> Iterator[list[Backend]]:
     with threadpool_limits(threads, "blas"):
-        yield [load(name, columns=columns, threads=threads) for name in contenders if name not in PEERS]
+        yield [load(name, columns=columns, threads=threads, checked=False) for name in contenders if name not in PEERS]

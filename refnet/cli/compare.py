@@ -56,12 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _labelled(arguments: argparse.Namespace, columns: int) -> Iterator[tuple[str, Backend]]:
     """Load each backend, once for each precision where it has several, and yield it with the heading of its errors."""
     for name in arguments.backends:
-        backend = load(name, columns=columns)
+        backend = load(name, columns=columns, checked=False)
         if not arguments.precision or not isinstance(unwrapped(backend), Precision):
             yield name, backend
             continue
         for precision in arguments.precision:
-            yield f"{name} {precision}", load(name, columns=columns, precision=precision)
+            yield f"{name} {precision}", load(name, columns=columns, precision=precision, checked=False)
 
 
 def _print(rows: Sequence["Comparison"], labels: Sequence[str], title: str) -> None:

@@ -22,7 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     spec = NetSpec(arguments.net)
     net = spec.net()
     backend: Any = load(
-        arguments.backend, columns=spec.columns, devices=arguments.devices, precision=arguments.precision
+        arguments.backend,
+        columns=spec.columns,
+        devices=arguments.devices,
+        checked=False,
+        precision=arguments.precision,
     )
     tunable: object = backend
     if not isinstance(tunable, Tuning):

@@ -27,7 +27,8 @@ def chapter(op: str) -> ModuleType:
     same parameters and defaults. For each function ``f`` the chapter also defines a shape rule ``f_shapes``: it takes
     shapes where ``f`` takes arrays, checks that they fit together, and returns the shapes of the results. Where the
     values of arguments can be wrong too, it defines a value rule ``f_values`` that checks them. Functions whose names
-    end in an underscore change their arguments in place; all others return new arrays.
+    end in an underscore change the arguments named in ``CHANGES`` in place; all others return new arrays. The
+    decorator ``checked`` applies both rules to the arguments of each call.
 
     Two constants are optional. ``RESIDUALS`` maps the name of each array that ``forward`` returns for ``backward``,
     besides its result, to a dtype. ``SHORT_NAME`` is the op's name in the drawing of a network.

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require, require_rank, require_value
 
 INTERFACE = ("forward",)
@@ -68,6 +69,7 @@ def forward_shapes(
 ) -> tuple[Shape, ...]:
     """Return the shape of y. Raises ``ShapeError`` unless all arrays and the crop fit the images."""
     require_rank("augment", 4, images=images)
+    require_value("augment", len(size) == 2, f"size is (height, width); it has {len(size)} numbers")
     N, H, W, C = images
     for name, shape, expected in (
         ("mean", mean, (H, W, C)),
@@ -103,6 +105,7 @@ def forward_values(
     require_value("augment", bool(np.isin(flips, (0, 1)).all()), "flips must be 0 or 1")
 
 
+@checked
 def forward(
     images: Pixels, mean: Floats, offsets: Integers, flips: Integers, shifts: Floats, *, size: tuple[int, int]
 ) -> Floats:

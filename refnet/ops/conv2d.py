@@ -50,6 +50,7 @@ place.
 
 import numpy as np
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, overhang, require, require_rank, require_same, windows
 
 INTERFACE = ("forward", "backward")
@@ -69,6 +70,7 @@ def forward_shapes(x: Shape, w: Shape, b: Shape, *, stride: int, pad: int, ceil:
     return ((x[0], w[0], rows, cols),)
 
 
+@checked
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
     """Return the convolution of x with w, plus b: y (N,K,P,Q)."""
     view = _windows(_bordered(x, w, stride, pad, ceil), w, stride)
@@ -85,6 +87,7 @@ def backward_shapes(
     return (x if need_dx else None), w, w[:1]
 
 
+@checked
 def backward(
     dy: Floats, x: Floats, w: Floats, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Floats | None, Floats, Floats]:

@@ -28,6 +28,7 @@ y, x and w.
 """
 
 from refnet.ops import conv2d, relu
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape
 
 INTERFACE = ("forward", "backward")
@@ -38,6 +39,7 @@ def forward_shapes(x: Shape, w: Shape, b: Shape, *, stride: int, pad: int, ceil:
     return conv2d.forward_shapes(x, w, b, stride=stride, pad=pad, ceil=ceil)
 
 
+@checked
 def forward(x: Floats, w: Floats, b: Floats, *, stride: int, pad: int, ceil: bool = False) -> Floats:
     """Return y (N,K,P,Q): ReLU applied to the convolution of x with w and bias b."""
     return relu.forward(conv2d.forward(x, w, b, stride=stride, pad=pad, ceil=ceil))
@@ -51,6 +53,7 @@ def backward_shapes(
     return conv2d.backward_shapes(dsum, x, w, stride=stride, pad=pad, ceil=ceil, need_dx=need_dx)
 
 
+@checked
 def backward(
     dy: Floats, y: Floats, x: Floats, w: Floats, *, stride: int, pad: int, ceil: bool = False, need_dx: bool = True
 ) -> tuple[Floats | None, Floats, Floats]:

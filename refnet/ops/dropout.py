@@ -44,6 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet.ops import philox
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require, require_value
 
 INTERFACE = ("forward", "backward", "expected")
@@ -57,6 +58,7 @@ def forward_shapes(x: Shape, *, drop: float, key: philox.Key, counter: philox.Co
     return (x,)
 
 
+@checked
 def forward(x: Floats, *, drop: float, key: philox.Key, counter: philox.Counter) -> Floats:
     """Return x with units set to zero at random: y, shaped like x."""
     return np.where(mask(x.shape, drop=drop, key=key, counter=counter), x, x.dtype.type(0))
@@ -67,6 +69,7 @@ def backward_shapes(dy: Shape, *, drop: float, key: philox.Key, counter: philox.
     return forward_shapes(dy, drop=drop, key=key, counter=counter)
 
 
+@checked
 def backward(dy: Floats, *, drop: float, key: philox.Key, counter: philox.Counter) -> Floats:
     """Return the gradient dx, shaped like dy: the same mask, drawn again."""
     return forward(dy, drop=drop, key=key, counter=counter)
@@ -82,6 +85,7 @@ def expected_shapes(x: Shape, *, drop: float) -> tuple[Shape, ...]:
     return (x,)
 
 
+@checked
 def expected(x: Floats, *, drop: float) -> Floats:
     """Return the mean of ``forward`` over all masks, used at test time: y, shaped like x.
 

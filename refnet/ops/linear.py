@@ -30,6 +30,7 @@ x and w, which exist anyway.
 
 from math import prod
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require, require_rank, require_same
 
 INTERFACE = ("forward", "backward")
@@ -45,6 +46,7 @@ def forward_shapes(x: Shape, w: Shape, b: Shape) -> tuple[Shape, ...]:
     return ((x[0], w[0]),)
 
 
+@checked
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
     """Return the weighted sums of the inputs, plus b: y (N,K)."""
     return _rows(x, w) @ w.T + b
@@ -57,6 +59,7 @@ def backward_shapes(dy: Shape, x: Shape, w: Shape) -> tuple[Shape, ...]:
     return x, w, w[:1]
 
 
+@checked
 def backward(dy: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the gradients dx, dw and db."""
     return (dy @ w).reshape(x.shape), dy.T @ _rows(x, w), dy.sum(axis=0)

@@ -26,6 +26,7 @@ y, x and w.
 """
 
 from refnet.ops import linear, relu
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape
 
 INTERFACE = ("forward", "backward")
@@ -36,6 +37,7 @@ def forward_shapes(x: Shape, w: Shape, b: Shape) -> tuple[Shape, ...]:
     return linear.forward_shapes(x, w, b)
 
 
+@checked
 def forward(x: Floats, w: Floats, b: Floats) -> Floats:
     """Return y (N,K): ReLU applied to the weighted sums of the inputs with bias b."""
     return relu.forward(linear.forward(x, w, b))
@@ -47,6 +49,7 @@ def backward_shapes(dy: Shape, y: Shape, x: Shape, w: Shape) -> tuple[Shape, ...
     return linear.backward_shapes(dsum, x, w)
 
 
+@checked
 def backward(dy: Floats, y: Floats, x: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the gradients dx, dw and db."""
     return linear.backward(relu.backward(dy, y), x, w)

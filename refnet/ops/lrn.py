@@ -40,6 +40,7 @@ from math import inf
 
 import numpy as np
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require_rank, require_same, require_value
 
 INTERFACE = ("forward", "backward")
@@ -57,6 +58,7 @@ def forward_shapes(x: Shape, *, n: int, k: float, alpha: float, beta: float) -> 
     return x, x
 
 
+@checked
 def forward(x: Floats, *, n: int, k: float, alpha: float, beta: float) -> tuple[Floats, Floats]:
     """Return the normalised x and its scale: y and scale, both shaped like x."""
     scale = k + alpha * _sum_over_window(x * x, n)
@@ -72,6 +74,7 @@ def backward_shapes(
     return (x,)
 
 
+@checked
 def backward(
     dy: Floats,
     x: Floats,

@@ -42,6 +42,7 @@ Only `which`, one byte for each output, instead of x and y. A byte has 256 value
 import numpy as np
 import numpy.typing as npt
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, overhang, require_rank, require_same, require_value, windows
 
 INTERFACE = ("forward", "backward")
@@ -63,6 +64,7 @@ def forward_shapes(x: Shape, *, size: int, stride: int, ceil: bool = False) -> t
     return y, y
 
 
+@checked
 def forward(x: Floats, *, size: int, stride: int, ceil: bool = False) -> tuple[Floats, Positions]:
     """Return the maximum of each window, y (N,C,P,Q), and its position in the window, which (N,C,P,Q) uint8."""
     view = _windows(_whole(x, size, stride, ceil), size, stride)
@@ -81,6 +83,19 @@ def backward_shapes(
     return (x_shape,)
 
 
+def backward_values(
+    dy: Floats, which: Positions, *, x_shape: Shape, size: int, stride: int, ceil: bool = False
+) -> None:
+    """Check values. Raises ``ArgumentError`` for a position outside its window or outside the image."""
+    del dy, ceil
+    r, s = np.divmod(which.astype(int), size)
+    P, Q = which.shape[2:]
+    rows, cols = np.arange(P)[:, None] * stride + r, np.arange(Q) * stride + s
+    inside = (r < size) & (rows < x_shape[2]) & (cols < x_shape[3])
+    require_value("maxpool", bool(inside.all()), "which has a position outside its window, or outside the image")
+
+
+@checked
 def backward(dy: Floats, which: Positions, *, x_shape: Shape, size: int, stride: int, ceil: bool = False) -> Floats:
     """Return the gradient dx (N,C,H,W), of shape `x_shape`."""
     dwhole = _whole(np.zeros(x_shape, dy.dtype), size, stride, ceil, edge=0)

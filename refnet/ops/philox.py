@@ -39,6 +39,7 @@ Decisions
 import numpy as np
 import numpy.typing as npt
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Shape, require_value
 
 INTERFACE = ("bits",)
@@ -80,6 +81,7 @@ def bits_shapes(samples: int, features: int, *, key: Key, counter: Counter) -> t
     return ((samples, features),)
 
 
+@checked
 def bits(samples: int, features: int, *, key: Key, counter: Counter) -> Word:
     """Return one random 32-bit word for each feature of each sample: uint32 (samples, features)."""
     step, layer, sample, feature = counter

@@ -31,6 +31,7 @@ Only y.
 
 import numpy as np
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require_same
 
 INTERFACE = ("forward", "backward")
@@ -41,6 +42,7 @@ def forward_shapes(x: Shape) -> tuple[Shape, ...]:
     return (x,)
 
 
+@checked
 def forward(x: Floats) -> Floats:
     """Return the positive part of x: y, shaped like x."""
     return np.where(x <= 0, x.dtype.type(0), x)
@@ -52,6 +54,7 @@ def backward_shapes(dy: Shape, y: Shape) -> tuple[Shape, ...]:
     return (y,)
 
 
+@checked
 def backward(dy: Floats, y: Floats) -> Floats:
     """Return the gradient dx, shaped like y."""
     return np.where(y <= 0, dy.dtype.type(0), dy)

@@ -32,9 +32,11 @@ There is no backward: nothing is differentiated through the update.
 from collections.abc import Sequence
 from math import inf
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require, require_same, require_value
 
 INTERFACE = ("step_", "steps_")
+CHANGES = ("w", "v")
 
 
 def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, weight_decay: float) -> tuple[Shape, ...]:
@@ -49,6 +51,7 @@ def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, we
     return ()
 
 
+@checked
 def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight_decay: float) -> None:
     """Update one parameter w and its velocity v in place."""
     v *= momentum
@@ -77,6 +80,7 @@ def steps__shapes(
     return ()
 
 
+@checked
 def steps_(
     w: list[Floats],
     v: list[Floats],

@@ -43,6 +43,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require, require_rank, require_value
 
 INTERFACE = ("forward", "backward")
@@ -62,6 +63,7 @@ def forward_values(z: Floats, labels: Labels) -> None:
     _check_labels(labels, z.shape[1])
 
 
+@checked
 def forward(z: Floats, labels: Labels) -> tuple[Floats, Floats]:
     """Return the loss, a scalar (0-d array), and the probabilities p (N,K)."""
     shifted = z - z.max(axis=1, keepdims=True)
@@ -83,6 +85,7 @@ def backward_values(p: Floats, labels: Labels) -> None:
     _check_labels(labels, p.shape[1])
 
 
+@checked
 def backward(p: Floats, labels: Labels) -> Floats:
     """Return the gradient dz (N,K)."""
     dz = p.copy()

@@ -29,6 +29,7 @@ Only y.
 
 import numpy as np
 
+from refnet.ops._arguments import checked
 from refnet.ops._rules import Floats, Shape, require_same
 
 INTERFACE = ("forward", "backward")
@@ -39,6 +40,7 @@ def forward_shapes(x: Shape) -> tuple[Shape, ...]:
     return (x,)
 
 
+@checked
 def forward(x: Floats) -> Floats:
     """Return tanh of x: y between -1 and 1, shaped like x."""
     y: Floats = np.tanh(x)
@@ -51,6 +53,7 @@ def backward_shapes(dy: Shape, y: Shape) -> tuple[Shape, ...]:
     return (y,)
 
 
+@checked
 def backward(dy: Floats, y: Floats) -> Floats:
     """Return the gradient dx, shaped like y."""
     return dy * ((1 - y) * (1 + y))

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import Wrapped, arrays_in
+from refnet.errors import ArgumentError
+from refnet.ops._arguments import described
 
 
 class LoopArray:
@@ -58,6 +60,12 @@ class LoopbackBackend(Wrapped):
         if isinstance(result, tuple):
             return tuple(None if array is None else LoopArray(array, column) for array in result)
         return None if result is None else LoopArray(result, column)
+
+    def argument(self, label: str, a: object, *, changes: bool = False) -> LoopArray:  # noqa: ARG002
+        """Return an argument as it is. Raises ``ArgumentError`` for an array of another library."""
+        if not isinstance(a, LoopArray):
+            raise ArgumentError(f"{label} must be an array of backend loopback, it is {described(a)}")
+        return a
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> LoopArray:
         """Copy a host array to the column."""

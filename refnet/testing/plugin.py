@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("command_line")
     for name in names(config):
         try:
-            load(name, precision=config.getoption("precision"))
+            load(name, checked=False, precision=config.getoption("precision"))
         except RefnetError as error:
             raise pytest.UsageError(f"--backend {name}: {error}") from error
 
@@ -63,10 +63,10 @@ def names(config: pytest.Config) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest) -> Any:
     """Return a backend with one column."""
-    return load(request.param, precision=request.config.getoption("precision"))
+    return load(request.param, checked=False, precision=request.config.getoption("precision"))
 
 
 @pytest.fixture(scope="session")
 def two_columns(request: pytest.FixtureRequest) -> Any:
     """Return the same backend with two columns."""
-    return load(request.param, columns=2, precision=request.config.getoption("precision"))
+    return load(request.param, columns=2, checked=False, precision=request.config.getoption("precision"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.backend.capabilities import EXACT_PRODUCTS, precision_of
-from refnet.backend.wrapped import Checked
+from refnet.backend.wrapped import CheckedArguments
 from refnet.errors import ArgumentError, RefnetError, ShapeError
 from refnet.testing import agreement
 from refnet.testing.cases import CASES, Case
@@ -106,7 +106,7 @@ def _view(backend: Any, a: Any, layout: str) -> Any:
 @pytest.mark.parametrize(("case", "message"), [pytest.param(c, m, id=f"{c}: {m}") for c in CASES for m in c.refusals])
 def test_refuses(backend: Any, case: Case, message: str) -> None:
     """Arguments that break the shape rule are rejected before the op runs, with the chapter's message."""
-    function = getattr(getattr(Checked(backend), case.op), case.function)
+    function = getattr(getattr(CheckedArguments(backend), case.op), case.function)
 
     def filled(shape: Any) -> Any:
         return [filled(item) for item in shape] if isinstance(shape, list) else backend.asarray(np.zeros(shape, "f4"))

@@ -136,7 +136,8 @@ def open_session(
         columns=config.columns,
         devices=config.devices,
         threads=config.threads,
-        checked=config.checked,
+        checked=False,  # shapes were checked when the network was planned, labels when the data set was opened
+        results=config.checked,
         precision=config.precision,
         exchange="fp16" if config.exchange == "fp16" else None,  # "none" changes the plan, not the backend
         graph=config.graph or None,

@@ -60,7 +60,7 @@ def warm_up(name: str, specs: Sequence[NetSpec], show: Show) -> Warmth:
     The functions that are compiled depend on the kinds of arrays, and hardly on their lengths.
     """
     began = time.monotonic()
-    backend = load(name, columns=max(spec.columns for spec in specs))
+    backend = load(name, columns=max(spec.columns for spec in specs), checked=False)
     doctor = doctor_of(backend)
     before = doctor.fullness() if doctor else None
     with noted(show, backend), show.task("warming up", 2 * len(specs)) as advance:
