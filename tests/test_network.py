@@ -81,7 +81,7 @@ class TestDoor:
             assert [a._column for a in images] == [0, 1]
             assert all(a._column == int(key[-3]) for key, a in params.items())
         before = {key: a.copy() for key, a in example.host.items()}
-        sgd(params, dict(params), params, loaded)
+        sgd(params, passes.place_params(example.plan, example.host, loaded), params, loaded)
         assert all(np.array_equal(a, example.host[key]) for key, a in before.items())
 
 
