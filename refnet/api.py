@@ -26,6 +26,7 @@ from refnet import files
 from refnet.config import Config, configure
 from refnet.data import arrays
 from refnet.data.dataset import Dataset, Pixels, Shape, Split
+from refnet.data.fitted import FittedPictures
 from refnet.data.handle import Data, open_data, refuse_parts
 from refnet.data.on_demand import split_of
 from refnet.data.parallel import Reading
@@ -351,7 +352,8 @@ class Network:
     def opened(self, data: Data) -> Dataset:
         """Return a data set in the form that the network takes. Raises ``DataError``."""
         size, _, channels = self.image_shape
-        dataset, note = matched(self._trained, data.dataset(image_size=size, channels=channels))
+        fitted = data.dataset(image_size=size, channels=channels, fit=self._trained.own_fit)
+        dataset, note = matched(self._trained, fitted)
         for line in filter(None, (dataset.warning, note)):
             _Warnings().say(line)
         return dataset
@@ -407,7 +409,9 @@ class Network:
             dataset = open_labelled(self._trained, _Warnings(), what=files.expanded(data))
         else:
             arrays.refuse_ambiguous(data, self.classes, "data")
-            return split_of(arrays.labelled(data, self.classes, "data"), self.image_shape)
+            labelled = arrays.labelled(data, self.classes, "data")
+            fit, in_form = self._trained.own_fit, labelled.pixels.shape[1:] == self.image_shape
+            return split_of(FittedPictures(labelled, fit) if fit and not in_form else labelled, self.image_shape)
         images: Split = getattr(dataset, split)
         if not len(images):
             raise DataError(f"data: its {split} images are of none of the network's classes; give others")

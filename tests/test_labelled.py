@@ -142,6 +142,29 @@ def test_damaged_images_are_left_out_and_said(command, cwd):
     assert code == 3
 
 
+def test_images_are_tested_in_the_form_in_which_they_are_predicted(cwd):
+    """The embedded digits have pixels of 0 to 16 and a border; a network trained on them needs every image so."""
+    digits = refnet.open_data("digits")
+    (cwd / "own" / "3").mkdir(parents=True)
+    (cwd / "own" / "7").mkdir()
+    images, labels = digits.test[:80]
+    large = []
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        if label in (3, 7):
+            gray = np.rint(image[1:-1, 1:-1, 0] * (255 / 16)).astype(np.uint8)
+            large.append((np.repeat(np.repeat(gray, 3, 0), 3, 1), label))
+            Image.fromarray(gray).save(cwd / "own" / str(label) / f"{number}.png")
+    net = refnet.train(epochs=8, backend="numpy", progress=False).net
+    chosen = np.isin(labels, (3, 7))
+    expected = net.evaluate((images[chosen], labels[chosen]))
+    assert expected.top1_error < 0.3
+    np.testing.assert_array_equal(net.evaluate(cwd / "own").confusion, expected.confusion)
+    of_arrays = net.evaluate((np.stack([image for image, _ in large]), np.array([label for _, label in large])))
+    assert of_arrays.top1_error <= expected.top1_error + 0.2
+    opened = net.evaluate(refnet.open_data(cwd / "own"), split="train")
+    assert opened.top1_error < 0.3
+
+
 # Classes by name
 
 

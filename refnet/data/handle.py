@@ -9,6 +9,7 @@ from typing import Any, Self
 from refnet import files
 from refnet.data import arrays
 from refnet.data.dataset import Dataset, Progress, Shape, Split
+from refnet.data.fitted import Fit, fitted
 from refnet.data.meta import read_meta
 from refnet.data.naming import captions
 from refnet.data.on_demand import open_source, split_of
@@ -81,13 +82,19 @@ class Data:
         channels: int,
         progress: Progress | None = None,
         reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+        fit: Fit | None = None,
     ) -> Dataset:
-        """Return the data set with every image in the form that a net reads. Raises ``DataError``."""
+        """Return the data set with every image in the form that a net reads. Raises ``DataError``.
+
+        `fit` converts the images, instead of a resized centre; see :mod:`refnet.data.fitted`.
+        """
         if self.source is None:
             return open_dataset(
                 self.given, image_size=image_size, channels=channels, progress=progress, reading=reading
             )
-        return open_source(self.source, image_size=image_size, channels=channels, progress=progress, reading=reading)
+        return open_source(
+            fitted(self.source, fit), image_size=image_size, channels=channels, progress=progress, reading=reading
+        )
 
     def __repr__(self) -> str:
         counts = f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test images"

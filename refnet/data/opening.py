@@ -5,6 +5,7 @@ from pathlib import Path
 
 from refnet.data import prepared
 from refnet.data.dataset import Dataset, Progress
+from refnet.data.fitted import Fit, fitted
 from refnet.data.image_files import refuse_address
 from refnet.data.on_demand import open_source
 from refnet.data.parallel import Reading
@@ -23,6 +24,7 @@ def open_dataset(
     channels: int,
     progress: Progress | None = None,
     reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+    fit: Fit | None = None,
 ) -> Dataset:
     """Open the data set that a user names.
 
@@ -34,6 +36,8 @@ def open_dataset(
         Side in pixels, and number of channels, of the images that the net's recipe needs.
     progress
         Called with (done, total) while the images are checked.
+    fit
+        What converts images that are not prepared, instead of a resized centre; see :mod:`refnet.data.fitted`.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def open_dataset(
     """
     if is_prepared(data):
         return prepared.open_prepared(data, image_size=image_size, channels=channels)
-    source = read_source(data, follow_links=reading.follow_links)
+    source = fitted(read_source(data, follow_links=reading.follow_links), fit)
     return open_source(source, image_size=image_size, channels=channels, progress=progress, reading=reading)
 
 
@@ -53,6 +57,7 @@ def open_for_test(
     image_size: int,
     channels: int,
     reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+    fit: Fit | None = None,
 ) -> Dataset | None:
     """Open images to test on, such as a folder of classes, none held out; None for data that have training images.
 
@@ -66,7 +71,9 @@ def open_for_test(
     if not reading.follow_links:
         _refuse_links(source)
     with show.task("reading images") as advance:
-        return open_source(source, image_size=image_size, channels=channels, progress=advance, reading=reading)
+        return open_source(
+            fitted(source, fit), image_size=image_size, channels=channels, progress=advance, reading=reading
+        )
 
 
 def open_showing(
@@ -76,10 +83,11 @@ def open_showing(
     image_size: int,
     channels: int,
     reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
+    fit: Fit | None = None,
 ) -> Dataset:
     """Open a data set as `open_dataset` does, with a progress bar."""
     with show.task("reading images") as advance:
-        return open_dataset(data, image_size=image_size, channels=channels, progress=advance, reading=reading)
+        return open_dataset(data, image_size=image_size, channels=channels, progress=advance, reading=reading, fit=fit)
 
 
 def read_source(data: str, *, follow_links: bool = False) -> Source:

@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -107,8 +108,9 @@ def _opened(trained: Trained, show: Show, named: str, reading: Reading) -> Datas
             )
         if trained_on or same:
             return dataset
-    opened = open_for_test(show, named, image_size=size, channels=channels, reading=reading)
-    return opened or open_showing(show, named, image_size=size, channels=channels, reading=reading)
+    shape: dict[str, Any] = {"image_size": size, "channels": channels, "fit": trained.own_fit}
+    opened = open_for_test(show, named, reading=reading, **shape)
+    return opened or open_showing(show, named, reading=reading, **shape)
 
 
 def _open_as_trained(trained: Trained, show: Show, named: str, reading: Reading) -> Dataset:

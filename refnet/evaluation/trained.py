@@ -66,6 +66,12 @@ class Trained:
         named: str | None = self.facts.config.get("data") or self.net.data
         return named
 
+    @cached_property
+    def own_fit(self) -> Callable[[Image.Image], Pixels] | None:
+        """What converts an image to the form of the data set with a name that it was trained on; None for any other."""
+        learned = registry.named(self.facts.data.name)
+        return learned.fit if learned and self.facts.data.where == learned.WHERE else None
+
     @property
     def is_of_another_package(self) -> bool:
         """Whether it was trained on a data set that has a name and is read by another package."""
@@ -154,10 +160,9 @@ class Trained:
 
         Raises ``DataError`` if only the reader of another package can do that, and it is not installed.
         """
+        if self.own_fit:
+            return self.own_fit(image)
         facts = self.facts.data
-        learned = registry.named(facts.name)
-        if learned and facts.where == learned.WHERE:
-            return learned.fit(image)
         if self.is_of_another_package:
             raise DataError(
                 f"{printable(self.where)} was trained on the data set {printable(facts.name)} of another package, "
