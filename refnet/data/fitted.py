@@ -35,10 +35,6 @@ class FittedPictures:
         """See `Pictures.where`."""
         return self.pictures.where(index)
 
-    def fault(self, index: int) -> str | None:
-        """See `Pictures.fault`."""
-        return self.pictures.fault(index)
-
     def image(self, index: int, size: int, channels: int) -> Pixels:
         """See `Pictures.image`."""
         if isinstance(self.pictures, FilePictures):
