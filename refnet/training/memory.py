@@ -8,10 +8,9 @@ from refnet.network.plan import Plan
 def batch_that_fits(plan: Plan, room: int | None, batch: int, devices: int) -> int:
     """Return an estimate of the largest batch that fits on the devices; 0 if not even one image fits.
 
-    The estimate is at most half of `batch`, which did not fit.
-
-    A parameter needs a velocity and a gradient as well. A step keeps every activation, and needs as much again for
-    gradients and for the working memory of ops. The columns share one device or have one each.
+    The estimate is at most half of `batch`, which did not fit. Each parameter also needs memory for a velocity and a
+    gradient. A step keeps every activation, and needs as much memory again for gradients and for the ops' own arrays.
+    The columns share one device or have one each.
 
     Parameters
     ----------

@@ -33,10 +33,10 @@ class StepSettings:
     seed
         Selects, with the number of the step, the units that dropout drops.
     non_finite
-        "stop": check the loss and the bias gradients for NaN and infinity. "skip": check every gradient, for whoever
-        leaves such a step out and goes on.
+        "stop": check the loss and the bias gradients for NaN and infinity. "skip": check every gradient, so that a
+        step with such a gradient can be left out.
     graph
-        Whether the backend records the step and repeats the record. Then no gradient is checked.
+        Whether the backend records the step once and then repeats the recording. Then no gradient is checked.
     """
 
     momentum: float = 0.9
@@ -48,7 +48,7 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What the backward pass needs of the forward pass: the tape, the probabilities (N,K) and the labels."""
+    """The results of the forward pass that the backward pass needs: the tape, the probabilities (N,K), the labels."""
 
     tape: passes.Tape
     p: Array
@@ -157,10 +157,11 @@ class TrainingStep:
     def _check(self, gradients: Gradients, lr: float) -> None:
         """Raise ``NumericError`` with the first gradient, from the last layer backwards, that is not finite.
 
-        To check every gradient would bring as many bytes to the host as the network has. A layer's bias gradient is the
-        sum of all that reached the layer, so NaN and infinity on the way back show in it, and a few thousand numbers
-        suffice. They do not show a weight gradient that overflows by itself: it makes the next loss not finite, and is
-        not saved. A run that leaves steps out has no such next loss, so there every gradient is checked.
+        Checking every gradient would copy as many bytes to the host as the network has parameters. A layer's bias
+        gradient is the sum of all gradients that reach the layer, so NaN and infinity in any of them show in it, and a
+        few thousand numbers are enough. A weight gradient that overflows on its own does not show there. It makes the
+        next loss NaN or infinite, which stops the run before anything is saved. A run that leaves such steps out would
+        continue with these weights, so it checks every gradient.
         """
         every = self.settings.non_finite == "skip"
         for name, gradient in gradients.items():

@@ -1,4 +1,4 @@
-"""Have everything compiled that training and testing need, by doing a little of each."""
+"""Compile all functions that training and testing need, by taking a training step and a test pass of each network."""
 
 import time
 from collections.abc import Sequence
