@@ -3,12 +3,20 @@
 Collected only where ``TRITON_INTERPRET`` is set, by ``nox -s tests-triton``.
 """
 
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
-from refnet_triton import _configs
+from refnet_triton import _configs, _product
 from refnet_triton._configs import Config
 
 from refnet import backend as backends
+from refnet import nets
 from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError
+from refnet.network import passes
+from refnet.network.fuse import fuse
+from refnet.training.step import begin
 
 
 def test_every_table_has_every_kernel():
@@ -49,61 +57,93 @@ def tables(monkeypatch, tmp_path):
     _configs.read.cache_clear()
 
 
-def test_tuning_keeps_the_fastest_of_each_kernel(tables, monkeypatch):
-    """Steps are as long as told here; one candidate does not run at all."""
+@pytest.fixture
+def tune(tables, monkeypatch):
+    """Give a function that tunes a step of digits for the interpreter, which here has the candidates of a chip."""
     from refnet_triton import _tune
 
-    tried = _tune.CANDIDATES["sm_90"]
-    fastest = {kernel: candidates[2] for kernel, candidates in tried.items()}
+    assert not tables.parent.exists()
+    built_in = _configs.TABLES[_configs.INTERPRETER].configs
+    candidates = {kernel: (replace(built_in[f"{kernel}/ieee"], warps=2), replace(built_in[f"{kernel}/ieee"], warps=8))
+                  for kernel in ("multiply", "correlate")}  # fmt: skip
+    monkeypatch.setattr(_tune, "CANDIDATES", {_configs.INTERPRETER: candidates})
+    backend = backends.load("triton", columns=2)
+    training = begin(fuse(nets.get("digits").plan(2)), backend)
+    images = passes.place(training.plan, np.ones((2, 1, 8, 8), np.float32), backend)
 
-    def seconds(step):
-        step()
-        configs = _configs.find("sm_90").configs
-        if configs["multiply/tf32"] == tried["multiply"][-1]:
-            raise BackendUnavailableError("too large")
-        return 1 - 0.1 * sum(configs[f"{kernel}/tf32"] == config for kernel, config in fastest.items())
+    def run(seconds):
+        said = []
+        step = partial(training.take, images, np.zeros(2, np.int64), 0.0, 1)
+        path = _tune.tune(step, _configs.INTERPRETER, "ieee", said.append, seconds)
+        return path, said, {kernel: dict(zip((1, 2, 8), (built_in[f"{kernel}/ieee"], *configs), strict=True))
+                            for kernel, configs in candidates.items()}  # fmt: skip
 
-    said, steps, built_in = [], [], _configs.TABLES["sm_90"]
-    path = _tune.tune(lambda: steps.append(1), "sm_90", "tf32", said.append, seconds)
-    assert path == tables
-    assert (
-        len(steps)
-        == len(said)
-        == len({*tried["multiply"], built_in.configs["multiply/tf32"]})
-        + len({*tried["correlate"], built_in.configs["correlate/tf32"]})
-    )
-    assert any("skipped (too large)" in line for line in said)
+    return run
+
+
+def launched(call):
+    """Return the kernel, its shape and the warps with which a product is launched."""
+    with pytest.MonkeyPatch.context() as patch:
+        launches = []
+        patch.setattr(
+            _product, "launch", lambda kernel, _, *__, config, **sizes: launches.append((kernel, config, sizes))
+        )
+        call()
+    kernel, config, sizes = launches[0]
+    return kernel.__name__, sizes["K"], sizes["RUN"], config.warps
+
+
+def test_tuning_gives_a_shape_its_own_configuration_where_that_pays(tune, monkeypatch):
+    """A product takes as long as told here: most are fastest with 2 warps, one by far with 8, one by a little."""
+
+    def seconds(again):
+        kernel, filters, run, warps = launched(again)
+        if kernel == "correlate":
+            return {1: 3.0, 2: 2.0, 8: 4.0}[warps]
+        if (filters, run) == (10, 128):  # the last layer
+            return {1: 3.0, 2: 2.0, 8: 1.0}[warps]
+        return {1: 3.0, 2: 2.0, 8: 1.99}[warps] if filters == 32 else {1: 3.0, 2: 2.0, 8: 9.0}[warps]
+
+    path, said, configs = tune(seconds)
+    assert path == _configs.place(_configs.INTERPRETER)
     monkeypatch.setattr(_configs, "_used", {})  # as in another process
-    found = _configs.find("sm_90").configs
-    changed = {f"{kernel}/tf32": config for kernel, config in fastest.items()}
-    assert found == {**built_in.configs, **changed}
-    assert _configs.find("sm_80") is _configs.TABLES["sm_80"]
+    table = _configs.find(_configs.INTERPRETER)
+    assert table.configs["multiply/ieee"] == configs["multiply"][2]
+    assert table.configs["correlate/ieee"] == configs["correlate"][2]
+    own = {name: config for name, config in table.configs.items() if " " in name}
+    assert own == {"multiply/ieee 10x1x128 1x1": configs["multiply"][8]}
+    assert table.of(_configs.Product("multiply/ieee", 10, 1, 128, 1, 1)).warps == 8
+    assert table.of(_configs.Product("multiply/ieee", 10, 1, 129, 1, 1)).warps == 2
+    assert any("us, 2 in a step" in line for line in said)
 
 
-def tune_where(seconds):
-    from refnet_triton import _tune
+def test_tuning_leaves_out_what_the_card_cannot_run(tune):
+    def seconds(again):
+        if launched(again)[3] == 2:
+            raise BackendUnavailableError("too large")
+        return 1.0 / launched(again)[3]
 
-    return _tune.tune(lambda: None, "sm_90", "tf32", [].append, seconds)
+    _, said, configs = tune(seconds)
+    assert _configs.find(_configs.INTERPRETER).configs["multiply/ieee"] == configs["multiply"][8]
+    assert any("skipped (too large)" in line for line in said)
 
 
-def test_a_step_that_does_not_fit_is_not_passed_over(tables):
+def test_a_step_that_does_not_fit_is_not_passed_over(tune):
     def seconds(_):
         raise DeviceMemoryError("cuda:0", 10**9)
 
     with pytest.raises(DeviceMemoryError, match="a smaller batch needs less"):
-        tune_where(seconds)
-    assert not tables.exists()
+        tune(seconds)
+    assert not _configs.place(_configs.INTERPRETER).exists()
 
 
-def test_a_card_that_runs_no_configuration(tables):
+def test_a_card_that_runs_no_configuration(tune):
     def seconds(_):
         raise BackendUnavailableError("too large")
 
-    with pytest.raises(
-        BackendUnavailableError, match=r"sm_90 cannot run any configuration of multiply/tf32; try another"
-    ):
-        tune_where(seconds)
-    assert not tables.exists()
+    with pytest.raises(BackendUnavailableError, match=r"no configuration of multiply/ieee can run here; try another"):
+        tune(seconds)
+    assert not _configs.place(_configs.INTERPRETER).exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"programs": 1, "configs": {"lay": {"bricks": 3}}}'])

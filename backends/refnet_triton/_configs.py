@@ -72,10 +72,42 @@ class Table:
     ----------
     programs
         Number of programs that keep the chip busy: two for each of its multiprocessors.
+    configs
+        ``multiply/tf32``: the configuration of a kernel and a precision. ``multiply/tf32 192x3x768 13x13``: that of one
+        shape of it (`Product`), which ``refnet tune`` writes where it is faster.
     """
 
     programs: int
     configs: Mapping[str, Config]
+
+    def of(self, product: "Product") -> Config:
+        """Return the configuration of a product: that of its shape, or that of its kernel and precision."""
+        return self.configs.get(str(product)) or self.configs[product.kernel]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product to launch, for any number of images.
+
+    Attributes
+    ----------
+    kernel
+        The kernel and its precision, as in ``multiply/tf32``.
+    K, R, RUN
+        Number of filters (of images, for dx of a fully connected layer), rows of a window, and numbers of each row.
+    P, Q
+        Rows and columns of windows in an image.
+    """
+
+    kernel: str
+    K: int
+    R: int
+    RUN: int
+    P: int
+    Q: int
+
+    def __str__(self) -> str:
+        return f"{self.kernel} {self.K}x{self.R}x{self.RUN} {self.P}x{self.Q}"
 
 
 def product(m: int, k: int, d: int, warps: int, stages: int) -> Config:

@@ -34,7 +34,7 @@ def measure(
     seconds
         Returns the time of a function in seconds; by default measured on a GPU.
     """
-    timed = _Timed(backend, name, seconds or _seconds)
+    timed = _Timed(backend, name, seconds or graph_seconds)
     labels = backend.asarray(labels_of(plan, batch))
     images = passes.place(plan, images_of(plan, batch), backend)
     training = begin(plan, cast("Backend", timed))
@@ -67,7 +67,8 @@ class _Timed(Wrapped):
         self.times[name] = self.times.get(name, 0.0) + self._seconds(call)
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def graph_seconds(call: Callable[[], object]) -> float:
+    """Return the median time of a call in seconds, recorded several times in a CUDA graph."""
     import triton.testing  # noqa: PLC0415 - it needs a GPU
 
     return float(triton.testing.do_bench_cudagraph(call, return_mode="median")) / 1e3

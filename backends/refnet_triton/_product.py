@@ -11,7 +11,9 @@ rows of a matrix (N*P*Q, R*RUN) that is read directly from the image, and three 
 A fully connected layer is the convolution of an image of one pixel.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 import triton
@@ -19,12 +21,16 @@ import triton.language as tl
 
 from refnet.errors import ShapeError
 from refnet_triton import _memory
+from refnet_triton._configs import Product
 from refnet_triton._launch import cdiv, launch, table
 
 # Kernels whose narrow loads are allowed, with the reason's name in audit.py.
 EXCUSES = {"lay": "maps"}
 
 Tensor = torch.Tensor
+
+# Called with every product and a function that computes it again, while a step is tuned (:mod:`._tune`).
+listener: Callable[[Product, Callable[[], None]], None] | None = None
 
 MAX_PARTS = 128  # from this many parts on, blocks for summing the columns of a tall matrix are faster
 QUAD = 4  # the number of channels is padded to a multiple of it: 16 bytes, which one instruction loads
@@ -257,7 +263,10 @@ def times_filters(
     K = y.shape[1]
     M = y.numel() // K
     tab = table(x)
-    config = tab.configs[f"multiply/{precision}"]
+    product = Product(f"multiply/{precision}", K, windows.R, windows.RUN, windows.P, windows.Q)
+    if listener:
+        listener(product, partial(times_filters, x, windows, w, b, y, relu=relu, precision=precision))
+    config = tab.of(product)
     blocks = config.fit(M=M, K=K, D=windows.RUN)
     tiles = cdiv(M, blocks["BLOCK_M"]) * cdiv(K, blocks["BLOCK_K"])
     parts = 1
@@ -338,7 +347,10 @@ def times_windows(
     """Write dw (K,C,R,S) or (K,D): gradients (windows of one pixel) times windows, summed over N images."""
     K, C, R, S = (*dw.shape, 1, 1)[:4]
     tab = table(x)
-    config = tab.configs[f"correlate/{precision}"]
+    product = Product(f"correlate/{precision}", K, windows.R, windows.RUN, windows.P, windows.Q)
+    if listener:
+        listener(product, partial(times_windows, dy, gradients, x, windows, dw, N, precision=precision))
+    config = tab.of(product)
     M = N * windows.P * windows.Q
     blocks = config.fit(M=M, K=K, D=windows.RUN)
     tiles = cdiv(K, blocks["BLOCK_K"]) * windows.R * cdiv(windows.RUN, blocks["BLOCK_D"])

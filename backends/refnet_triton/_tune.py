@@ -1,18 +1,22 @@
 """Choose the configurations of matrix products for a GPU, by an explicit command that writes them to a file.
 
-For each kernel in turn, the configuration with which a whole training step took the least time is chosen, the other
-kernels being as chosen so far. Candidates that the GPU cannot run are left out.
+Every product of a training step is timed by itself, on the arrays that the step gave it and in every configuration. It
+is recorded several times in a CUDA graph, so that the time is the GPU's and not Python's. Each kernel then gets the
+configuration with the least time over all its products, and a product a configuration of its own where that is faster
+by `WORTH`. Configurations that the GPU cannot run are left out.
 """
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from refnet.errors import BackendUnavailableError, DeviceMemoryError
 from refnet.terminal.spelling import setting
-from refnet_triton import _configs
-from refnet_triton._configs import Config, product
+from refnet_triton import _configs, _product
+from refnet_triton._configs import Config, Product, Table, product
+from refnet_triton._measured import graph_seconds
+
+WORTH = 0.03  # the share of a product's time for which a configuration of its own is kept; less may be noise
 
 _CORRELATE = (
     product(32, 128, 128, 8, 1),
@@ -23,6 +27,7 @@ _CORRELATE = (
     product(16, 64, 64, 4, 1),
 )
 _LARGE = (product(64, 128, 128, 8, 1),)  # more than the registers of sm_80 hold
+_WIDE = (product(256, 128, 32, 8, 3),)  # more shared memory than sm_80 has
 _MULTIPLY = (
     product(128, 128, 32, 8, 3),
     product(128, 128, 32, 8, 4),
@@ -41,10 +46,19 @@ _AMD = (
 )
 CANDIDATES: Mapping[str, Mapping[str, tuple[Config, ...]]] = {
     "sm_80": {"multiply": _MULTIPLY + _TALL + _SMALL, "correlate": _CORRELATE},
-    "sm_90": {"multiply": _MULTIPLY + _SMALL, "correlate": _CORRELATE + _LARGE},
-    "sm_100": {"multiply": _MULTIPLY + _TALL, "correlate": _CORRELATE + _LARGE},
+    "sm_90": {"multiply": _MULTIPLY + _SMALL + _WIDE, "correlate": _CORRELATE + _LARGE},
+    "sm_100": {"multiply": _MULTIPLY + _TALL + _WIDE, "correlate": _CORRELATE + _LARGE},
     "gfx942": {"multiply": _AMD, "correlate": _CORRELATE + _LARGE},
 }
+
+
+@dataclass
+class _Timed:
+    """A product of the step: a function that computes it again, how often a step does, and times by configuration."""
+
+    again: Callable[[], None]
+    count: int = 0
+    seconds: dict[Config, float] = field(default_factory=dict)
 
 
 def tune(
@@ -52,52 +66,78 @@ def tune(
     architecture: str,
     precision: str,
     say: Callable[[str], None],
-    seconds: Callable[[Callable[[], None]], float] | None = None,
+    seconds: Callable[[Callable[[], None]], float] = graph_seconds,
 ) -> Path:
     """Find the fastest configurations, write the table that is read from then on, and return its path.
 
     Parameters
     ----------
     step
-        Takes one training step and waits for it.
+        Takes one training step.
+    say
+        Is told every measurement in one line.
     seconds
-        Times a step; by default the shortest of five, after one that compiles.
+        Times a function that launches kernels.
 
     Raises
     ------
     BackendUnavailableError
         The GPU can run no configuration of a kernel; ``DeviceMemoryError`` if the step does not fit in its memory.
     """
-    measure = seconds or _shortest
     table = _configs.find(architecture)
+    timed = _products(step)
+    configs = dict(table.configs)
     for kernel, candidates in CANDIDATES[_configs.kin(architecture)].items():
         name = f"{kernel}/{precision}"
-        times = {}
-        for config in dict.fromkeys((table.configs[name], *candidates)):
-            _configs.use(architecture, replace(table, configs={**table.configs, name: config}))
-            try:
-                times[config] = measure(step)
-            except DeviceMemoryError:
-                raise  # it is the step that does not fit, not the kernel
-            except BackendUnavailableError as error:
-                say(f"{name} {config}: skipped ({error})")
-            else:
-                say(f"{name} {config}: {times[config] * 1e3:.2f} ms a step")
-        if not times:
-            raise BackendUnavailableError(
-                f"{architecture} cannot run any configuration of {name}; try another {setting('precision')}"
-            )
-        best = min(times, key=times.__getitem__)
-        table = replace(table, configs={**table.configs, name: best})
-    _configs.use(architecture, table)
-    return _configs.write(architecture, table)
+        of_kernel = {made: times for made, times in timed.items() if made.kernel == name}
+        tried = dict.fromkeys((table.configs[name], *candidates))
+        for made, times in of_kernel.items():
+            for config in tried:
+                _configs.use(architecture, replace(table, configs={**table.configs, str(made): config}))
+                _time(made, times, config, say, seconds)
+        configs |= _best(name, of_kernel, tried)
+    chosen = Table(table.programs, configs)
+    _configs.use(architecture, chosen)
+    return _configs.write(architecture, chosen)
 
 
-def _shortest(step: Callable[[], None]) -> float:
-    step()
-    best = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
+def _products(step: Callable[[], None]) -> dict[Product, _Timed]:
+    """Take a step, and return its products."""
+    products: dict[Product, _Timed] = {}
+
+    def listen(made: Product, again: Callable[[], None]) -> None:
+        products.setdefault(made, _Timed(again)).count += 1
+
+    _product.listener = listen
+    try:
         step()
-        best = min(best, time.perf_counter() - began)
-    return best
+    finally:
+        _product.listener = None
+    return products
+
+
+def _time(
+    made: Product, timed: _Timed, config: Config, say: Callable[[str], None], seconds: Callable[..., float]
+) -> None:
+    try:
+        timed.seconds[config] = seconds(timed.again)
+    except DeviceMemoryError:
+        raise  # it is the step that does not fit, not the kernel
+    except BackendUnavailableError as error:
+        say(f"{made} {config}: skipped ({error})")
+    else:
+        say(f"{made} {config}: {timed.seconds[config] * 1e6:.1f} us, {timed.count} in a step")
+
+
+def _best(name: str, products: Mapping[Product, _Timed], tried: Mapping[Config, None]) -> dict[str, Config]:
+    """Return the configuration of a kernel, and those of its products that are worth one of their own."""
+    able = [config for config in tried if all(config in timed.seconds for timed in products.values())]
+    if not able:
+        raise BackendUnavailableError(f"no configuration of {name} can run here; try another {setting('precision')}")
+    best = min(able, key=lambda config: sum(timed.count * timed.seconds[config] for timed in products.values()))
+    found = {name: best}
+    for made, timed in products.items():
+        own = min(timed.seconds, key=timed.seconds.__getitem__)
+        if timed.seconds[own] < (1 - WORTH) * timed.seconds[best]:
+            found[str(made)] = own
+    return found
