@@ -1,4 +1,4 @@
-"""What only a GPU can show of the Triton backend. Run by benchmarks/gpu_machine.py; on two where there are two."""
+"""Tests of the Triton backend that need a GPU, run by benchmarks/gpu_machine.py; on two GPUs if there are two."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Programs of the repository that are no part of the package, loaded by tests."""
+"""Load programs of the repository that are not part of the package, for tests."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The front door for Python: what it offers, and what train, load and open_data do."""
+"""The Python interface: the names that ``refnet`` offers, and what train, load and open_data do."""
 
 import ast
 import inspect
@@ -251,7 +251,11 @@ WRONG = [
     ((images, labels, labels), {}, "data has 3 items; give a pair of two arrays, data=(images, labels)"),
     ((images[:3], [0, 0, 1]), {}, "the class '0' has 2 of the 3 images needed to hold 2 out"),
     ((images, labels * 0), {}, "data: one class, '0'"),
-    ((images, labels + 2**40), {}, "the largest of 20 is 1099511627777; number the classes anew: numpy.unique(labels"),
+    (
+        (images, labels + 2**40),
+        {},
+        "the largest of 20 is 1099511627777; number the classes from 0: numpy.unique(labels",
+    ),
     ((images, labels), {"classes": 10}, "classes=10 is int; give a list of names"),
     ((images, labels), {"classes": []}, "classes is empty; give a list of names"),
     ("digits", {"classes": ["a"]}, "classes= belongs to arrays, but data='digits' has its own"),

@@ -1,4 +1,4 @@
-"""Finding a backend, holding it to the interface, and the two that are made to refuse: CheckedResults and loopback."""
+"""Load a backend, compare it with the interface, and two that reject wrong calls: CheckedResults and loopback."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What ``refnet bench`` is made of: rounds, peaks, fingerprints, layers, contenders, figures, the peer in PyTorch."""
+"""The parts of ``refnet bench``: rounds, peaks, fingerprints, layers, contenders, results, PyTorch's networks."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""refnet.check accepts what is right, rejects what is wrong in plain sentences, and every printed line repeats it."""
+"""refnet.check accepts correct functions and rejects wrong ones; every printed line repeats its failure."""
 
 import re
 import subprocess
@@ -370,7 +370,7 @@ def test_the_same_cases_each_time_and_others_with_a_seed():
 
 
 def test_the_same_cases_in_every_program(tmp_path):
-    """Hypothesis would draw 1234567 and the like from the program's own module, and keep a folder of them."""
+    """Hypothesis would draw constants such as 1234567 from the program's own module, and write them to a folder."""
     constants = ", ".join(str(number) for number in range(1, 9 * 10**6, 4321))
     program = (
         "import refnet, refnet.testing.strategies as s, refnet.testing.cases as c\n"

@@ -1,4 +1,4 @@
-"""Checkpoints in files: they come back as they were, and whatever is not whole is refused by name."""
+"""Checkpoint files: they are read as they were written, and any damaged file is rejected by name."""
 
 import errno
 import hashlib
@@ -166,7 +166,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(written, monkeypatch, ch
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
 def test_a_file_that_may_not_grow_leaves_the_old_one(written, checkpoint_of, whole, content, share):
-    """The system itself refuses, after so many bytes."""
+    """The system raises the error, after a given number of bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * len(content)), hard))
     try:

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: what is printed where, exit codes, and every mistake in one line."""
+"""The command line: what is printed where, the exit codes, and one line for every mistake."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``refnet bench`` as its users meet it, on the small network."""
+"""The command ``refnet bench``, on a small network."""
 
 import json
 import os

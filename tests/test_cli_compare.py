@@ -1,4 +1,4 @@
-"""``refnet compare`` as its users meet it: a backend that is wrong anywhere is found, and the exit code says so."""
+"""The command ``refnet compare``: it finds a backend that is wrong anywhere, and its exit code shows it."""
 
 import json
 from types import SimpleNamespace

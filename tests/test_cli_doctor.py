@@ -1,4 +1,4 @@
-"""``refnet doctor`` and ``refnet warmup``, and what the environment of a run is known by."""
+"""``refnet doctor`` and ``refnet warmup``, and the description of a run's environment."""
 
 import json
 import os
@@ -278,7 +278,7 @@ class TestWarmup:
         assert out.endswith("it caches no machine code, so there is nothing to warm up\n")
 
     def test_no_cache(self, refnet_, monkeypatch):
-        """What is compiled already stays so in this process; the directory is asked for anew."""
+        """Compiled functions stay compiled in this process; the folder is looked up again."""
         monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
         code, out, _ = refnet_("warmup", "--net", "digits")
         assert code == 0

@@ -1,4 +1,4 @@
-"""eval, predict, features and similar as their users meet them: what they print and write, and every mistake."""
+"""The commands eval, predict, features and similar: what they print and write, and every mistake."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""What a user is told while a backend compiles its functions."""
+"""The note that a user reads while a backend compiles its functions."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""CIFAR-10's binary files: every byte where it belongs, and what is no CIFAR-10."""
+"""CIFAR-10's binary files: every byte is read correctly, and other files are rejected."""
 
 import pickle
 

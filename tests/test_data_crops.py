@@ -1,4 +1,4 @@
-"""Crops: plain slices less the mean, drawn from nothing but seed, epoch and index."""
+"""Crops: slices minus the mean, at positions that depend only on seed, epoch and index."""
 
 import numpy as np
 import pytest

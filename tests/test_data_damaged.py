@@ -1,4 +1,4 @@
-"""Damaged images: how many are left out, what a user is told, and that a run is resumed on the same images."""
+"""Damaged images: how many are left out, what a user reads, and that a run is resumed on the same images."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The embedded digits: their pixels, their fixed split, and what is asked of them."""
+"""The embedded digits: their pixels, their fixed split, and the options that they accept."""
 
 import hashlib
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_the_split_is_pinned(digits):
 
 
 def test_the_pixels_are_those_of_the_original(digits):
-    """The first image of optdigits.tes is a 0 whose lines are these; it lies at the place that the split says."""
+    """The first image of optdigits.tes is a 0 with these rows of pixels; it is at the index that the split gives."""
     first = [0, 0, 5, 13, 9, 1, 0, 0], [0, 0, 13, 15, 10, 15, 5, 0], [0, 3, 15, 2, 0, 11, 8, 0]
     parts = (digits.train, digits.validation, digits.test)
     (part, place) = next((p, np.flatnonzero(ix == 0)) for p, ix in zip(parts, split(), strict=True) if 0 in ix)

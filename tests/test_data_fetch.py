@@ -1,4 +1,4 @@
-"""Downloads, from a server on this machine: what arrives whole is kept, and nothing else."""
+"""Downloads from a server on this machine: only complete files are kept."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Image folders: the layouts, what is held out, what is refused, and that nothing depends on the order of asking."""
+"""Image folders: the layouts, the held-out images, what is rejected, and that the order of reading does not matter."""
 
 import os
 import re
@@ -145,7 +145,7 @@ def test_classes_are_sorted_and_a_link_to_a_file_is_read(tmp_path):
 
 
 def test_links_out_of_the_tree(tmp_path):
-    """A link to a picture elsewhere is that picture; what is no picture is refused, and shown to nobody."""
+    """A link to a picture elsewhere is read; a link to anything else is rejected, and its content not shown."""
     root = make(tmp_path / "tree", {"z": 3, "a": 3})
     make(tmp_path / "elsewhere", {"x": 1})
     (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "x" / "000.png")

@@ -1,4 +1,4 @@
-"""Image folders as people have them: names of splits, files of other programs, links, and folders in folders."""
+"""Image folders as people have them: names of splits, files of other programs, links, and nested folders."""
 
 import unicodedata
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Image formats and kinds of pixels: what is read, what transparent pixels become, what is refused by name."""
+"""Image formats and kinds of pixels: what is read, what transparent pixels become, what is rejected."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Mutated real files: an array or a ``DataError``, in a bounded time, and nothing else."""
+"""Mutated real files: each gives an array or a ``DataError``, in a bounded time."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""IDX files: MNIST's form, compressed or not, real and wrong."""
+"""IDX files, the form of MNIST: compressed or not, real and damaged."""
 
 import gzip
 import hashlib

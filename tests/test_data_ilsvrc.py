@@ -1,4 +1,4 @@
-"""ILSVRC2012 as it is downloaded: tars of tars or folders, and labels that go through the devkit's own order."""
+"""ILSVRC2012 as it is downloaded: tars of tars or folders, and labels in the devkit's own order."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""The loader: the same batches for any threads, bounded, resumable within an epoch, and never waiting for ever."""
+"""The loader: the same batches with any number of threads, in bounded memory, resumable, and without deadlocks."""
 
 import json
 import os

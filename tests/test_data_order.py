@@ -1,4 +1,4 @@
-"""Orders: permutations, fixed for ever, different in every epoch."""
+"""The order of images: a permutation that never changes for a seed and epoch, and differs between epochs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One image file to pixels: real files, odd files, damaged files."""
+"""From one image file to pixels: real files, unusual files, damaged files."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Preparing: the same bytes however it is done, resumable after anything, and nothing wrong taken for prepared."""
+"""Preparing: the same bytes however it is done, resumable after any failure, and never half done unnoticed."""
 
 import errno
 import fcntl

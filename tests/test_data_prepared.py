@@ -1,4 +1,4 @@
-"""What is not as it was prepared is refused by name: by training, and by ``refnet data info``."""
+"""Prepared images that have changed are rejected by name, by training and by ``refnet data info``."""
 
 import hashlib
 import json

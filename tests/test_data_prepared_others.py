@@ -1,4 +1,4 @@
-"""A ``meta.json`` that another program has put beside images does not make their folder a prepared one."""
+"""A ``meta.json`` that another program wrote beside images does not make their folder a prepared one."""
 
 import pytest
 from PIL import Image

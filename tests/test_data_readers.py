@@ -1,4 +1,4 @@
-"""Readers of data: one file and one line, in refnet or in a package of its own."""
+"""Readers of data: each is one file and one line, in refnet or in another package."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The docstrings in the Python API page have the form that Sphinx's napoleon reads: what it misreads is misprinted."""
+"""The docstrings on the Python API page have the form that Sphinx's napoleon reads; others would be misprinted."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The smallest backend, as docs/backends.md shows it: it trains, and the suite can tell it from a wrong one."""
+"""The smallest backend, as docs/backends.md shows it: it trains, and the suite rejects a wrong version of it."""
 
 import os
 import re

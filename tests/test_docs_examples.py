@@ -1,4 +1,4 @@
-"""docs/examples.py runs what the pages show, and says no where a page shows something else."""
+"""docs/examples.py runs the examples of the pages, and fails if a page shows another output."""
 
 import pytest
 import scripts

@@ -1,4 +1,4 @@
-"""Each chapter has a figure, drawn from its own functions: for light pages and for dark, the same at every build."""
+"""Each chapter has a figure, drawn with its own functions, for light and dark pages, the same at every build."""
 
 import re
 from pathlib import Path

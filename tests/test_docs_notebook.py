@@ -1,4 +1,4 @@
-"""The examples of Python in the README and the notebook run as they are shown; training is cut short here."""
+"""The Python examples in the README and the notebook run as they are shown, with shorter training."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A run made by refnet 0.1.0 can still be read, evaluated, continued and repeated."""
+"""A run of refnet 0.1.0 can still be read, evaluated, resumed and repeated."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Top-1, top-5 and loss over a split: by hand, with ties, in any batches, and on what is not finite."""
+"""Top-1, top-5 and loss over a split: computed by hand, with ties, in any batches, and with numbers not finite."""
 
 from itertools import permutations
 

@@ -1,4 +1,4 @@
-"""The test protocol: ten crops by hand, ties, ensembles and their weights, confusions; networks that do not fit."""
+"""The test protocol: ten crops by hand, ties, ensembles and their weights, confusions, and networks that differ."""
 
 from dataclasses import replace
 

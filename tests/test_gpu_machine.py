@@ -1,4 +1,4 @@
-"""The program for a bare machine with a GPU: its commands are ones that exist, and no part stops the others."""
+"""The program for a bare machine with a GPU: its commands exist, and a part that fails does not stop the others."""
 
 import os
 import sys

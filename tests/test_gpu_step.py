@@ -1,4 +1,4 @@
-"""The benchmark that a GPU is for, on the CPU: its contenders do the same step, and its table says who is faster."""
+"""The GPU benchmark, run on the CPU: its contenders do the same step, and its table shows which is faster."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""An op is added by the steps in CONTRIBUTING, in eight files at most, and a network that uses it learns."""
+"""An op is added by the steps in CONTRIBUTING, in at most eight files, and a network that uses it learns."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""``refnet runs`` and ``refnet show``: what there is, also where some of it is damaged or named to do harm."""
+"""``refnet runs`` and ``refnet show``, also with damaged runs and with harmful names."""
 
 import io
 import json

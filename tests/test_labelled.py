@@ -1,4 +1,4 @@
-"""Testing a network on labelled images: which folder counts as what, classes matched by name, data that moved."""
+"""Test a network on labelled images: the splits of a folder, classes matched by name, data that have moved."""
 
 import json
 import shutil

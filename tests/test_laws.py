@@ -1,4 +1,4 @@
-"""Laws that hold whatever the numbers are: identities in exact arithmetic, on every backend."""
+"""Identities that hold for any numbers, in exact arithmetic, on every backend."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""A run's figures: in the file as soon as they are known, and none lost or doubled when the disk is full."""
+"""A run's metrics: written at once, and none lost or doubled when the disk is full."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What classes are called: the words for ImageNet's WNIDs reach whoever asks a network, from whatever file has them."""
+"""Names of classes: every file that stores the words for ImageNet's WNIDs, and every command that shows them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The networks, number by number against the paper and its code, and their first weights."""
+"""The networks, number by number against the paper and its code, and their initial weights."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -271,7 +271,7 @@ def shorter(node):
 
 
 def is_normal(numbers, sigma):
-    """Mean, deviation and kurtosis within five of their own standard deviations for so many numbers."""
+    """Mean, deviation and kurtosis are within five of their own standard deviations for this many numbers."""
     n = numbers.size
     z = np.float64(numbers.ravel()) / sigma
     centred = abs(z.mean()) <= 5 / sqrt(n)

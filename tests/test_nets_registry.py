@@ -1,4 +1,4 @@
-"""Networks by name: one file and one line, in refnet, in a package of its own, or in this process."""
+"""Networks by name: each is one file and one line, in refnet, in another package, or in this process."""
 
 from dataclasses import replace
 from functools import partial

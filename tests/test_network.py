@@ -1,4 +1,4 @@
-"""A network's door: what does not fit is named; and twenty steps of training on one backend as on another."""
+"""A network rejects arguments that do not fit; and twenty steps of training agree between backends."""
 
 import numpy as np
 import pytest
@@ -124,7 +124,7 @@ class TestTraining:
 
 
 class TestMisuse:
-    """What a caller may get wrong is said at the door."""
+    """A caller's mistakes are reported before anything is computed."""
 
     def loaded(self, layers, columns=2, backend_columns=2):
         plan = split(layers, columns, (2, 5, 5))

@@ -1,4 +1,4 @@
-"""Laws that hold exactly in whole numbers: gather and its adjoint, the chain rule, dropout's counters."""
+"""Identities that hold exactly for whole numbers: gather and its adjoint, the chain rule, dropout's counters."""
 
 import numpy as np
 import pytest

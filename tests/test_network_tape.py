@@ -1,4 +1,4 @@
-"""What a pass keeps and for how long, what it records, and that it changes nothing that it is given."""
+"""What a pass keeps and for how long, what it records, and that it does not change its arguments."""
 
 import pytest
 from networks import LABELS, SEED, STEP, ZERO, Watch, each_backend, some_params, whole_numbers

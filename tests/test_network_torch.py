@@ -1,4 +1,4 @@
-"""The two-column networks against the same written in PyTorch: outputs, loss and every gradient."""
+"""The two-column networks compared with the same in PyTorch: outputs, loss and every gradient."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""NaN and infinity: where they began is said, nothing good is lost to them, and a step can be left out."""
+"""NaN and infinity: the message says where they began, checkpoints stay finite, and a step can be skipped."""
 
 import json
 import os

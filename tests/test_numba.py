@@ -1,4 +1,4 @@
-"""What the conformance suite does not ask of the Numba backend: its micro-kernels, memory, threads, odd arguments."""
+"""Tests of the Numba backend beyond the conformance suite: micro-kernels, memory, threads, unusual arguments."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run takes from its data and settings, not from its net alone: the number of outputs, and mirror images."""
+"""Settings that a run takes from its data, not only from its net: the number of outputs, and mirror images."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Plans: what becomes of layers when they are split, and what a plan says of itself."""
+"""Plans: how layers are split into columns, and what a plan computes about itself."""
 
 from itertools import pairwise
 from math import prod

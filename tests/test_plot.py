@@ -1,4 +1,4 @@
-"""Pictures of runs, TensorBoard's files, and the small curve of a terminal."""
+"""Pictures of runs, TensorBoard's files, and the curve in a terminal."""
 
 import builtins
 import io

@@ -1,4 +1,4 @@
-"""How work shows itself: a bar on a terminal, whole lines elsewhere, and every text as it is."""
+"""Progress: a bar on a terminal, whole lines elsewhere, and every text printed literally."""
 
 import io
 import re

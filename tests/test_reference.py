@@ -1,4 +1,4 @@
-"""The chapters of refnet.ops held to their mathematics, to PyTorch and to published numbers, in float64."""
+"""The chapters of refnet.ops compared with their mathematics, PyTorch and published numbers, in float64."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The page of a run: what it shows, that it loads nothing, and that names from outside stay text."""
+"""The page of a run: its contents, that it loads no other file, and that names are escaped."""
 
 import json
 import re

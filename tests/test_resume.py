@@ -1,4 +1,4 @@
-"""Going on with a run: to the same bits as one that was never stopped, wherever and however it was stopped."""
+"""A resumed run has the same bits as one that was never stopped, wherever and however it was stopped."""
 
 import dataclasses
 import json
@@ -582,7 +582,7 @@ def test_an_epoch_begins_anew_with_other_images(trains, stopped, pictures):
         for number in range(5, 12):
             Path("data", name, f"{number}.png").unlink()
     _, err = trains("--resume", "run", "--changed-data")
-    assert "changed: the images, labels or classes; epoch 1 begins anew with those of now\n" in err
+    assert "changed: the images, labels or classes; epoch 1 starts again with the present ones\n" in err
     steps = [line for line in lines(Path("run")) if line["kind"] == "step"]
     assert [line["images"] for line in steps if line["epoch"] == 1] == [6, 6, 6]
     assert [sum(line["images"] for line in steps if line["epoch"] == epoch) for epoch in (2, 3)] == [6, 6]

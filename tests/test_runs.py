@@ -1,4 +1,4 @@
-"""A run's directory: what it holds, that no other run shares it, and that a bad one is refused in time."""
+"""A run's folder: its files, that runs never share one, and that an unusable one is rejected in time."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""Saving beside the training: what is saved is what was asked for, failures are survived, and the order is safe."""
+"""Saving in a second thread: the right state is saved, failures are survived, and the order of writes is safe."""
 
 import errno
 import os
@@ -208,7 +208,7 @@ def test_the_third_failure_in_a_row_ends_the_run(saver, save, warnings, monkeypa
             save(step)
             saver.wait()
     save(3)
-    saver.wait()  # one that succeeds: the count begins anew
+    saver.wait()  # one that succeeds: the count starts again
     monkeypatch.setattr(checkpoint.files, "flush_folder", full)
     for step in (4, 5, 6):
         save(step)

@@ -1,4 +1,4 @@
-"""When the learning rate falls: the paper's rule and fixed epochs, as functions of what the validation error did."""
+"""When the learning rate drops: the paper's rule and fixed epochs, as functions of the validation error."""
 
 import json
 from functools import partial

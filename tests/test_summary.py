@@ -1,4 +1,4 @@
-"""``refnet summary``: the spec's figures, as an object, as JSON and as a table."""
+"""``refnet summary``: the numbers of a network, as an object, as JSON and as a table."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Tests of what tests: every comparison rejects what is wrong, every mutant is found out, every draw keeps its word."""
+"""Tests of the test tools: comparisons reject wrong results, mutants are rejected, draws keep their limits."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Training from a configuration to a test error: what a run leaves, and that it comes out the same again."""
+"""Training from a configuration to a test error: the files of a run, and that a repetition has the same bits."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Training on data that it cannot be done with: one line, exit code 3, and nothing written."""
+"""Training on unusable data: one line, exit code 3, and no file written."""
 
 import os
 import shutil

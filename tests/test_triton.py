@@ -554,7 +554,7 @@ SHORTAGES = {
 
 
 def failing(error, after=0):
-    """Raise an error at the call after so many."""
+    """Raise an error at the call after a given number of calls."""
     calls = iter(range(after))
 
     def refuse(*_, **__):
@@ -572,7 +572,7 @@ def a_card(monkeypatch):
 
 
 def ended(capsys, tmp_path, *flags):
-    """Train digits on the command line, which ends for want of memory; return the line that says so."""
+    """Train digits on the command line until memory runs out; return the line of the error."""
     run = tmp_path / "run"
     assert main(["train", "--backend", "triton", "--devices", "cpu", "--run-dir", str(run), *flags]) == 6
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the Triton backend says where it cannot run. Needs torch alone."""
+"""The messages of the Triton backend where it cannot run. Needs only torch."""
 
 import ast
 import sys

@@ -1,4 +1,4 @@
-"""Dataclasses as JSON: they come back equal, and nothing of another type gets in."""
+"""Dataclasses as JSON: they are read as they were written, and wrong types are rejected."""
 
 from dataclasses import dataclass, replace
 

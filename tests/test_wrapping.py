@@ -1,4 +1,4 @@
-"""Lines in a terminal that is narrower than they are."""
+"""Lines printed in a terminal that is narrower than they are."""
 
 import os
 import sys

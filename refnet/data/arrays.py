@@ -181,7 +181,7 @@ def _classes(data: Sequence[Any], classes: Any) -> tuple[str, ...]:
     if largest >= len(labels) and labels.min() >= 0:  # one wrong label could ask for more names than memory holds
         raise DataError(
             f"data: labels count the classes from 0, but the largest of {len(labels):,} is {largest}; number the "
-            "classes anew: numpy.unique(labels, return_inverse=True)[1]"
+            "classes from 0: numpy.unique(labels, return_inverse=True)[1]"
         )
     return tuple(map(str, range(max(largest + 1, 0))))
 

@@ -4,8 +4,8 @@ Decisions
 ---------
 Of a folder, all images are listed, those in its folders too, sorted by name; what is skipped is the same as in a folder
 of classes (:mod:`refnet.data.readers.walk`). A pattern is resolved here as a shell would resolve it, because a quoted
-pattern, or one on Windows, reaches the program unresolved. A file whose name looks like a pattern goes before what the
-pattern matches.
+pattern, or one on Windows, reaches the program unresolved. If a file's name looks like a pattern and
+the file exists, the name means that file.
 """
 
 import glob

@@ -249,7 +249,7 @@ def _take_up(
     around = surroundings(saved.facts, facts.backend, facts.environment, changed)
     for name, (before, now) in changed.items():
         if name == "fingerprint":
-            show.say(f"changed: the images, labels or classes; epoch {state.epoch} begins anew with those of now")
+            show.say(f"changed: the images, labels or classes; epoch {state.epoch} starts again with the present ones")
         else:
             show.say(f"changed: {name} was {before}, is {now}")
     if around:
