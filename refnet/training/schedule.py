@@ -11,20 +11,17 @@ and `waited` are brought up to date already, the configuration, the number of th
 error. It returns the rate of the next epoch. It keeps nothing between calls, so a run resumes with the same bits.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from math import isfinite
 from typing import Protocol, cast
 
-from refnet.config import DEFAULTS, SCHEDULE_GROUP, SCHEDULES, Config
+from refnet.config import SCHEDULE_GROUP, SCHEDULES, Config
 from refnet.errors import ConfigError
 from refnet.machine import packages
 from refnet.runs.state import Rate, State
 from refnet.terminal.spelling import setting
 from refnet.terminal.suggestion import did_you_mean
-
-# The keys that only one schedule reads.
-KEYS_OF: Mapping[str, tuple[str, ...]] = {"plateau": ("lr_drops", "patience"), "fixed": ("drop_epochs",)}
 
 
 class Schedule(Protocol):
@@ -74,23 +71,6 @@ def after_epoch(rate: Rate, config: Config, epoch: int, error: float) -> Rate:
             f"{packages.REMEDY}"
         )
     return following
-
-
-def without_effect(config: Config, given: Collection[str] | None = None) -> list[str]:
-    """Return a line for each setting that the user has made and the schedule does not read.
-
-    Those are the settings in `given`, or where it is None those that differ from the net's recipe.
-    """
-    recipe = {**DEFAULTS, **config.spec.net().recipe}
-    return [
-        f"note: {setting(name, getattr(config, name))} has no effect with {setting('schedule', config.schedule)}; "
-        f"it is for {setting('schedule', other)}"
-        for other, keys in KEYS_OF.items()
-        for name in keys
-        if config.schedule in KEYS_OF
-        and other != config.schedule
-        and (name in given if given is not None else getattr(config, name) not in (DEFAULTS[name], recipe[name]))
-    ]
 
 
 def resumed(state: State, config: Config, changed: Collection[str], given: Collection[str]) -> tuple[Rate, str | None]:

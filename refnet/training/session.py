@@ -36,6 +36,7 @@ from refnet.terminal.signals import Interrupted, Stop
 from refnet.terminal.sparkline import Sparkline
 from refnet.terminal.spelling import setting
 from refnet.training import schedule
+from refnet.training.notes import notes
 from refnet.training.step import StepSettings, TrainingStep, begin, restore
 
 
@@ -165,7 +166,7 @@ def open_session(
         run = stack.enter_context(RunDirectory.create(config))
     else:
         _take_up(run, config, facts, saved, changed, show)
-    for note in [*lines, *schedule.without_effect(config, resume.flags if resume else None)]:
+    for note in [*lines, *notes(config, state.rate.lr, resume.flags if resume else None)]:
         show.say(note)
     if not run.locked:
         show.say(warn_unlocked(run.path))
