@@ -158,7 +158,8 @@ class Source:
     def __post_init__(self) -> None:
         if len(self.classes) < 2 and not self.test_only:
             content = f"one class, '{printable(self.classes[0])}'" if self.classes else "no class"
-            raise DataError(f"{printable(self.where)} has {content}: a net needs at least 2 to tell apart; add images of another")
+            remedy = "a net needs at least 2 to tell apart; add images of another"
+            raise DataError(f"{printable(self.where)} has {content}: {remedy}")
 
     @property
     def splits(self) -> dict[str, Pictures]:

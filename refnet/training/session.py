@@ -166,7 +166,7 @@ def open_session(
         run = stack.enter_context(RunDirectory.create(config))
     else:
         _take_up(run, config, facts, saved, changed, show)
-    for note in [*lines, *notes(config, state.rate.lr, resume.flags if resume else None)]:
+    for note in [*lines, *notes(config, state.rate.lr, len(dataset.train), resume.flags if resume else None)]:
         show.say(note)
     if not run.locked:
         show.say(warn_unlocked(run.path))
