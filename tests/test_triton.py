@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from networks import assert_losses_agree, convolves_backwards, multiplies_backwards
-from refnet_triton import _devices, _launch, _memory, _product, _scalars
+from refnet_triton import _devices, _launch, _layout, _memory, _product, _scalars
 from refnet_triton import sgd as triton_sgd
 from refnet_triton._configs import Config
 from threadpoolctl import threadpool_limits
@@ -177,10 +177,10 @@ def test_more_programs_than_a_grid_has():
 
 
 def test_images_of_more_numbers_than_32_bits_count():
-    laid = _product.Laid(torch.empty((1, 2**15, 2**14, 4), device="meta"))
+    laid = _layout.Laid(torch.empty((1, 2**15, 2**14, 4), device="meta"))
     with pytest.raises(ShapeError, match=r"fewer than 2\^31 numbers with their border, not 2147483648"):
         laid.windows(1, 1, 1, 1)
-    assert _product.one_pixel(2**31 - 1).RUN == 2**31 - 1
+    assert _layout.one_pixel(2**31 - 1).RUN == 2**31 - 1
 
 
 def test_precision_is_for_gpus():
@@ -567,7 +567,7 @@ def failing(error, after=0):
 @pytest.fixture
 def a_card(monkeypatch):
     """Let the device of the interpreter be taken for a GPU of 8 GB when memory has run out."""
-    monkeypatch.setattr(_memory, "_left", lambda _: (10**9, 8 * 10**9))
+    monkeypatch.setattr(_memory, "_free_and_total", lambda _: (10**9, 8 * 10**9))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 6 * 10**9)
 
 

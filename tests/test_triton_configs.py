@@ -51,9 +51,9 @@ def test_an_architecture_without_a_table(architecture):
 def tables(monkeypatch, tmp_path):
     """A place for tuned tables, and a process that has none."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr(_configs, "_used", {})
+    monkeypatch.setattr(_configs, "_overrides", {})
     _configs.read.cache_clear()
-    yield _configs.place("sm_90")
+    yield _configs.table_path("sm_90")
     _configs.read.cache_clear()
 
 
@@ -105,8 +105,8 @@ def test_tuning_gives_a_shape_its_own_configuration_where_that_pays(tune, monkey
         return {1: 3.0, 2: 2.0, 8: 1.99}[warps] if filters == 32 else {1: 3.0, 2: 2.0, 8: 9.0}[warps]
 
     path, said, configs = tune(seconds)
-    assert path == _configs.place(_configs.INTERPRETER)
-    monkeypatch.setattr(_configs, "_used", {})  # as in another process
+    assert path == _configs.table_path(_configs.INTERPRETER)
+    monkeypatch.setattr(_configs, "_overrides", {})  # as in another process
     table = _configs.find(_configs.INTERPRETER)
     assert table.configs["multiply/ieee"] == configs["multiply"][2]
     assert table.configs["correlate/ieee"] == configs["correlate"][2]
@@ -134,7 +134,7 @@ def test_a_step_that_does_not_fit_is_not_passed_over(tune):
 
     with pytest.raises(DeviceMemoryError, match="a smaller batch needs less"):
         tune(seconds)
-    assert not _configs.place(_configs.INTERPRETER).exists()
+    assert not _configs.table_path(_configs.INTERPRETER).exists()
 
 
 def test_a_card_that_runs_no_configuration(tune):
@@ -143,7 +143,7 @@ def test_a_card_that_runs_no_configuration(tune):
 
     with pytest.raises(BackendUnavailableError, match=r"no configuration of multiply/ieee can run here; try another"):
         tune(seconds)
-    assert not _configs.place(_configs.INTERPRETER).exists()
+    assert not _configs.table_path(_configs.INTERPRETER).exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"programs": 1, "configs": {"lay": {"bricks": 3}}}'])

@@ -208,7 +208,7 @@ def on_two_gpus(monkeypatch):
         monkeypatch.setattr(_launch, "architecture", lambda _: _configs.INTERPRETER)
         monkeypatch.setattr(_memory, "empty", poisoned)
         monkeypatch.setattr(_memory, "pinned", torch.clone)
-        monkeypatch.setattr(_scalars, "_held", {})
+        monkeypatch.setattr(_scalars, "_scalars", {})
         for name, module in list(sys.modules.items()):
             if name.startswith("refnet_triton.") and getattr(module, "launch", None) is launch:
                 monkeypatch.setattr(module, "launch", queued)

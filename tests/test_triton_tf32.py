@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from refnet_triton import TritonBackend, _configs, _devices, _product
+from refnet_triton import TritonBackend, _configs, _devices, _layout
 from triton.runtime.interpreter import InterpreterBuilder
 
 from refnet.testing import agreement
@@ -50,7 +50,7 @@ def tensor_cores():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InterpreterBuilder, "create_dot", tensor_core)
         patch.setattr(_devices, "precision", lambda *_: "tf32")
-        patch.setitem(_configs._used, _configs.INTERPRETER, _configs.Table(table.programs, configs))
+        patch.setitem(_configs._overrides, _configs.INTERPRETER, _configs.Table(table.programs, configs))
         yield TritonBackend(2, ("cpu",))
 
 
@@ -64,7 +64,7 @@ def test_errors_are_within_the_bound(tensor_cores, case, data):
 @pytest.mark.parametrize("case", [case for case in CASES if case.op == "conv2d"], ids=str)
 def test_truncated_convolutions_leave_the_bound(tensor_cores, case, monkeypatch):
     """Products of one-signed numbers with few terms, where truncation moves every factor in the same direction."""
-    monkeypatch.setattr(_product, "rounded", triton.jit(unchanged))
+    monkeypatch.setattr(_layout, "rounded", triton.jit(unchanged))
 
     @settings(phases=[Phase.generate])
     @given(data=st.data())

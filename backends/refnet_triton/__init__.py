@@ -1,6 +1,13 @@
-"""The Triton GPU backend: the operations of :mod:`refnet.ops` as GPU kernels.
+"""The Triton GPU backend: the ops of :mod:`refnet.ops` as GPU kernels.
 
-Torch provides memory, streams and copies; all arithmetic is Triton's. Importing this module imports neither.
+Each op has a module of the same name. Its public functions check the arguments' layout and dtype (``_memory.require``),
+allocate the results (``_memory.empty``) and launch kernels (``_launch.launch``). A launch runs a grid of programs, each
+of which computes one block of the result. The docstring of a kernel is its formula, and its numbered comments say which
+block a program computes and how. Block sizes come from a table for the device's architecture (``_configs``). A kernel's
+arguments in capitals are sizes; those marked ``tl.constexpr`` are compiled into it.
+
+The matrix products of conv2d and linear are in ``_product``. Torch provides memory, streams and copies; all arithmetic
+is Triton's. Importing this module imports neither.
 """
 
 import inspect
@@ -59,16 +66,17 @@ class TritonBackend:
     columns
         Number of columns of the network (1 or 2).
     devices
-        One device for all columns, or one for each: ``cuda:0``, ``cuda:1``, or ``cpu``, on which Triton's interpreter
-        runs the kernels slowly, to check them. Empty for ``cuda:0``, or for the CPU if ``TRITON_INTERPRET=1`` is set.
+        One device for all columns, or one for each: ``cuda:0``, ``cuda:1``, or ``cpu``. On ``cpu``, Triton's
+        interpreter runs the kernels; this is slow, and meant for checking them. Empty for ``cuda:0``, or for ``cpu`` if
+        ``TRITON_INTERPRET=1`` is set.
     threads
-        Ignored: the work is done on the devices.
+        Ignored: the devices do the work.
     precision
         How matrix products round their factors: ``ieee`` (float32, not rounded), ``tf32x3`` (three TF32 products) or
         ``tf32`` (11 significant bits: rounded to them in convolutions, truncated in fully connected layers, whose
         matrices are read where they are). None for tf32 on NVIDIA and ieee elsewhere. Sums are always float32.
     exchange
-        In which precision activations and gradients are sent from column to column: ``fp32`` (unchanged) or ``fp16``
+        Precision of activations and gradients that are sent from column to column: ``fp32`` (unchanged) or ``fp16``
         (activations rounded to fp16, gradients to bf16).
     graph
         Whether steps will be recorded (``graphed``), so that devices that cannot record are rejected at once.
@@ -78,9 +86,9 @@ class TritonBackend:
     BackendUnavailableError
         Torch, Triton or a device is missing, or this process has already loaded kernels for another kind of device.
     ConfigError
-        The devices cannot compute in that precision, or cannot record steps.
+        The devices do not support that precision, or cannot record steps.
     DeviceMemoryError
-        A device has no memory left. Every method and op can raise this error.
+        A device has no memory left. Every method and every op can raise this error.
     """
 
     name = "triton"
@@ -102,10 +110,10 @@ class TritonBackend:
                 f"backend triton needs torch, which cannot be imported ({error}); pip install 'refnet[triton]'"
             ) from error
         device_module = import_module("refnet_triton._devices")
-        chosen = device_module.find(devices)
+        named = device_module.find(devices)
         self.columns = columns
         self._process = _process
-        self.devices: list[torch.device] = chosen if len(chosen) == columns else chosen[:1] * columns
+        self.devices: list[torch.device] = named if len(named) == columns else named[:1] * columns
         self.memory = import_module("refnet_triton._memory")
         self.precision: str = self._watched(device_module.precision)(precision, self.devices)
         if graph and self.devices[0].type == "cpu":
@@ -126,7 +134,10 @@ class TritonBackend:
         return 2 if self.exchange == "fp16" else 4
 
     def asarray(self, a: npt.NDArray[Any], column: int = 0) -> "torch.Tensor":
-        """Return a copy of a host array on a column's device. Raises ``ConfigError`` for floats not float32."""
+        """Return a copy of a host array on a column's device.
+
+        Raises ``ConfigError`` for floating-point numbers that are not float32.
+        """
         a = host_array("asarray: a", a)
         if a.dtype.kind == "f" and a.dtype != np.float32:
             raise ConfigError(f"backend triton computes in float32, not {a.dtype}; convert it, or use backend numpy")
@@ -155,7 +166,7 @@ class TritonBackend:
         return taken.contiguous()
 
     def to_numpy(self, a: "torch.Tensor") -> npt.NDArray[Any]:
-        """Return an array on the host, once it has been computed."""
+        """Wait until an array has been computed, and return it as a NumPy array."""
         self.memory.arrive(a)
         array: npt.NDArray[Any] = a.cpu().numpy()
         return array
@@ -179,7 +190,7 @@ class TritonBackend:
         return self._converted(self.move(rounded, column), self._torch.float32)
 
     def concat(self, parts: Sequence["torch.Tensor"]) -> "torch.Tensor":
-        """Return arrays of one column joined along their channels (axis 1)."""
+        """Return arrays (N,C,...) of one column joined along their channels (axis 1)."""
         self.memory.begin(*parts)
         first = parts[0]
         shape = (first.shape[0], sum(part.shape[1] for part in parts), *first.shape[2:])
@@ -188,24 +199,31 @@ class TritonBackend:
         return whole
 
     def split(self, a: "torch.Tensor", widths: Sequence[int]) -> list["torch.Tensor"]:
-        """Return parts of the given numbers of channels, in order: the reverse of ``concat``."""
+        """Return an array (N,C,...) in parts that have the given numbers of channels: the reverse of ``concat``."""
         self.memory.begin(a)
         return [
             self.memory.empty(tuple(view.shape), a.dtype, a.device).copy_(view) for view in a.split(list(widths), dim=1)
         ]
 
     def add(self, a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
-        """Return the sum of two gradients of one array."""
+        """Return a + b, two gradients of the same array."""
         total: torch.Tensor = self._elementwise.result(self._elementwise.add, a, b)
         return total
 
     def graphed(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> tuple[Any, Any]:
-        """Return the two halves of a training step as functions that record at their first call and then repeat it."""
+        """Return the two halves of a training step as functions that are recorded and then repeated (``_graph``)."""
         step = import_module("refnet_triton._graph").GraphedStep(forward, backward, self.devices)
         return self._watched(step.forward), self._watched(step.backward)
 
     def tune(self, step: Callable[[], None], say: Callable[[str], None]) -> Path:
-        """Choose the fastest kernel configurations for a training step; return the file from which they are read later.
+        """Find the fastest kernel configurations for a training step, save them, and return the path of that file.
+
+        Parameters
+        ----------
+        step
+            Takes one training step on this backend.
+        say
+            Gets a line of text for each configuration.
 
         Raises
         ------
@@ -232,6 +250,7 @@ class TritonBackend:
                 self._torch.cuda.synchronize(device)
 
     def _converted(self, a: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+        """Return a copy with another dtype."""
         self.memory.begin(a)
         converted: torch.Tensor = self.memory.empty(tuple(a.shape), dtype, a.device)
         return converted.copy_(a)
@@ -254,11 +273,11 @@ class TritonBackend:
         return copy
 
     def _across(self, a: "torch.Tensor", target: "torch.device") -> "torch.Tensor":
-        """Return a copy on another device, whose other work need not wait: only readers of the copy do (``arrive``).
+        """Return a copy on another device; only work that reads the copy waits for it (``_memory.arrive``).
 
-        The copy uses a stream of its own on each device, because torch makes the current streams of both devices wait
-        for a copy. It starts when `a` has been computed. Its memory comes from the pool of the target's copy stream, so
-        that it need not wait for work that used the memory before. A recorded step keeps both arrays.
+        Torch makes the current streams of both devices wait for a copy. So the copy runs on an extra stream of each
+        device, and starts when `a` has been computed. Its memory comes from the pool of the target's extra stream;
+        memory of the current stream could still be in use by earlier work. A recorded step keeps both arrays.
         """
         cuda, memory = self._torch.cuda, self.memory
         pair = (a.device, target)
@@ -283,16 +302,16 @@ class TritonBackend:
         return copy
 
     def _bound(self, module: ModuleType, settings: dict[str, Any]) -> SimpleNamespace:
-        """Return a chapter's functions with some arguments fixed, which are then no longer parameters."""
+        """Return the functions of an op's module that are in its chapter's interface, with `settings` as arguments."""
         names = chapter(module.__name__.rpartition(".")[2]).INTERFACE
         functions = {name: _bind(getattr(module, name), settings) for name in names}
         return SimpleNamespace(**{name: self._watched(function) for name, function in functions.items()})
 
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, called by one Python thread at a time.
+        """Return a function that calls this one, in one Python thread at a time.
 
-        It raises ``DeviceMemoryError`` if a device runs out of memory in it, and ``BackendUnavailableError`` in a
-        process that was forked after the backend was loaded: its parent's devices and threads are not copied.
+        It raises ``DeviceMemoryError`` if a device runs out of memory, and ``BackendUnavailableError`` in a process
+        that was forked after the backend was loaded: its parent's devices and threads are not copied.
         """
 
         @wraps(function)
@@ -306,18 +325,20 @@ class TritonBackend:
                 with _process.turn:
                     return function(*args, **kwargs)
             except RuntimeError as error:
-                if short := self.memory.shortage(error, self.devices):
-                    raise short from error
+                if shortage := self.memory.shortage(error, self.devices):
+                    raise shortage from error
                 raise
 
         return watched
 
 
 def _bind(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    """Return the function with those settings fixed that it takes; they are then no longer its parameters."""
     signature = inspect.signature(function)
-    mine = {name: value for name, value in settings.items() if name in signature.parameters}
-    if not mine:
+    fixed = {name: value for name, value in settings.items() if name in signature.parameters}
+    if not fixed:
         return function
-    bound: Any = partial(function, **mine)
-    bound.__signature__ = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in mine])
+    bound: Any = partial(function, **fixed)
+    remaining = [parameter for name, parameter in signature.parameters.items() if name not in fixed]
+    bound.__signature__ = signature.replace(parameters=remaining)
     return bound  # type: ignore[no-any-return]

@@ -1,11 +1,11 @@
-"""Kernel configurations: one table of block sizes for each architecture, as data. Nothing here is chosen at run time.
+"""Kernel configurations: a table of block sizes for each architecture. Nothing here is chosen at run time.
 
-``refnet tune`` writes a table for the card of this machine to :func:`place`; it replaces the one here.
+``refnet tune`` writes a table for this machine's GPU to the file :func:`table_path`, which is then used instead.
 
-Block sizes are powers of two. A block that is larger than the array, or that would leave much of itself unused, is
-halved. The order in which numbers are added depends only on the blocks along a sum (``BLOCK_D`` of ``multiply``,
-``BLOCK_M`` of ``correlate``, ``BLOCK_P`` of ``add_parts``) and on ``programs``, which determines into how many parts a
-long sum is split. So the same table and the same shapes give the same bits.
+Block sizes are powers of two. A block that is larger than the array, or mostly outside it, is halved (``_fitted``).
+Only two things decide in which order numbers are added: the block sizes along a sum (``BLOCK_D`` of ``multiply``,
+``BLOCK_M`` of ``correlate``, ``BLOCK_P`` of ``add_parts``), and ``programs``, which decides into how many parts a long
+sum is split. So the same table and the same shapes give the same bits.
 """
 
 import json
@@ -20,7 +20,7 @@ from refnet.terminal.spelling import setting
 
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 INTERPRETER = "interpreter"
-MIN_BLOCK = 16  # the smallest side of a block that tensor cores take
+MIN_BLOCK = 16  # the shortest side of a block that tensor cores can multiply
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,10 @@ class Config:
     ----------
     blocks
         The kernel's ``BLOCK_*`` constants, before `fit` reduces them to the sizes of arrays.
-    warps, stages
-        Number of warps of a program, and of loop steps by which its loads run ahead.
+    warps
+        Number of warps that run a program.
+    stages
+        Number of stages of the pipeline: a loop loads the blocks of the next stages - 1 rounds in advance.
     """
 
     blocks: Mapping[str, int] = field(default_factory=dict)
@@ -47,12 +49,12 @@ class Config:
         return f"{blocks}, {self.warps} warps, {self.stages} stages"
 
     def fit(self, **sizes: int) -> dict[str, int]:
-        """Return the blocks, reduced to the given sizes: ``fit(M=rows)`` returns ``BLOCK_M`` for `rows` rows."""
+        """Return blocks by name, reduced to the given sizes: ``fit(M=rows)`` returns ``BLOCK_M`` for `rows` rows."""
         return {f"BLOCK_{letter}": _fitted(self.blocks[f"BLOCK_{letter}"], size) for letter, size in sizes.items()}
 
 
 def _fitted(block: int, size: int) -> int:
-    """Return the block reduced to the size, and halved while that saves at least a fifth of the padded size."""
+    """Return the block reduced to the size, and halved while that saves a fifth of the size padded to whole blocks."""
     block = min(block, max(MIN_BLOCK, power_of_two(size)))
     while block > MIN_BLOCK and -(-size // (block // 2)) * (block // 2) <= 0.8 * -(-size // block) * block:
         block //= 2
@@ -60,21 +62,22 @@ def _fitted(block: int, size: int) -> int:
 
 
 def power_of_two(size: int) -> int:
-    """Return the smallest power of two that is not below the size."""
+    """Return the smallest power of two that is at least the size."""
     return 1 << max(0, size - 1).bit_length()
 
 
 @dataclass(frozen=True)
 class Table:
-    """All configurations of one architecture, by kernel; those of products by kernel and precision.
+    """All configurations of one architecture.
 
     Attributes
     ----------
     programs
         Number of programs that keep the chip busy: two for each of its multiprocessors.
     configs
-        ``multiply/tf32``: the configuration of a kernel and a precision. ``multiply/tf32 192x3x768 13x13``: that of one
-        shape of it (`Product`), which ``refnet tune`` writes where it is faster.
+        The configuration of each kernel, by name. A matrix product has one for each precision, ``multiply/tf32``, and
+        may have one for a single shape, ``multiply/tf32 192x3x768 13x13`` (`Product`): ``refnet tune`` writes it where
+        it is faster.
     """
 
     programs: int
@@ -111,12 +114,12 @@ class Product:
 
 
 def product(m: int, k: int, d: int, warps: int, stages: int) -> Config:
-    """Return a configuration of a matrix-product kernel."""
+    """Return a configuration of a matrix-product kernel, with blocks of m x d and d x k numbers (see `_product`)."""
     return Config({"BLOCK_M": m, "BLOCK_K": k, "BLOCK_D": d}, warps, stages)
 
 
-# Kernels without matrix products are bound by memory bandwidth on every GPU, so one configuration serves all.
-_MOVING = {
+# Kernels without matrix products are limited by memory bandwidth on every GPU, so all GPUs share their configurations.
+_BANDWIDTH_LIMITED = {
     "lay": Config({"BLOCK_M": 64, "BLOCK_C": 32}),
     "add_parts": Config({"BLOCK_I": 128, "BLOCK_P": 16}),
     "add_rows": Config({"BLOCK_I": 32, "BLOCK_P": 128}),
@@ -129,7 +132,7 @@ _MOVING = {
 }
 
 TABLES: Mapping[str, Table] = {
-    # Each program costs the interpreter milliseconds, however small it is, so blocks are huge.
+    # The interpreter needs milliseconds for each program, however small, so blocks are huge.
     INTERPRETER: Table(
         2,
         {
@@ -155,7 +158,7 @@ TABLES: Mapping[str, Table] = {
             "correlate/tf32": product(32, 64, 128, 4, 1),
             "correlate/tf32x3": product(32, 64, 64, 4, 1),
             "correlate/ieee": product(16, 64, 64, 4, 1),
-            **_MOVING,
+            **_BANDWIDTH_LIMITED,
         },
     ),
     "sm_90": Table(
@@ -167,7 +170,7 @@ TABLES: Mapping[str, Table] = {
             "correlate/tf32": product(32, 128, 128, 8, 1),
             "correlate/tf32x3": product(32, 64, 64, 4, 1),
             "correlate/ieee": product(16, 64, 64, 4, 1),
-            **_MOVING,
+            **_BANDWIDTH_LIMITED,
         },
     ),
     "sm_100": Table(
@@ -175,12 +178,12 @@ TABLES: Mapping[str, Table] = {
         {
             "multiply/tf32": product(128, 128, 32, 8, 3),
             "multiply/tf32x3": product(64, 64, 32, 4, 3),
-            # With the blocks of sm_90, multiply/ieee would spill registers here (see audit.py).
+            # With the blocks of sm_90, multiply/ieee would spill registers on sm_100 (see audit.py).
             "multiply/ieee": product(64, 32, 16, 2, 3),
             "correlate/tf32": product(32, 128, 128, 8, 1),
             "correlate/tf32x3": product(32, 64, 64, 4, 1),
             "correlate/ieee": product(16, 64, 64, 4, 1),
-            **_MOVING,
+            **_BANDWIDTH_LIMITED,
         },
     ),
     "gfx942": Table(
@@ -190,35 +193,35 @@ TABLES: Mapping[str, Table] = {
             "multiply/ieee": product(128, 64, 16, 4, 2),
             "correlate/tf32": product(32, 64, 64, 4, 1),
             "correlate/ieee": product(16, 64, 64, 4, 1),
-            **_MOVING,
+            **_BANDWIDTH_LIMITED,
         },
     ),
 }
 
 
-_used: dict[str, Table] = {}
+_overrides: dict[str, Table] = {}
 
 
 def use(architecture: str, table: Table) -> None:
-    """Use a table for an architecture instead of all others, in this process."""
-    _used[architecture] = table
+    """Use this table for an architecture from now on, in this process."""
+    _overrides[architecture] = table
 
 
-def place(architecture: str) -> Path:
-    """Return the path of the table that ``refnet tune`` writes."""
+def table_path(architecture: str) -> Path:
+    """Return the path of the file to which ``refnet tune`` writes a table."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "refnet" / f"triton-{architecture}.json"
 
 
 def write(architecture: str, table: Table) -> Path:
-    """Write a table to the file that ``find`` reads; return its path.
+    """Write a table to the file that ``find`` reads, and return the path of that file.
 
     Raises
     ------
     ConfigError
         The file cannot be written.
     """
-    path = place(architecture)
+    path = table_path(architecture)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(table), indent=2) + "\n", encoding="utf-8")
@@ -230,14 +233,14 @@ def write(architecture: str, table: Table) -> Path:
 
 @cache
 def read(architecture: str) -> Table | None:
-    """Return the saved table of an architecture, or None if there is none.
+    """Return the table that ``refnet tune`` saved for an architecture, or None if it has not.
 
     Raises
     ------
     ConfigError
         The file is not such a table.
     """
-    path = place(architecture)
+    path = table_path(architecture)
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         configs = {name: Config(**config) for name, config in saved["configs"].items()}
@@ -249,17 +252,17 @@ def read(architecture: str) -> Table | None:
 
 
 def find(architecture: str) -> Table:
-    """Return the table of an architecture: the tuned one, or that of the architecture which `kin` returns."""
-    return _used.get(architecture) or read(architecture) or TABLES[kin(architecture)]
+    """Return the table of an architecture: the one in `use`, the tuned one, or the one in ``TABLES``."""
+    return _overrides.get(architecture) or read(architecture) or TABLES[in_tables(architecture)]
 
 
-def kin(architecture: str) -> str:
-    """Return the name of the architecture whose table is used: its own, or the newest older NVIDIA chip's.
+def in_tables(architecture: str) -> str:
+    """Return the key of ``TABLES`` for an architecture: its own name, or that of the newest older NVIDIA chip.
 
     Raises
     ------
     BackendUnavailableError
-        There is no such table.
+        There is no such key.
     """
     if architecture in TABLES:
         return architecture

@@ -1,4 +1,4 @@
-"""The devices of this machine and the precisions they support. Triton is imported here, for GPUs or as interpreter."""
+"""The devices of this machine and the precisions they support. Triton is imported here: for GPUs, or as interpreter."""
 
 import os
 import sys
@@ -12,16 +12,16 @@ from refnet.errors import BackendUnavailableError, ConfigError
 from refnet.terminal.spelling import setting
 from refnet_triton._configs import PRECISIONS
 
-INTERPRET = "TRITON_INTERPRET"
+INTERPRET = "TRITON_INTERPRET"  # Triton's environment variable
 
 
 def find(names: Sequence[str]) -> list[torch.device]:
-    """Return the devices with those names, and load Triton for their kind. Without names: the default device.
+    """Import Triton for the devices with those names, and return the devices. Without names: the default device.
 
     Raises
     ------
     BackendUnavailableError
-        A device does not exist, they are of two kinds, or Triton is already loaded for another kind.
+        A device does not exist, the devices are of two kinds, or Triton has been imported for the other kind.
     """
     devices = [_find(name) for name in names or (("cpu",) if _interprets() else ("cuda:0",))]
     kinds = {device.type for device in devices}
@@ -31,8 +31,8 @@ def find(names: Sequence[str]) -> list[torch.device]:
     return devices
 
 
-def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
-    """Return the precision of matrix products: the one asked for, or the devices' default.
+def precision(requested: str | None, devices: Sequence[torch.device]) -> str:
+    """Return the precision of matrix products: the one that was requested, or the devices' default.
 
     Raises
     ------
@@ -40,12 +40,12 @@ def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
         The precision is unknown, or a device does not support it.
     """
     kind = devices[0].type
-    if kind == "cpu" and asked not in {None, "ieee"}:
+    if kind == "cpu" and requested not in {None, "ieee"}:
         raise ConfigError(
-            f"{setting('precision', asked)} needs a GPU; the interpreter ({setting('devices', ('cpu',))}) "
+            f"{setting('precision', requested)} needs a GPU; the interpreter ({setting('devices', ('cpu',))}) "
             "computes only in ieee"
         )
-    chosen = asked or ("ieee" if kind == "cpu" or torch.version.hip else "tf32")
+    chosen = requested or ("ieee" if kind == "cpu" or torch.version.hip else "tf32")
     if chosen not in PRECISIONS:
         raise ConfigError(f"{setting('precision', chosen)} is not known; there are {', '.join(PRECISIONS)}")
     launch: Any = import_module("refnet_triton._launch")
@@ -59,6 +59,7 @@ def precision(asked: str | None, devices: Sequence[torch.device]) -> str:
 
 
 def _find(name: str) -> torch.device:
+    """Return the device of that name, if this machine has it."""
     launch: Any = import_module("refnet_triton._launch")
     if name == "cpu" or (name == "meta" and launch.tracing()):  # arrays on "meta" have no memory
         return torch.device(name)
@@ -82,11 +83,12 @@ def _find(name: str) -> torch.device:
 
 
 def _interprets() -> bool:
+    """Return whether the environment asks for Triton's interpreter."""
     return os.environ.get(INTERPRET, "").lower() in {"1", "true", "yes", "on", "y"}
 
 
 def _load_triton(*, interpreted: bool) -> None:
-    """Import Triton, either for GPUs or as an interpreter; a process cannot change this after the import."""
+    """Import Triton, either for GPUs or as the interpreter; a process cannot change this after the import."""
     if interpreted and "triton.language" not in sys.modules:
         os.environ[INTERPRET] = "1"
     try:
@@ -99,8 +101,7 @@ def _load_triton(*, interpreted: bool) -> None:
     if interpreted and not is_interpreter:
         raise BackendUnavailableError(
             f"Triton has been imported for GPUs in this process; for {setting('devices', ('cpu',))} set "
-            f"{INTERPRET}=1 before it "
-            "starts"
+            f"{INTERPRET}=1 before it starts"
         )
     if not interpreted and (is_interpreter or _interprets()):
         raise BackendUnavailableError(

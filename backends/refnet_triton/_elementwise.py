@@ -1,4 +1,7 @@
-"""Elementwise kernels: each result depends only on the numbers at the same index of the arguments."""
+"""Elementwise kernels: each result depends only on the numbers at the same index of the arguments.
+
+Arrays are seen as flat. Program i computes the numbers from i * BLOCK_I on.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,22 +14,22 @@ from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 
 
-def run(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> None:
-    """Launch a kernel on arrays of one shape; its arguments are the arrays, their size, and then `others`."""
+def run(kernel: Any, *arrays: torch.Tensor, scalars: Sequence[Any] = ()) -> None:
+    """Launch a kernel on arrays of one shape; its arguments are the arrays, their size, and the scalars."""
     size = arrays[0].numel()
     config = table(arrays[0]).configs["elementwise"]
     blocks = config.fit(I=size)
-    launch(kernel, (cdiv(size, blocks["BLOCK_I"]),), *arrays, size, *others, config=config, **blocks)
+    launch(kernel, (cdiv(size, blocks["BLOCK_I"]),), *arrays, size, *scalars, config=config, **blocks)
 
 
-def result(kernel: Any, *arrays: torch.Tensor, others: Sequence[Any] = ()) -> torch.Tensor:
-    """Return a new array with the result of a kernel on arrays of one shape.
+def result(kernel: Any, *arrays: torch.Tensor, scalars: Sequence[Any] = ()) -> torch.Tensor:
+    """Return the result of a kernel on arrays of one shape; the result has the same shape.
 
-    The kernel's arguments are the arrays, the result, their size, and then `others`.
+    The kernel's arguments are the arrays, the result, their size, and the scalars.
     """
     _memory.require(*arrays)
     y = _memory.empty(tuple(arrays[0].shape), device=arrays[0].device)
-    run(kernel, *arrays, y, others=others)
+    run(kernel, *arrays, y, scalars=scalars)
     return y
 
 

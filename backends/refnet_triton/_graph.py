@@ -1,13 +1,13 @@
-"""Training steps as CUDA graphs: the launches of each half of a step are recorded once and then repeated with one call.
+"""Training steps as CUDA graphs: the launches of a step are recorded once and then repeated with few calls.
 
-The trainer checks the loss between the halves, so that a step whose loss is not finite changes nothing. A graph repeats
-its launches with the arguments of its recording. So its inputs have fixed addresses, and numbers that change from step
-to step are in device memory (:mod:`._scalars`). Its kernels are the same, in the same order, as without a recording, so
-the bits are the same.
+A step has two halves, forward and backward, which are recorded separately. Between them the trainer checks the loss, so
+that a step whose loss is not finite changes nothing. A graph repeats its launches with the arguments of the recording.
+So its inputs have fixed addresses, and numbers that change from step to step are in device memory (:mod:`._scalars`).
+The same kernels run in the same order as without a recording, so the bits are the same.
 
-A graph belongs to one device. If each column has its own device, a half is divided into graphs wherever the work
-changes to the other device, which happens least often in the order of ``Plan.column_by_column``. Copies between the
-devices run between the graphs, and start and are waited for as without a recording.
+A graph belongs to one device. If each column has its own device, a half is divided into several graphs, one for each
+run of work on one device; in the order of ``Plan.column_by_column`` the device changes least often. Copies between the
+devices are not part of a graph. They run between the graphs, and start and are waited for as without a recording.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class GraphedStep:
     Parameters
     ----------
     forward
-        ``forward(images, labels, step)`` returns the loss and what `backward` needs.
+        ``forward(images, labels, step)`` returns the loss and what `backward` needs (`kept`).
     backward
         ``backward(kept, lr)`` updates the parameters.
     devices
@@ -40,8 +40,8 @@ class GraphedStep:
     """
 
     def __init__(self, forward: Forward, backward: Backward, devices: Sequence[torch.device]) -> None:
-        self._eager = forward, backward
-        self._places = [_Place(device) for device in dict.fromkeys(devices)]
+        self._eager_forward, self._eager_backward = forward, backward
+        self._capturers = [_Capturer(device) for device in dict.fromkeys(devices)]
         self._seen: set[torch.Size] = set()
         self._shape: torch.Size | None = None
         self._step = 0
@@ -50,20 +50,20 @@ class GraphedStep:
         self._output: tuple[Tensor, Any] | None = None
 
     def forward(self, images: Sequence[Tensor], labels: Tensor, step: int) -> tuple[Tensor, Any]:
-        """Run the first half, or repeat its recording; return the loss and what `backward` needs."""
+        """Run the first half, or record and repeat it; return the loss and what `backward` needs."""
         if not self._records(images[0].shape):
-            return self._eager[0](images, labels, step)
+            return self._eager_forward(images, labels, step)
         self._step = step
         _scalars.set_step(step)
         _memory.arrive(*images, labels)
         if not self._inputs:
             self._inputs = [_memory.empty(tuple(a.shape), a.dtype, a.device) for a in (*images, labels)]
-        for place, a in zip(self._inputs, (*images, labels), strict=True):
-            place.copy_(a)
+        for fixed, a in zip(self._inputs, (*images, labels), strict=True):
+            fixed.copy_(a)
         if self._output is None:
-            self._halves = [Record(self._places)]
+            self._halves = [Record(self._capturers)]
             with self._halves[0]:
-                self._output = self._eager[0](self._inputs[:-1], self._inputs[-1], step)
+                self._output = self._eager_forward(self._inputs[:-1], self._inputs[-1], step)
         self._halves[0].repeat()
         return self._output[0], self
 
@@ -78,22 +78,22 @@ class GraphedStep:
         return True
 
     def backward(self, kept: Any, lr: float) -> None:
-        """Run the second half, or repeat its recording, after the first half."""
-        if kept is not self:
-            self._eager[1](kept, lr)
+        """Run the second half, or record and repeat it. `kept` is the second result of `forward`."""
+        if kept is not self:  # `forward` ran without a recording
+            self._eager_backward(kept, lr)
             return
         _scalars.set_step(self._step)  # another model's step, between the halves, may have written its own number
         _scalars.set_lr(lr)
         if len(self._halves) == 1:
             assert self._output
-            self._halves.append(Record(self._places))
+            self._halves.append(Record(self._capturers))
             with self._halves[1]:
-                self._eager[1](self._output[1], lr)
+                self._eager_backward(self._output[1], lr)
         self._halves[1].repeat()
 
 
-class _Place:
-    """The stream on which graphs of a device are recorded, and the memory pool that they share."""
+class _Capturer:
+    """The stream on which graphs of one device are recorded, and the memory pool that they share."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -102,13 +102,14 @@ class _Place:
 
 
 class Record:
-    """The actions of one half of a step, in order: graphs, copies and waits. Recording (``with``) runs none of them.
+    """The actions of one half of a step, in order: graphs, copies and waits.
 
-    Every operation first names its device (``_memory.begin``), which calls `work` while this object is recording.
+    A ``with`` statement records them and runs none; `repeat` runs them. Every op calls ``_memory.begin`` first, which
+    calls `work` with the op's device while this object is recording.
     """
 
-    def __init__(self, places: Sequence[_Place]) -> None:
-        self._places = {place.device: place for place in places}
+    def __init__(self, capturers: Sequence[_Capturer]) -> None:
+        self._capturers = {capturer.device: capturer for capturer in capturers}
         self._actions: list[Callable[[], object]] = []
         self._open = ExitStack()
         self._device: torch.device | None = None
@@ -118,24 +119,25 @@ class Record:
 
     def __exit__(self, *error: object) -> None:
         _memory.recorder = None
-        # A failed recording cannot be ended; the error that made it fail is more useful than that of ending it.
+        # After an error, ending the recording fails too; the first error is the useful one.
         with suppress(RuntimeError) if error[0] else nullcontext():
             self.cut()
 
     def work(self, device: torch.device) -> None:
-        """Record what follows on a device: in the open graph if it is of that device, otherwise in a new one."""
+        """Record the following work on a device: in the open graph if that is the device's, otherwise in a new one."""
         if device == self._device:
             return
         self.cut()
-        place, graph = self._places[device], torch.cuda.CUDAGraph()
-        self._open.enter_context(torch.cuda.graph(graph, pool=place.pool, stream=place.stream))
+        capturer, graph = self._capturers[device], torch.cuda.CUDAGraph()
+        self._open.enter_context(torch.cuda.graph(graph, pool=capturer.pool, stream=capturer.stream))
         self._device = device
         self._actions.append(graph.replay)
 
     def copy(self, send: Callable[[], Any]) -> list[Any]:
-        """Record a copy, ``send() -> event``; return a list whose one entry is the event of the latest repetition.
+        """Record a copy: `send` starts it and returns the CUDA event of its end.
 
-        The function refers to both arrays, so that their memory is not given to anything else.
+        Return a list with one entry, the event of the latest repetition. `send` refers to both arrays, so that their
+        memory is not used for anything else.
         """
         arrival: list[Any] = [None]
 
@@ -146,20 +148,20 @@ class Record:
         return arrival
 
     def wait(self, device: torch.device, arrival: list[Any]) -> None:
-        """Record that the work which follows on a device waits for a copy."""
+        """Record that the following work on a device waits for the copy with this event (see `copy`)."""
         self.cut()
         self._actions.append(lambda: torch.cuda.current_stream(device).wait_event(arrival[0]))
 
     def repeat(self) -> None:
         """Run all actions.
 
-        They overwrite the arrays of the previous repetition, which nobody reads any more: the loss needs every device's
-        forward pass, the backward pass needs the loss, and each device works in order.
+        They overwrite the arrays of the previous repetition. By then all reads of these have finished: the loss needs
+        the forward pass of every device, the backward pass needs the loss, and each device works in order.
         """
         for action in self._actions:
             action()
 
     def cut(self) -> None:
-        """End the open graph; what follows is not part of it."""
+        """End the open graph; following work is not part of it."""
         self._open.close()
         self._device = None

@@ -1,7 +1,7 @@
-"""Launches of kernels: on the device of their arguments, with the configuration from that device's table.
+"""Launches of kernels: on the device of their arguments, with a configuration from that device's table.
 
-A *trace* records launches instead of running them. Its arguments have no memory (torch's ``meta`` device). So a tool
-can list and compile every kernel that a network needs on an architecture that this machine does not have.
+A *trace* records launches instead of running them. Their arguments have no memory (torch's ``meta`` device). So a tool
+can list and compile every kernel that a network needs, for an architecture that this machine does not have.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from refnet.terminal.spelling import setting
 from refnet_triton import _configs
 from refnet_triton._configs import Config, Table
 
-GRID = (2**31 - 1, 2**16 - 1)  # CUDA's largest grid (programming guide, table of compute capabilities)
+MAX_GRID = (2**31 - 1, 2**16 - 1)  # CUDA's largest grid (programming guide, table of compute capabilities)
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Launch:
 
     Attributes
     ----------
+    kernel
+        The function, decorated with ``triton.jit``.
     arguments
-        Values of the run-time arguments by name. Arrays are on the ``meta`` device: they have a shape and no memory. An
+        Values of the run-time arguments by name. Arrays are on the ``meta`` device: they have a shape but no memory. An
         argument may be a tuple of arrays.
     constants
         Values of the ``tl.constexpr`` arguments by name.
@@ -42,23 +44,29 @@ class Launch:
     config: Config
     programs: tuple[int, ...]
 
+    def numel(self, name: str) -> int:
+        """Return how many numbers an array among the arguments has."""
+        return int(self.arguments[name].numel())
+
     def key(self) -> str:
-        """Return a text that is the same for all launches of the same compiled kernel, and no others."""
+        """Return a text that two launches share if, and only if, they run the same compiled kernel."""
         parts = self.signature(), self.constants, self.attributes(), self.config.warps, self.config.stages
         return f"{self.kernel.__name__} {parts}"
 
     def signature(self) -> dict[str, Any]:
-        """Return the type of every argument by name, as ``triton.compiler.ASTSource`` takes them."""
-        kinds = dict.fromkeys(self.constants, "constexpr")
-        return {name: kinds.get(name) or _kind(self.arguments[name]) for name in self.kernel.arg_names}
+        """Return the type of every argument by name, in the form that ``triton.compiler.ASTSource`` takes."""
+        return {
+            name: "constexpr" if name in self.constants else _type(self.arguments[name])
+            for name in self.kernel.arg_names
+        }
 
     def attributes(self) -> dict[tuple[int, ...], list[list[Any]]]:
-        """Return which arguments are multiples of 16, as a launch on a GPU would tell the compiler; all arrays are."""
+        """Return which arguments are multiples of 16, as a launch on a GPU tells the compiler; all addresses are."""
         return {
-            place: [["tt.divisibility", 16]]
-            for number, name in enumerate(self.kernel.arg_names)
+            path: [["tt.divisibility", 16]]
+            for index, name in enumerate(self.kernel.arg_names)
             if name in self.arguments and name not in self.kernel.do_not_specialize
-            for place, a in _places(number, self.arguments[name])
+            for path, a in _entries(index, self.arguments[name])
             if isinstance(a, torch.Tensor) or (isinstance(a, int) and a % 16 == 0)
         }
 
@@ -68,8 +76,8 @@ _trace: tuple[str, list[Launch]] | None = None
 
 @contextmanager
 def trace(architecture: str) -> Iterator[list[Launch]]:
-    """Record launches as they would be on an architecture; yields the list to which they are added."""
-    global _trace  # noqa: PLW0603 - the only state: whether kernels run or are recorded
+    """Record the launches of an architecture instead of running them; yield the list to which they are added."""
+    global _trace  # noqa: PLW0603 - the only state: whether launches run or are recorded
     _trace = architecture, []
     try:
         yield _trace[1]
@@ -83,7 +91,18 @@ def tracing() -> bool:
 
 
 def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Config, **constants: Any) -> None:
-    """Run a kernel with a grid of programs; an empty grid runs nothing.
+    """Run a kernel on a grid of programs, on the device of its array arguments. An empty grid runs nothing.
+
+    Parameters
+    ----------
+    kernel
+        A function decorated with ``triton.jit``.
+    programs
+        Size of the grid.
+    arguments
+        The kernel's run-time arguments, in order.
+    constants
+        Its ``tl.constexpr`` arguments.
 
     Raises
     ------
@@ -99,13 +118,15 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
         _trace[1].append(Launch(kernel, dict(zip(names, arguments, strict=True)), constants, config, programs))
         return
     if not fits(programs):
-        raise ShapeError(f"kernel {kernel.__name__} would need {programs} programs; a grid of CUDA has at most {GRID}")
+        raise ShapeError(
+            f"kernel {kernel.__name__} would need {programs} programs; a grid of CUDA has at most {MAX_GRID}"
+        )
     device = next(a.device for a in arguments if isinstance(a, torch.Tensor))
-    # A GPU computes NaN and infinity without a warning; so must the interpreter's NumPy.
+    # A GPU gives no warning when it computes NaN or infinity, so the interpreter's NumPy must give none either.
     with torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore"):
         try:
             kernel[programs](*arguments, **constants, num_warps=config.warps, num_stages=config.stages)
-        except _failures() as error:
+        except _compile_errors() as error:
             if isinstance(error, RuntimeError) and "PassManager" not in str(error):
                 raise
             raise BackendUnavailableError(
@@ -117,11 +138,11 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, config: Conf
 
 def fits(programs: tuple[int, ...]) -> bool:
     """Return whether CUDA allows a grid of this size."""
-    return all(count <= most for count, most in zip(programs, GRID, strict=False))
+    return all(count <= limit for count, limit in zip(programs, MAX_GRID, strict=False))
 
 
 def table(a: torch.Tensor | torch.device) -> Table:
-    """Return the table of configurations for a device, or for an array's device."""
+    """Return the table of configurations for a device, or for the device of an array."""
     return _configs.find(architecture(a.device if isinstance(a, torch.Tensor) else a))
 
 
@@ -133,7 +154,7 @@ def cdiv(a: int, b: int) -> int:
 def architecture(device: torch.device) -> str:
     """Return the architecture of a device: ``sm_90``, ``gfx942`` and so on, or ``interpreter`` for the CPU."""
     if device.type == "meta":
-        assert _trace, "arrays without memory are for traces"
+        assert _trace, "arrays without memory are only for traces"
         return _trace[0]
     return _configs.INTERPRETER if device.type == "cpu" else _of_gpu(device.index)
 
@@ -147,8 +168,8 @@ def _of_gpu(index: int) -> str:
 
 
 @cache
-def _failures() -> tuple[type[Exception], ...]:
-    """Return the errors that Triton raises for kernels it cannot compile; RuntimeError can have other causes."""
+def _compile_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that Triton raises for kernels that it cannot compile; RuntimeError can have other causes."""
     from triton.compiler.errors import CompilationError  # noqa: PLC0415
     from triton.runtime.errors import OutOfResources, PTXASError  # noqa: PLC0415
 
@@ -159,25 +180,26 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _places(number: int, argument: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Yield the index path of an argument and the argument; for a tuple, those of each of its entries."""
+def _entries(index: int, argument: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Yield an argument with its index, (index,); for a tuple, each entry i with (index, i)."""
     if isinstance(argument, tuple):
-        yield from (((number, i), a) for i, a in enumerate(argument))
+        yield from (((index, i), a) for i, a in enumerate(argument))
     else:
-        yield (number,), argument
+        yield (index,), argument
 
 
-def _kind(value: Any) -> Any:
+def _type(value: Any) -> Any:
+    """Return Triton's name for the type of a run-time argument; for a tuple, those of its entries."""
     if isinstance(value, tuple):
-        return tuple(map(_kind, value))
+        return tuple(map(_type, value))
     if isinstance(value, torch.Tensor):
-        return "*" + _KINDS[value.dtype]
+        return "*" + _TYPES[value.dtype]
     if isinstance(value, float):
         return "fp32"
     return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
-_KINDS = {
+_TYPES = {
     torch.float32: "fp32",
     torch.uint8: "u8",
     torch.uint32: "u32",

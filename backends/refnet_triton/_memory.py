@@ -13,10 +13,10 @@ ARRIVAL = "refnet_arrival"
 
 
 class Recorder(Protocol):
-    """The interface of an object that records a step instead of running it; see ``_graph.Record``."""
+    """What this module and the backend need of an object that records a step (``_graph.Record``)."""
 
     def work(self, device: torch.device) -> None:
-        """Record the launches which follow as work on a device."""
+        """Record the following launches as work on a device."""
 
     def cut(self) -> None:
         """Stop recording work on a device."""
@@ -28,7 +28,7 @@ class Recorder(Protocol):
         """Record that a device's work waits for a copy."""
 
 
-recorder: Recorder | None = None
+recorder: Recorder | None = None  # the object that is recording; None if launches run at once
 
 
 def empty(
@@ -46,26 +46,26 @@ def pinned(host: torch.Tensor) -> torch.Tensor:
     return torch.empty(host.shape, dtype=host.dtype, pin_memory=True).copy_(host)
 
 
-# Torch has an error class for its own allocator. CUDA can run out of memory elsewhere too: when a context is created, a
-# recording is ended or a kernel is loaded. Torch (AcceleratorError or RuntimeError) and Triton (RuntimeError) then use
-# one of the first two phrases, also on AMD's GPUs; the last phrase is that of the host's memory.
+# Torch raises OutOfMemoryError for its own allocator. CUDA can also run out of memory when it creates a context, ends a
+# recording or loads a kernel. Torch (AcceleratorError or RuntimeError) and Triton (RuntimeError) then use one of the
+# first two phrases, on AMD's GPUs too. The last phrase is torch's for the host's memory.
 _SHORTAGE = re.compile("out of memory|allocate memory|not enough memory", re.IGNORECASE)
 
 
 def shortage(error: RuntimeError, devices: Sequence[torch.device]) -> DeviceMemoryError | None:
-    """Return a ``DeviceMemoryError`` for the device with the least memory left, or None for any other error."""
+    """Return a ``DeviceMemoryError`` that names the device with the least free memory; None for any other error."""
     if not isinstance(error, torch.OutOfMemoryError) and not _SHORTAGE.search(str(error)):
         return None
-    known = {device: left for device in devices if (left := _left(device))}
-    if not known:
+    sizes = {device: size for device in devices if (size := _free_and_total(device))}
+    if not sizes:
         return DeviceMemoryError(str(devices[0]), None)
-    device = min(known, key=lambda each: known[each][0])
-    free, total = known[device]
+    device = min(sizes, key=lambda each: sizes[each][0])
+    free, total = sizes[device]
     return DeviceMemoryError(str(device), total, available=free + torch.cuda.memory_reserved(device))
 
 
-def _left(device: torch.device) -> tuple[int, int] | None:
-    """Return free and total bytes of a device, or None if unknown, such as for a device without a context."""
+def _free_and_total(device: torch.device) -> tuple[int, int] | None:
+    """Return free and total bytes of a device; None if unknown, for example for a device without a context."""
     try:
         return torch.cuda.mem_get_info(device) if device.type == "cuda" else None
     except RuntimeError:
@@ -73,7 +73,7 @@ def _left(device: torch.device) -> tuple[int, int] | None:
 
 
 def arrive(*arrays: torch.Tensor) -> None:
-    """Make the work which follows wait for arrays that are being copied."""
+    """Make the following work wait for those of the arrays that are being copied from another device."""
     for a in arrays:
         if (arrival := a.__dict__.pop(ARRIVAL, None)) is None:
             continue
@@ -84,7 +84,7 @@ def arrive(*arrays: torch.Tensor) -> None:
 
 
 def begin(*arrays: torch.Tensor) -> None:
-    """Prepare work on these arrays, all on one device: wait for their copies and tell the recorder the device."""
+    """Prepare work on arrays that are all on one device: wait for their copies, and tell the recorder the device."""
     arrive(*arrays)
     if recorder:
         recorder.work(arrays[0].device)

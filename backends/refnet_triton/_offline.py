@@ -1,27 +1,29 @@
-"""Kernels for a chip that this machine does not have: the launches of a training step, and each kernel compiled.
+"""Kernels for a chip that this machine does not have: list the launches of a training step, and compile their kernels.
 
-Nothing here needs a GPU. Triton must have been imported for GPUs, not as the interpreter.
+No GPU is needed. Triton must have been imported for GPUs, not as the interpreter.
 """
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from refnet.network.plan import Plan
+from refnet.ops import OPS
 from refnet.training.step import TrainingStep
 from refnet_triton import TritonBackend, _launch
 from refnet_triton._launch import Launch
 
 
 def step_launches(plan: Plan, batch: int, architecture: str, precision: str) -> list[Launch]:
-    """Return the launches of one training step, in order. Arrays have no memory, so this is fast for any size."""
+    """Return the launches of one training step, in order. Arrays have no memory, so this is fast for all sizes."""
     with _launch.trace(architecture) as launches:
         take_step(plan, batch, TritonBackend(plan.columns, ("meta",), precision=precision))
     return launches
 
 
 def take_step(plan: Plan, batch: int, backend: Any) -> None:
-    """Take one training step with arrays without memory, on a backend (or wrapper of one) with device "meta"."""
+    """Take one training step with arrays that have no memory, on a backend (or a wrapper of it) with device "meta"."""
     params, velocities = (
         {name: backend.memory.empty(shape, device="meta") for name, shape in plan.param_shapes().items()}
         for _ in range(2)
@@ -31,6 +33,22 @@ def take_step(plan: Plan, batch: int, backend: Any) -> None:
     training = TrainingStep(plan, backend, params, velocities)
     _, kept = training.forward(images, labels, step=1)
     training.update(training.backward(kept), lr=0.01)
+
+
+def launch_audited(backend: Any, x: Any) -> None:
+    """Call the function ``audited`` of every op that has one. It launches the kernels that a step of `paper` does not.
+
+    Parameters
+    ----------
+    backend
+        A backend with one column on device "meta".
+    x
+        The input of the ops, (N,C,H,W).
+    """
+    for op in OPS:
+        module: Any = import_module(f"refnet_triton.{op}")
+        if "audited" in vars(module):
+            module.audited(backend, x)
 
 
 def different(launches: list[Launch]) -> list[Launch]:

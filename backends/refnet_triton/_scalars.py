@@ -1,20 +1,20 @@
-"""Numbers that change from step to step, in device memory, where kernels read them.
+"""Numbers that change from step to step: the step number, the learning rate and its products with weight decays.
 
-A recorded CUDA graph repeats its launches with the arguments of the recording. If the step number and the learning rate
-were arguments, they would never change. So kernels get the address of such a number instead, and ``set_step`` and
-``set_lr`` write the next value there, in the order of the device's work.
+They are in device memory, from which kernels read them. If they were arguments of kernels, a recorded CUDA graph would
+always repeat the values of the recording. So kernels get the address of such a number, and ``set_step`` and ``set_lr``
+write the next value there, in the order of the device's work.
 """
 
 import torch
 
 from refnet_triton import _memory
 
-Name = tuple[str, float]  # what the number is, and the weight decay that it depends on, or 0
+Name = tuple[str, float]  # which number it is; and, for the product with a weight decay, that decay, otherwise 0
 
 STEP: Name = ("step", 0)
 LR: Name = ("lr", 0)
 
-_held: dict[tuple[Name, torch.device], tuple[float, torch.Tensor]] = {}
+_scalars: dict[tuple[Name, torch.device], tuple[float, torch.Tensor]] = {}  # the value and the array that has it
 
 
 def decay(weight_decay: float) -> Name:
@@ -23,30 +23,30 @@ def decay(weight_decay: float) -> Name:
 
 
 def hold(name: Name, value: float, device: torch.device) -> torch.Tensor:
-    """Return the array (1,) that holds a number on a device, int32 for integers and float32 for others.
+    """Return the array (1,) that has a number on a device: int32 for an integer, otherwise float32.
 
-    It is created, or the new value is written to it, if necessary.
+    The array is created at the first call. A later call writes the value to it if it has another.
     """
     key = (name, device)
-    if key not in _held:
-        place = _memory.empty((1,), torch.int32 if isinstance(value, int) else torch.float32, device)
-        _held[key] = value, place.fill_(value)
-    held, place = _held[key]
-    if held != value:
-        _held[key] = value, place.fill_(value)
-    return place
+    if key not in _scalars:
+        array = _memory.empty((1,), torch.int32 if isinstance(value, int) else torch.float32, device)
+        _scalars[key] = value, array.fill_(value)
+    current, array = _scalars[key]
+    if current != value:
+        _scalars[key] = value, array.fill_(value)
+    return array
 
 
 def set_step(step: int) -> None:
-    """Write the number of the step on every device that holds it."""
-    for name, device in list(_held):
+    """Write the number of the step on every device that has it."""
+    for name, device in list(_scalars):
         if name == STEP:
             hold(name, signed(step), device)
 
 
 def set_lr(lr: float) -> None:
-    """Write the learning rate, and its products with weight decays, on every device that holds them."""
-    for name, device in list(_held):
+    """Write the learning rate, and its products with weight decays, on every device that has them."""
+    for name, device in list(_scalars):
         if name == LR:
             hold(name, lr, device)
         elif name[0] == "decay":

@@ -1,4 +1,4 @@
-"""Choose the configurations of matrix products for a GPU, by an explicit command that writes them to a file.
+"""The search for the fastest configurations of matrix products on a GPU: ``refnet tune``, which saves them in a file.
 
 Every product of a training step is timed by itself, on the arrays that the step gave it and in every configuration. It
 is recorded several times in a CUDA graph, so that the time is the GPU's and not Python's. Each kernel then gets the
@@ -68,16 +68,16 @@ def tune(
     say: Callable[[str], None],
     seconds: Callable[[Callable[[], None]], float] = graph_seconds,
 ) -> Path:
-    """Find the fastest configurations, write the table that is read from then on, and return its path.
+    """Find the fastest configurations, save them as this GPU's table, and return the path of the file.
 
     Parameters
     ----------
     step
         Takes one training step.
     say
-        Is told every measurement in one line.
+        Gets a line of text for each measurement.
     seconds
-        Times a function that launches kernels.
+        Returns the time in seconds of a function that launches kernels.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def tune(
     table = _configs.find(architecture)
     timed = _products(step)
     configs = dict(table.configs)
-    for kernel, candidates in CANDIDATES[_configs.kin(architecture)].items():
+    for kernel, candidates in CANDIDATES[_configs.in_tables(architecture)].items():
         name = f"{kernel}/{precision}"
         of_kernel = {made: times for made, times in timed.items() if made.kernel == name}
         tried = dict.fromkeys((table.configs[name], *candidates))

@@ -1,20 +1,21 @@
 """Compile the kernels for several chips and check the machine code: ``python -m refnet_triton.audit``.
 
-Every kernel that a training step of the paper's network launches is compiled in every precision, as it would be for a
-GPU. None of the chips need be present. A fast kernel must meet these requirements:
+Every kernel that a training step of the paper's network launches, in every precision, is compiled as for a GPU; so are
+the kernels that the functions ``audited`` of the ops launch. None of the chips need be present. A fast kernel must meet
+these requirements:
 
 1. no register is spilled to memory;
 2. it uses no more shared memory than the chip has for one program;
 3. tensor cores compute its products in tf32 and tf32x3, and no instruction rounds factors in ieee;
-4. it loads 16 bytes at a time wherever four neighbouring numbers can be loaded by one instruction: in all copies to
-   shared memory, and in more than half of the bytes of other loads. ``EXCUSES`` beside a kernel says why this is not
-   possible, with a key of ``REASONS``.
+4. its loads are wide: each instruction loads 16 bytes, which are four neighbouring numbers. This is required of all
+   copies to shared memory, and of more than half of the bytes of other loads. Where it is not possible, ``EXCUSES``
+   beside the kernel gives the reason, a key of ``REASONS``.
 
 Kernels for arrays of more than 2^31 numbers must meet one more (:mod:`._offsets`):
 
 5. no number overflows before it is used for an address.
 
-The exit code is 1 if a requirement is not met. Nothing is run, so this measures no time.
+The exit code is 1 if a requirement is not met. No kernel is run, so this measures no time.
 """
 
 import argparse
@@ -26,33 +27,29 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from refnet.errors import end
 from refnet.nets import NetSpec
-from refnet.ops import OPS
 from refnet_triton import TritonBackend, _configs, _launch, _offsets
 from refnet_triton._launch import Launch
-from refnet_triton._offline import compiled, different, step_launches
+from refnet_triton._offline import compiled, different, launch_audited, step_launches
 from refnet_triton._tune import CANDIDATES
 
 # Bytes of shared memory available to one program (CUDA's programming guide, table of compute capabilities; CDNA 3's
 # instruction set, local data share).
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
-LANES = {"gfx942": 64}  # threads of a warp, if not 32
-WIDE = 16
+WARP_THREADS = {"gfx942": 64}  # threads of a warp, if not 32
+WIDE_BYTES = 16
 REASONS = {
     "maps": "reads feature maps in place: rows of 55, 27, 13 or 6 pixels do not start at multiples of 16 bytes",
-    "odd": "the length is not a multiple of 16 numbers, so the last load of a row would not be full",
+    "odd": "the length is not a multiple of 16 numbers, so the last load would not be full",
     "short": "a program has fewer than four numbers for each thread",
     "pixels": "reads images, in which adjacent bytes are the three colours of a pixel, and mirrors some of them",
-    "one": "reads only one number, that of the step",
+    "one": "reads only one number, the step's",
 }
 _NVIDIA = re.compile(r"\b(LDGSTS|LDG|LDL|STL)((?:\.\w+)*)|\b(HMMA|HGMMA|UTC\w*MMA)\b")
 _AMD = re.compile(r"\b(?:global|buffer)_load_(dwordx4|dwordx3|dwordx2|dword|ushort|ubyte)\b|\b(v_mfma_\w+)")
@@ -68,17 +65,21 @@ class Report:
     ----------
     precision
         Precision of a matrix product; empty for other kernels.
+    config
+        Block sizes, warps and stages, as text.
+    sizes
+        Sizes of arrays that are compiled into the kernel, by name.
     registers
         Registers of a thread, 32 bits each.
     spilled
-        Bytes of a thread that did not fit in registers.
+        Bytes of a thread's registers that are spilled to memory.
     shared
         Bytes of shared memory of a program.
     tensor
         Number of tensor-core instructions by name.
     copies, loads
-        Number of instructions that copy from global to shared memory, and that load from global memory into registers,
-        by bytes per thread.
+        Number of instructions that copy from global to shared memory, and of those that load from global memory into
+        registers, by the bytes that each loads for a thread.
     excuse
         Why its loads may be narrow: a key of ``REASONS``, or empty.
     """
@@ -101,8 +102,9 @@ class Report:
         if self.spilled:
             yield f"{self.spilled} bytes of a thread's registers are spilled to memory"
         if self.shared > SHARED[self.architecture]:
-            yield f"{self.shared} bytes of shared memory, where the chip has {SHARED[self.architecture]} for a program"
-        rounding = [name for name in self.tensor if not name.endswith("_f32")]  # AMD also has a float32 kind
+            limit = SHARED[self.architecture]
+            yield f"{self.shared} bytes of shared memory, where the chip has {limit} for a program"
+        rounding = [name for name in self.tensor if not name.endswith("_f32")]  # AMD's _f32 instructions do not round
         if self.precision in {"tf32", "tf32x3"} and not rounding:
             yield f"no tensor-core instruction, although it multiplies in {self.precision}"
         if self.precision in {"", "ieee"} and rounding:
@@ -112,15 +114,15 @@ class Report:
 
     @property
     def wide(self) -> bool:
-        """Whether loads meet requirement 4: all copies, and most bytes of other loads, in pieces of 16 bytes."""
+        """Whether the loads meet requirement 4: all copies are wide, or if there are none, most bytes of loads."""
         if self.copies:
-            return set(self.copies) == {WIDE}
+            return set(self.copies) == {WIDE_BYTES}
         total = sum(width * count for width, count in self.loads.items())
-        return not total or 2 * WIDE * self.loads.get(WIDE, 0) > total
+        return not total or 2 * WIDE_BYTES * self.loads.get(WIDE_BYTES, 0) > total
 
     @property
     def widths(self) -> str:
-        """The loads that requirement 4 is about, as text: number x bytes."""
+        """The copies, or if there are none the loads, as text: number of instructions x bytes."""
         counted = self.copies or self.loads
         return ", ".join(f"{counted[width]}x{width}" for width in sorted(counted, reverse=True))
 
@@ -133,9 +135,9 @@ def audit(launch: Launch, architecture: str) -> Report:
     """Compile the kernel of a launch, and return its properties."""
     kernel = compiled(launch, architecture)
     if "cubin" in kernel.asm:
-        registers, spilled, found = _read_cubin(kernel.asm["cubin"])
+        registers, spilled, instructions = _read_cubin(kernel.asm["cubin"])
     else:
-        registers, spilled, found = _read_amdgcn(kernel.asm["amdgcn"])
+        registers, spilled, instructions = _read_amdgcn(kernel.asm["amdgcn"])
     return Report(
         architecture=architecture,
         kernel=launch.kernel.__name__,
@@ -146,9 +148,9 @@ def audit(launch: Launch, architecture: str) -> Report:
         registers=registers,
         spilled=spilled,
         shared=kernel.metadata.shared,
-        tensor=dict(found["tensor"]),
-        copies=dict(found["copies"]),
-        loads=dict(found["loads"]),
+        tensor=dict(instructions["tensor"]),
+        copies=dict(instructions["copies"]),
+        loads=dict(instructions["loads"]),
         excuse=excuse(launch, architecture),
     )  # fmt: skip
 
@@ -158,42 +160,41 @@ def excuse(launch: Launch, architecture: str) -> str:
     constants, excuses = launch.constants, getattr(sys.modules[launch.kernel.module], "EXCUSES", {})
     if launch.kernel.__name__ in excuses:
         return str(excuses[launch.kernel.__name__])
-    words = 4 if "BLOCK_B" in constants else 1  # four random words per block
+    words = 4 if "BLOCK_B" in constants else 1  # BLOCK_B counts groups of four random words
     numbers = words * prod(size for letter, size in constants.items() if letter.startswith("BLOCK_"))
-    if numbers < 4 * LANES.get(architecture, 32) * launch.config.warps:
+    if numbers < 4 * WARP_THREADS.get(architecture, 32) * launch.config.warps:
         return "short"
     return "odd" if launch.arguments.get("SIZE", 0) % 16 else ""
 
 
 def launches(architecture: str, *, every: bool = False) -> list[Launch]:
-    """Return one launch for each kernel to compile; `every`: other batches, columns and configurations too."""
+    """Return one launch for each kernel to compile: those of two columns and batch 128, and of ``audited``.
+
+    If `every`, also those of one column, of batch 512, and of the configurations that ``refnet tune`` tries in tf32.
+    """
     table = _configs.find(architecture)
     precisions = [precision for precision in _configs.PRECISIONS if f"multiply/{precision}" in table.configs]
     shapes = [(2, 128), *([(1, 128), (2, 512)] if every else [])]
-    found = _others(architecture)
+    collected = _audited(architecture)
     for precision in precisions:
         for columns, batch in shapes:
-            found += step_launches(NetSpec("paper", columns=columns).plan(), batch, architecture, precision)
+            collected += step_launches(NetSpec("paper", columns=columns).plan(), batch, architecture, precision)
     for kernel, candidates in CANDIDATES[architecture].items() if every else ():
         for config in candidates:
             tried = {**table.configs, f"{kernel}/tf32": config}
             _configs.use(architecture, replace(table, configs=tried))
             step = step_launches(NetSpec("paper").plan(), 128, architecture, "tf32")
-            found += [launch for launch in step if launch.kernel.__name__ == kernel]
+            collected += [launch for launch in step if launch.kernel.__name__ == kernel]
     _configs.use(architecture, table)
-    return different(found)
+    return different(collected)
 
 
-def _others(architecture: str) -> list[Launch]:
-    """Return launches of kernels that the paper's network does not use, from the function ``audited`` of each op."""
-    with _launch.trace(architecture) as found:
+def _audited(architecture: str) -> list[Launch]:
+    """Return the launches of the functions ``audited``, for a batch of 128."""
+    with _launch.trace(architecture) as collected:
         backend: Any = TritonBackend(1, ("meta",), precision="ieee")
-        x = backend.asarray(np.zeros((128, 48, 55, 55), np.float32))
-        for op in OPS:
-            module: Any = import_module(f"refnet_triton.{op}")
-            if "audited" in vars(module):
-                module.audited(backend, x)
-    return found
+        launch_audited(backend, backend.memory.empty((128, 48, 55, 55), device="meta"))
+    return collected
 
 
 def _config(launch: Launch) -> str:
@@ -202,7 +203,7 @@ def _config(launch: Launch) -> str:
 
 
 def _read_cubin(cubin: bytes) -> tuple[int, int, dict[str, Counter[Any]]]:
-    """Return registers, spilled bytes and instructions of NVIDIA's machine code, read with a tool of Triton's."""
+    """Return registers, spilled bytes and instructions of NVIDIA's machine code, from a tool that comes with Triton."""
     import triton  # noqa: PLC0415
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -213,37 +214,42 @@ def _read_cubin(cubin: bytes) -> tuple[int, int, dict[str, Counter[Any]]]:
             [tool, "-res-usage", "-sass", file.name], check=True, capture_output=True, text=True
         ).stdout
     registers, stack, local = _numbers(text, r"REG:(\d+)", r"STACK:(\d+)", r"LOCAL:(\d+)")
-    found: dict[str, Counter[Any]] = {"tensor": Counter(), "copies": Counter(), "loads": Counter()}
+    instructions: dict[str, Counter[Any]] = {"tensor": Counter(), "copies": Counter(), "loads": Counter()}
     kinds = {"LDGSTS": "copies", "LDG": "loads"}
     for name, flags, tensor in _NVIDIA.findall(text):
         if tensor:
-            found["tensor"][tensor] += 1
+            instructions["tensor"][tensor] += 1
         elif name in kinds:
-            found[kinds[name]][_sass_bytes(flags)] += 1
-    return registers, stack + local, found
+            instructions[kinds[name]][_sass_bytes(flags)] += 1
+    return registers, stack + local, instructions
 
 
 def _sass_bytes(flags: str) -> int:
+    """Return the bytes that an instruction of NVIDIA's loads for a thread, from its flags, such as ``.E.128``."""
     return next((_SASS_BYTES[flag] for flag in flags.split(".") if flag in _SASS_BYTES), 4)
 
 
 def _read_amdgcn(text: str) -> tuple[int, int, dict[str, Counter[Any]]]:
-    """Return the same for AMD's assembly. Scalar registers spilled to vector registers count as spilled."""
+    """Return registers, spilled bytes and instructions of AMD's assembly.
+
+    Scalar registers that are spilled to vector registers count as spilled.
+    """
     (registers, *spills) = _numbers(text, r"\.vgpr_count:\s*(\d+)", r"\.vgpr_spill_count:\s*(\d+)",
                                     r"\.sgpr_spill_count:\s*(\d+)")  # fmt: skip
-    found: dict[str, Counter[Any]] = {"tensor": Counter(), "copies": Counter(), "loads": Counter()}
+    instructions: dict[str, Counter[Any]] = {"tensor": Counter(), "copies": Counter(), "loads": Counter()}
     for width, tensor in _AMD.findall(text):
         if tensor:
-            found["tensor"][tensor] += 1
+            instructions["tensor"][tensor] += 1
         else:
-            found["loads"][_AMD_BYTES[width]] += 1
-    return registers, 4 * sum(spills), found
+            instructions["loads"][_AMD_BYTES[width]] += 1
+    return registers, 4 * sum(spills), instructions
 
 
 def _numbers(text: str, *patterns: str) -> list[int]:
-    found = [re.search(pattern, text) for pattern in patterns]
+    """Return the number that each pattern finds in a listing. Exit if it has none."""
+    matches = [re.search(pattern, text) for pattern in patterns]
     return [int(match[1]) if match else sys.exit(f"the listing has no {pattern}") for match, pattern in
-            zip(found, patterns, strict=True)]  # fmt: skip
+            zip(matches, patterns, strict=True)]  # fmt: skip
 
 
 # The table -----------------------------------------------------------------------------------------------------------
@@ -252,7 +258,10 @@ HEADINGS = ("kernel", "configuration", "compiled", "registers", "spilled", "shar
 
 
 def rows(reports: Iterable[Report]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each kernel and configuration: the largest numbers of its compiled versions, and their loads."""
+    """Yield a row for each kernel and configuration: the largest numbers of its compiled versions, and their loads.
+
+    If versions differ in their loads, the row shows one and the number of others.
+    """
 
     def key(report: Report) -> tuple[str, ...]:
         return report.kernel, report.precision, report.config
@@ -276,7 +285,7 @@ def rows(reports: Iterable[Report]) -> Iterator[tuple[str, ...]]:
 
 
 def show(architecture: str, reports: list[Report]) -> None:
-    """Print an architecture's table."""
+    """Print the table of an architecture."""
     table = [HEADINGS, *rows(reports)]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
     print(f"{architecture}: {len(reports)} kernels; {SHARED[architecture]} bytes of shared memory for a program")
@@ -286,7 +295,7 @@ def show(architecture: str, reports: list[Report]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Audit the kernels, print tables and unmet requirements; return the exit code, 1 if there are any."""
+    """Audit the kernels, and print tables and the requirements that are not met; return 1 if there are any, else 0."""
     parser = argparse.ArgumentParser(prog="python -m refnet_triton.audit", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("architectures", nargs="*", metavar="ARCHITECTURE", help=f"of {', '.join(SHARED)}; all if none")
     parser.add_argument(
@@ -296,24 +305,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.architectures) - set(SHARED):
         parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(SHARED)}")
-    every: list[Report] = []
+    all_reports: list[Report] = []
     breaches: list[str] = []
     for architecture in options.architectures or SHARED:
-        found = [audit(launch, architecture) for launch in launches(architecture, every=options.all)]
-        every += found
+        reports = [audit(launch, architecture) for launch in launches(architecture, every=options.all)]
+        all_reports += reports
         large, overflows = _offsets.breaches(architecture)
-        breaches += [f"{report}: {breach}" for report in found for breach in report.breaches()] + overflows
+        breaches += [f"{report}: {breach}" for report in reports for breach in report.breaches()] + overflows
         if not options.json:
-            show(architecture, found)
+            show(architecture, reports)
             print(f"{large} launches with arrays of up to and beyond 2^31 numbers: {len(overflows)} overflows\n")
     if options.json:
-        print(json.dumps({"kernels": [asdict(report) for report in every], "breaches": breaches}))
+        print(json.dumps({"kernels": [asdict(report) for report in all_reports], "breaches": breaches}))
         return bool(breaches)
     for name, reason in REASONS.items():
         print(f"({name}): {reason}")
     for breach in breaches:
         print(f"BREACH {breach}")
-    print(f"{len(every)} kernels, {len(breaches)} breaches")
+    print(f"{len(all_reports)} kernels, {len(breaches)} breaches")
     return bool(breaches)
 
 

@@ -1,8 +1,11 @@
-"""Augmentation and input normalisation; see :mod:`refnet.ops.augment`. One pass from bytes to the network's input."""
+"""Augmentation and input normalisation; see :mod:`refnet.ops.augment`. One pass from bytes to the network's input.
+
+A program computes BLOCK_I pixels of one channel of one crop: grid (N*C, blocks of pixels). It reads the image (H,W,C)
+and writes y (N,C,h,w).
+"""
 
 from typing import Any
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -10,7 +13,7 @@ import triton.language as tl
 from refnet_triton import _memory
 from refnet_triton._launch import cdiv, launch, table
 
-# Kernels whose narrow loads are allowed, with the reason's name in audit.py.
+# Kernels that may have narrow loads, each with its reason: a key of audit.REASONS.
 EXCUSES = {"augment_forward": "pixels"}
 
 Tensor = torch.Tensor
@@ -32,11 +35,15 @@ def forward(
 
 
 def audited(backend: Any, x: Tensor) -> None:
-    """Launch, for the audit, what a training step of the paper's network does not."""
+    """Launch, for the audit, the kernels that a training step of the paper's network does not use."""
     N, C, side = x.shape[0], 3, 256
-    images, mean = np.zeros((N, side, side, C), np.uint8), np.zeros((side, side, C), np.float32)
-    draws = np.zeros((N, 2), np.int64), np.zeros(N, np.uint8), np.zeros((N, C), np.float32)
-    backend.augment.forward(*map(backend.asarray, (images, mean, *draws)), size=(224, 224))
+
+    def array(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
+        return _memory.empty(shape, of, x.device)
+
+    images, mean = array(N, side, side, C, of=torch.uint8), array(side, side, C)
+    draws = array(N, 2, of=torch.int64), array(N, of=torch.uint8), array(N, C)
+    backend.augment.forward(images, mean, *draws, size=(224, 224))
 
 
 @triton.jit
@@ -51,11 +58,11 @@ def augment_forward(
     pixel = tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I)
     valid = pixel < P * Q
     i, j = pixel // Q, pixel % Q
-    # 2. The place of each of them in the whole image.
+    # 2. The position of each pixel in the whole image.
     j = tl.where(tl.load(flips + n) != 0, Q - 1 - j, j)
     row, column = tl.load(offsets + 2 * n) + i, tl.load(offsets + 2 * n + 1) + j
-    place = (row * W + column) * C + c
-    # 3. The chapter fixes this order, since both operations round.
-    value = tl.load(images + n * (H * W * C) + place, mask=valid, other=0).to(tl.float32)
-    value = (value - tl.load(mean + place, mask=valid, other=0.0)) + tl.load(shifts + plane)
+    position = (row * W + column) * C + c
+    # 3. Both operations round, so they are done in the chapter's order.
+    value = tl.load(images + n * (H * W * C) + position, mask=valid, other=0).to(tl.float32)
+    value = (value - tl.load(mean + position, mask=valid, other=0.0)) + tl.load(shifts + plane)
     tl.store(y + plane * (P * Q) + pixel, value, mask=valid)

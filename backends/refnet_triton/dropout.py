@@ -1,4 +1,7 @@
-"""Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored."""
+"""Dropout; see :mod:`refnet.ops.dropout`. The mask is drawn in the kernel and never stored.
+
+Arrays are seen as (N,F). A program computes BLOCK_N samples and 4 * BLOCK_B features, as for :mod:`.philox`.
+"""
 
 from math import prod
 from typing import Any
@@ -35,11 +38,11 @@ def backward(dy: Tensor, *, drop: float, key: Key, counter: Counter) -> Tensor:
 
 def expected(x: Tensor, *, drop: float) -> Tensor:
     """Return the mean of ``forward`` over all masks, used at test time: y, shaped like x."""
-    return _elementwise.result(dropout_expected, x, others=(float(1 - drop),))
+    return _elementwise.result(dropout_expected, x, scalars=(float(1 - drop),))
 
 
 def audited(backend: Any, x: Tensor) -> None:
-    """Launch, for the audit, what a training step of the paper's network does not."""
+    """Launch, for the audit, the kernels that a training step of the paper's network does not use."""
     backend.dropout.expected(x, drop=0.5)
 
 
@@ -48,8 +51,8 @@ def dropout_forward(
     x, y, N, F, threshold, k0, k1, step, layer, sample, first,
     SKIP: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
-    """y = x where its word is at least the threshold, otherwise 0."""
-    # 1. The words (BLOCK_N, 4*BLOCK_B) of this program's samples and features, and the indices n and f of both.
+    """y = x where the random word is at least the threshold, otherwise 0."""
+    # 1. The words (BLOCK_N, 4*BLOCK_B) of this program's samples and features, and the indices of both: n and f.
     words, n, f = draw(k0, k1, step, layer, sample, first, SKIP, BLOCK_N, BLOCK_B)
     valid = (n < N) & (f >= 0) & (f < F)
     # 2. Keep, or set to zero.

@@ -1,9 +1,12 @@
-"""Fully connected layer; see :mod:`refnet.ops.linear`. The products of :mod:`._product` for images of one pixel."""
+"""Fully connected layer; see :mod:`refnet.ops.linear`. The products of :mod:`._product`, for images of one pixel.
+
+x (N,D), w (K,D) and y (N,K) are read and written as they are. Only dx needs a copy of dy, transposed.
+"""
 
 import torch
 
 from refnet_triton import _memory, _product
-from refnet_triton._product import one_pixel
+from refnet_triton._layout import lay_out, one_pixel
 
 Tensor = torch.Tensor
 
@@ -28,8 +31,8 @@ def backward(dy: Tensor, x: Tensor, w: Tensor, *, precision: str) -> tuple[Tenso
     K, D = w.shape
     N = x.shape[0]
     dx, dw = _memory.empty(tuple(x.shape), device=x.device), _memory.empty((K, D), device=w.device)
-    # dx[n] = sum over k of dy[n,k] w[k] has the form of dw[k] = sum over n of dy[n,k] x[n], with dy transposed.
-    turned = _product.lay_out(dy.view(1, N, 1, K), 1, K, precision=precision).a
-    _product.times_windows(turned, one_pixel(turned.shape[3]), w, one_pixel(D), dx.view(N, D), K, precision=precision)
+    # dx[n] = sum over k of dy[n,k] w[k] has the form of dw[k] = sum over n of dy[n,k] x[n], but with dy transposed.
+    dyt = lay_out(dy.view(1, N, 1, K), 1, K, precision=precision).a
+    _product.times_windows(dyt, one_pixel(dyt.shape[3]), w, one_pixel(D), dx.view(N, D), K, precision=precision)
     _product.times_windows(dy, one_pixel(K), x, one_pixel(D), dw, N, precision=precision)
     return dx, dw, _product.sum_rows(dy)

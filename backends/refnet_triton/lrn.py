@@ -1,9 +1,11 @@
 """Local response normalisation; see :mod:`refnet.ops.lrn`.
 
-One pass over memory in each direction. The maps of a window are read again from the cache, into which the first program
-that needed them has loaded them.
+A program computes BLOCK_C maps at BLOCK_M pixels, which are numbered through all images: grid (blocks of pixels, blocks
+of maps). It reads all maps of its windows. Neighbouring programs read the same maps, so most of these reads are served
+by the cache, and memory is read about once.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,11 +13,18 @@ import triton
 import triton.language as tl
 
 from refnet_triton import _memory
-from refnet_triton._launch import cdiv, launch, table
-from refnet_triton._product import wide
+from refnet_triton._launch import Launch, cdiv, launch, table
+from refnet_triton._layout import wide
 
-# Kernels whose narrow loads are allowed, with the reason's name in audit.py.
+# Kernels that may have narrow loads, each with its reason: a key of audit.REASONS.
 EXCUSES = {"lrn_forward": "maps", "lrn_backward": "maps"}
+
+# The bytes that each kernel's programs read and write, counting whole blocks and no cache; see floor.py. Forward: the
+# window, x again, y and scale. Backward: three windows, dy, scale, x and dx.
+REQUESTED_BYTES: Mapping[str, Callable[[Launch], int]] = {
+    "lrn_forward": lambda launch: 4 * launch.numel("x") * (2 * launch.constants["HALF"] + 1 + 3),
+    "lrn_backward": lambda launch: 4 * launch.numel("x") * (3 * (2 * launch.constants["HALF"] + 1) + 4),
+}
 
 Tensor = torch.Tensor
 
@@ -57,7 +66,7 @@ def _run(kernel: triton.JITFunction, arrays: tuple[Tensor, ...], rates: tuple[fl
 
 
 def audited(backend: Any, x: Tensor) -> None:
-    """Launch, for the audit, what a training step of the paper's network does not."""
+    """Launch, for the audit, the kernels that a training step of the paper's network does not use."""
     options = {"n": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.5}  # a beta for which two roots do not do
     backend.lrn.backward(x, x, *backend.lrn.forward(x, **options), **options)
 
@@ -69,8 +78,8 @@ def power(scale, beta, ROOTS: tl.constexpr):
 
 
 @triton.jit
-def places(M, C: tl.constexpr, HW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Return maps (BLOCK_C, 1), offsets of their pixels (BLOCK_C, BLOCK_M) and which pixels exist (1, BLOCK_M)."""
+def offsets(M, C: tl.constexpr, HW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Return maps (BLOCK_C, 1), offsets of their pixels (BLOCK_C, BLOCK_M), and which pixels exist (1, BLOCK_M)."""
     m = wide(tl.program_id(0), M) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C))[:, None]
     at = ((m // HW).to(tl.int64) * (C * HW) + m % HW)[None, :] + c.to(tl.int64) * HW
@@ -85,15 +94,15 @@ def lrn_forward(
 ):  # fmt: skip
     """scale = k + alpha * the sum of x² over the window, y = x * scale^-beta."""
     # 1. The maps and pixels that this program computes.
-    c, at, real = places(M, C, HW, BLOCK_M, BLOCK_C)
-    # 2. Sum over the window, which is cut off at the first and last map.
+    c, at, exists = offsets(M, C, HW, BLOCK_M, BLOCK_C)
+    # 2. Sum over the window; maps before the first and after the last count as zero.
     squares = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
     for shift in tl.static_range(-HALF, HALF + 1):
-        other = tl.load(x + at + shift * HW, mask=real & (c + shift >= 0) & (c + shift < C), other=0.0)
-        squares += other * other
+        neighbour = tl.load(x + at + shift * HW, mask=exists & (c + shift >= 0) & (c + shift < C), other=0.0)
+        squares += neighbour * neighbour
     scales = k + alpha * squares
     # 3. Multiply by scale^-beta.
-    valid = real & (c < C)
+    valid = exists & (c < C)
     tl.store(scale + at, scales, mask=valid)
     tl.store(y + at, tl.load(x + at, mask=valid, other=0.0) * power(scales, beta, ROOTS), mask=valid)
 
@@ -106,14 +115,14 @@ def lrn_backward(
 ):  # fmt: skip
     """dx = dy * scale^-beta - factor * x * the sum of dy y / scale over the window; factor is 2 alpha beta."""
     # 1. The maps and pixels that this program computes.
-    c, at, real = places(M, C, HW, BLOCK_M, BLOCK_C)
+    c, at, exists = offsets(M, C, HW, BLOCK_M, BLOCK_C)
     # 2. Sum dy y / scale over the maps whose scale depends on this x.
     ratios = tl.zeros((BLOCK_C, BLOCK_M), tl.float32)
     for shift in tl.static_range(-HALF, HALF + 1):
-        near, valid = at + shift * HW, real & (c + shift >= 0) & (c + shift < C)
-        up = tl.load(dy + near, mask=valid, other=0.0)
-        ratios += up * tl.load(y + near, mask=valid, other=0.0) / tl.load(scale + near, mask=valid, other=1.0)
-    # 3. Subtract this from the direct term.
-    valid = real & (c < C)
+        near, valid = at + shift * HW, exists & (c + shift >= 0) & (c + shift < C)
+        dys = tl.load(dy + near, mask=valid, other=0.0)
+        ratios += dys * tl.load(y + near, mask=valid, other=0.0) / tl.load(scale + near, mask=valid, other=1.0)
+    # 3. Subtract the sum's term from dy * scale^-beta.
+    valid = exists & (c < C)
     direct = tl.load(dy + at, mask=valid, other=0.0) * power(tl.load(scale + at, mask=valid, other=1.0), beta, ROOTS)
     tl.store(dx + at, direct - factor * tl.load(x + at, mask=valid, other=0.0) * ratios, mask=valid)

@@ -1,8 +1,11 @@
 """Max-pooling; see :mod:`refnet.ops.maxpool`.
 
-In the backward pass each pixel of dx looks for the windows whose maximum it is, in a fixed order. So no two programs
-add to the same number, and the bits are always the same.
+A program computes BLOCK_I windows (backward: pixels of dx) of BLOCK_M feature maps: grid (blocks of maps, blocks of
+windows or pixels). In the backward pass each pixel adds dy of the windows whose maximum it is, in a fixed order. So no
+two programs add to the same number, and the bits are always the same.
 """
+
+from collections.abc import Callable, Mapping
 
 import torch
 import triton
@@ -10,9 +13,9 @@ import triton.language as tl
 
 from refnet.ops.maxpool import forward_shapes
 from refnet_triton import _memory
-from refnet_triton._launch import cdiv, launch, table
+from refnet_triton._launch import Launch, cdiv, launch, table
 
-# Kernels whose narrow loads are allowed, with the reason's name in audit.py.
+# Kernels that may have narrow loads, each with its reason: a key of audit.REASONS.
 EXCUSES = {"maxpool_forward": "maps", "maxpool_backward": "maps"}
 
 Tensor = torch.Tensor
@@ -39,15 +42,15 @@ def backward(
 
 
 def _run(
-    kernel: triton.JITFunction, arrays: tuple[Tensor, ...], x: tuple[int, ...], y: tuple[int, ...], size: int,
-    stride: int, pixels: int,
+    kernel: triton.JITFunction, arrays: tuple[Tensor, ...], x_shape: tuple[int, ...], y_shape: tuple[int, ...],
+    size: int, stride: int, pixels: int,
 ) -> None:  # fmt: skip
-    """Launch a kernel with programs for groups of maps and for groups of the `pixels` in one map of the result."""
-    maps = x[0] * x[1]
+    """Launch a kernel with one program for each block of maps and each block of the `pixels` in a map of the result."""
+    maps = x_shape[0] * x_shape[1]
     config = table(arrays[0]).configs["maxpool"]
     blocks = config.fit(M=maps, I=pixels)
     launch(kernel, (cdiv(maps, blocks["BLOCK_M"]), cdiv(pixels, blocks["BLOCK_I"])), *arrays, maps, config=config,
-           H=x[2], W=x[3], P=y[2], Q=y[3], LENGTH=size, STRIDE=stride, **blocks)  # fmt: skip
+           H=x_shape[2], W=x_shape[3], P=y_shape[2], Q=y_shape[3], LENGTH=size, STRIDE=stride, **blocks)  # fmt: skip
 
 
 @triton.jit
@@ -62,18 +65,18 @@ def maxpool_forward(
     i = (tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I))[None, :]
     valid = (m < MAPS) & (i < P * Q)
     top, left = i // Q * STRIDE, i % Q * STRIDE
-    # 2. The first pixel of a window always exists; the others challenge it in row-major order.
+    # 2. The first pixel of a window always exists; the others are compared with the largest so far, in row-major order.
     corner = x + m * (H * W) + top * W + left
-    best = tl.load(corner, mask=valid, other=0.0)
-    at = tl.zeros((BLOCK_M, BLOCK_I), tl.int32)
+    largest = tl.load(corner, mask=valid, other=0.0)
+    position = tl.zeros((BLOCK_M, BLOCK_I), tl.int32)
     for tap in tl.static_range(1, LENGTH * LENGTH):
         inside = valid & (top + tap // LENGTH < H) & (left + tap % LENGTH < W)
         pixel = tl.load(corner + (tap // LENGTH * W + tap % LENGTH), mask=inside, other=float("-inf"))
-        wins = (pixel > best) | ((pixel != pixel) & (best == best))  # noqa: PLR0124 - NaN
-        best, at = tl.where(wins, pixel, best), tl.where(wins, tap, at)
+        wins = (pixel > largest) | ((pixel != pixel) & (largest == largest))  # noqa: PLR0124 - NaN is the largest
+        largest, position = tl.where(wins, pixel, largest), tl.where(wins, tap, position)
     # 3. Store the maxima and their positions.
-    tl.store(y + m * (P * Q) + i, best, mask=valid)
-    tl.store(which + m * (P * Q) + i, at.to(tl.uint8), mask=valid)
+    tl.store(y + m * (P * Q) + i, largest, mask=valid)
+    tl.store(which + m * (P * Q) + i, position.to(tl.uint8), mask=valid)
 
 
 @triton.jit
@@ -88,15 +91,33 @@ def maxpool_backward(
     pixel = (tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I))[None, :]
     valid = (m < MAPS) & (pixel < H * W)
     i, j = pixel // W, pixel % W
-    # 2. Its positions (r, s) in windows, in row-major order: from the last window that contains it backwards.
+    # 2. Windows (p, q) that contain the pixel, from the last to the first; the pixel is at (r, s) in the window.
     total = tl.zeros((BLOCK_M, BLOCK_I), tl.float32)
     for down in tl.static_range((LENGTH + STRIDE - 1) // STRIDE):
         p, r = i // STRIDE - down, i % STRIDE + down * STRIDE
         for right in tl.static_range((LENGTH + STRIDE - 1) // STRIDE):
             q, s = j // STRIDE - right, j % STRIDE + right * STRIDE
-            holds = valid & (p >= 0) & (p < P) & (r < LENGTH) & (q >= 0) & (q < Q) & (s < LENGTH)
+            contains = valid & (p >= 0) & (p < P) & (r < LENGTH) & (q >= 0) & (q < Q) & (s < LENGTH)
             at = m * (P * Q) + p * Q + q
-            won = holds & (tl.load(which + at, mask=holds, other=255) == r * LENGTH + s)
-            total += tl.load(dy + at, mask=won, other=0.0)
+            is_maximum = contains & (tl.load(which + at, mask=contains, other=255) == r * LENGTH + s)
+            total += tl.load(dy + at, mask=is_maximum, other=0.0)
     # 3. Store the sums.
     tl.store(dx + m * (H * W) + pixel, total, mask=valid)
+
+
+def _requested_by_forward(launch: Launch) -> int:
+    pixels = launch.constants["LENGTH"] ** 2
+    return int(launch.numel("y") * (4 * pixels + 4 + 1))  # the window; y and which
+
+
+def _requested_by_backward(launch: Launch) -> int:
+    windows = cdiv(launch.constants["LENGTH"], launch.constants["STRIDE"]) ** 2
+    # Each pixel reads the maximum's position in all windows that may contain it, and about one dy.
+    return int(launch.numel("dx") * (windows + 4) + 4 * launch.numel("dy"))
+
+
+# The bytes that each kernel's programs read and write, counting whole blocks and no cache; see floor.py.
+REQUESTED_BYTES: Mapping[str, Callable[[Launch], int]] = {
+    "maxpool_forward": _requested_by_forward,
+    "maxpool_backward": _requested_by_backward,
+}

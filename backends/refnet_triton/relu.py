@@ -1,4 +1,4 @@
-"""Rectified linear unit; see :mod:`refnet.ops.relu`. One pass over memory."""
+"""Rectified linear unit; see :mod:`refnet.ops.relu`. One pass over memory, BLOCK_I numbers in each program."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def backward(dy: Tensor, y: Tensor) -> Tensor:
 
 
 def audited(backend: Any, x: Tensor) -> None:
-    """Launch, for the audit, what a training step of the paper's network does not."""
+    """Launch, for the audit, the kernels that a training step of the paper's network does not use."""
     backend.relu.backward(x, backend.relu.forward(x))
 
 
@@ -32,7 +32,7 @@ def relu_forward(x, y, SIZE, BLOCK_I: tl.constexpr):
     # 1. The numbers (BLOCK_I,) that this program computes.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     valid = i < SIZE
-    # 2. Select, so that a NaN stays NaN; a maximum might replace it.
+    # 2. Select, so that a NaN stays NaN; tl.maximum might replace it by 0.
     numbers = tl.load(x + i, mask=valid, other=0.0)
     tl.store(y + i, tl.where(numbers <= 0, 0.0, numbers), mask=valid)
 
@@ -44,5 +44,5 @@ def relu_backward(dy, y, dx, SIZE, BLOCK_I: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     valid = i < SIZE
     # 2. Where y is NaN, dx is dy.
-    up, out = tl.load(dy + i, mask=valid, other=0.0), tl.load(y + i, mask=valid, other=0.0)
-    tl.store(dx + i, tl.where(out <= 0, 0.0, up), mask=valid)
+    dys, ys = tl.load(dy + i, mask=valid, other=0.0), tl.load(y + i, mask=valid, other=0.0)
+    tl.store(dx + i, tl.where(ys <= 0, 0.0, dys), mask=valid)

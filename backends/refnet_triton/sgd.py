@@ -1,17 +1,25 @@
-"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory and one launch for all parameters."""
+"""Stochastic gradient descent; see :mod:`refnet.ops.sgd`. One pass over memory and one launch for all parameters.
 
-from collections.abc import Sequence
+A program updates BLOCK_I numbers of one parameter. The grid has the blocks of all parameters, one after the other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import triton
 import triton.language as tl
 
 from refnet_triton import _memory, _scalars
-from refnet_triton._launch import cdiv, launch, table
+from refnet_triton._launch import Launch, cdiv, launch, table
 
 Tensor = torch.Tensor
 
-MAX_PARAMETERS = 64  # in one launch: their addresses are arguments, of which a CUDA kernel can have 4 KiB
+# The bytes that the kernel's programs read and write, see floor.py: w, v and g are read, w and v are written.
+REQUESTED_BYTES: Mapping[str, Callable[[Launch], int]] = {
+    "sgd_steps": lambda launch: 4 * 5 * sum(launch.constants["SIZES"]),
+}
+
+MAX_PARAMETERS = 64  # in one launch: their addresses are arguments, and a CUDA kernel takes at most 4 KiB of these
 
 
 def step_(w: Tensor, v: Tensor, g: Tensor, *, lr: float, momentum: float, weight_decay: float) -> None:
@@ -46,7 +54,7 @@ def _launch(
 @triton.jit(do_not_specialize=["momentum"])
 def sgd_steps(w, v, g, lr, decays, momentum, SIZES: tl.constexpr, BLOCK_I: tl.constexpr):
     """v = momentum v - decay w - lr g and w = w + v, in each parameter; decay is weight_decay * lr."""
-    # 1. Programs are numbered through all parameters; subtracting the programs of earlier ones gives the number in p.
+    # 1. Find the parameter p of this program: subtract the numbers of programs of the parameters before it.
     program = tl.program_id(0)
     for p in tl.static_range(len(SIZES)):
         programs = (SIZES[p] + BLOCK_I - 1) // BLOCK_I

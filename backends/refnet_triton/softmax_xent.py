@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. Each program processes whole rows."""
+"""Softmax and cross-entropy; see :mod:`refnet.ops.softmax_xent`. A program computes BLOCK_N whole rows of z (N,K)."""
 
 import torch
 import triton
@@ -39,13 +39,13 @@ def _run(kernel: triton.JITFunction, arrays: tuple[Tensor, ...], shape: tuple[in
 @triton.jit
 def softmax_xent_forward(z, labels, losses, p, N, K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     """p = exp(z - m) / their sum, loss = log of the sum - (z[label] - m), where m is the largest z of a row."""
-    # 1. Rows (BLOCK_N,) and classes (BLOCK_K,); a class that does not exist has a score of minus infinity.
+    # 1. Rows (BLOCK_N,) and classes (BLOCK_K,); a class that does not exist gets a score of minus infinity.
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     at = n[:, None] * K + k[None, :]
     valid = (n < N)[:, None] & (k < K)[None, :]
     scores = tl.load(z + at, mask=valid, other=float("-inf"))
-    # 2. Shift and sum. The maximum may ignore a NaN, but the sum does not, so that every p of its row is NaN.
+    # 2. Shift and sum. tl.max may ignore a NaN, but the sum does not, so that every p of its row is NaN.
     largest = tl.max(scores, axis=1)
     e = tl.where((k < K)[None, :], tl.exp(scores - largest[:, None]), 0.0)
     total = tl.sum(e, axis=1)
@@ -79,6 +79,7 @@ def softmax_xent_backward(p, labels, dz, N, K: tl.constexpr, BLOCK_N: tl.constex
     # 2. 1 for the correct class of each row, otherwise 0 (BLOCK_N, BLOCK_K).
     label = tl.load(labels + n, mask=n < N, other=0)
     correct = (k[None, :] == label[:, None]).to(tl.float32)
-    # 3. Divide by N, rounded correctly as in the chapter. A plain division on a GPU may err by two units.
+    # 3. Divide by N, rounded correctly as in the chapter. A plain division on a GPU may be off by two units in the
+    #    last place.
     count = tl.zeros((BLOCK_N, BLOCK_K), tl.float32) + N
     tl.store(dz + at, tl.div_rn(tl.load(p + at, mask=valid, other=0.0) - correct, count), mask=valid)

@@ -1,4 +1,4 @@
-"""Hyperbolic tangent; see :mod:`refnet.ops.tanh`. One pass over memory."""
+"""Hyperbolic tangent; see :mod:`refnet.ops.tanh`. One pass over memory, BLOCK_I numbers in each program."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ def backward(dy: Tensor, y: Tensor) -> Tensor:
 
 
 def audited(backend: Any, x: Tensor) -> None:
-    """Launch, for the audit, what a training step of the paper's network does not."""
+    """Launch, for the audit, the kernels that a training step of the paper's network does not use."""
     backend.tanh.backward(x, backend.tanh.forward(x))
 
 
 @triton.jit
 def tanh_forward(x, y, SIZE, BLOCK_I: tl.constexpr):
-    """y = tanh(x): from e^-2|x|, except near 0, where 1 - e^-2|x| loses digits; there from a series."""
+    """y = tanh(x), computed from e^-2|x|; but near 0, where 1 - e^-2|x| loses digits, from a series."""
     # 1. The numbers (BLOCK_I,) that this program computes.
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     valid = i < SIZE
@@ -53,5 +53,5 @@ def tanh_backward(dy, y, dx, SIZE, BLOCK_I: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     valid = i < SIZE
     # 2. Two factors, whose product is accurate where 1 - y^2 is not.
-    up, out = tl.load(dy + i, mask=valid, other=0.0), tl.load(y + i, mask=valid, other=0.0)
-    tl.store(dx + i, up * ((1 - out) * (1 + out)), mask=valid)
+    dys, ys = tl.load(dy + i, mask=valid, other=0.0), tl.load(y + i, mask=valid, other=0.0)
+    tl.store(dx + i, dys * ((1 - ys) * (1 + ys)), mask=valid)
