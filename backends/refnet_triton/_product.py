@@ -7,8 +7,9 @@ Windows are read directly from arrays that are laid out with their channels last
     correlate   gradients (K, M) times windows (M, D)          dw
     add_parts   sums computed in parts, in a fixed order       dw, db, and y if M is small
 
-A program of ``multiply`` or ``correlate`` computes one block of a product. If that gives fewer programs than keep the
-chip busy, the long sum is divided into parts, which are the second axis of the grid; ``add_parts`` then adds them.
+A program of ``multiply`` or ``correlate`` computes one block of a product. If there are fewer blocks than programs that
+the chip can run at once, the sum is divided into parts, the second axis of the grid, and ``add_parts`` adds them. For
+``multiply`` this is done only in fully connected layers, whose sums are long.
 
 A fully connected layer is the convolution of an image of one pixel.
 """
