@@ -41,7 +41,15 @@ def tests_triton(session: nox.Session) -> None:
     """Run the conformance suite on the Triton backend, in Triton's interpreter."""
     session.install(".", *group("triton"))
     own = [f"tests/test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph", "_tf32")]
-    suite = ["tests/test_agreement.py", "tests/test_laws.py", "tests/test_growth.py", *own, "--backend", "triton"]
+    suite = [
+        "tests/test_agreement.py",
+        "tests/test_arguments.py",
+        "tests/test_laws.py",
+        "tests/test_growth.py",
+        *own,
+        "--backend",
+        "triton",
+    ]
     # The interpreter's matrix products are small, so that threads would mostly wait for each other.
     environment = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run("pytest", "-n", "2", *suite, *session.posargs, env=environment)
@@ -66,7 +74,15 @@ def property_(session: nox.Session) -> None:
 def numba_checks(session: nox.Session, setting: str) -> None:
     """Run the conformance suite on Numba with bounds checks, and as plain Python."""
     session.install(".", *group("test"))
-    suite = ["tests/test_agreement.py", "tests/test_laws.py", "--backend", "numba", "--max-examples", "5"]
+    suite = [
+        "tests/test_agreement.py",
+        "tests/test_arguments.py",
+        "tests/test_laws.py",
+        "--backend",
+        "numba",
+        "--max-examples",
+        "5",
+    ]
     session.run("pytest", "-n", "2", *suite, *session.posargs, env={setting: "1"})
 
 

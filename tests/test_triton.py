@@ -23,7 +23,7 @@ from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
 from refnet.cli.main import main
-from refnet.errors import BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
+from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, DeviceMemoryError, ShapeError
 from refnet.network import passes
 from refnet.network.fuse import fuse
 from refnet.network.initial import initialise
@@ -45,7 +45,7 @@ def normal(*shape):
 
 @pytest.fixture(scope="module")
 def triton():
-    return backends.load("triton", columns=2)
+    return backends.load("triton", columns=2, checked=False)
 
 
 def test_it_agrees_with_its_chapters_on_an_empty_batch(triton):
@@ -70,6 +70,24 @@ def test_arrays_that_are_not_contiguous_or_not_float32(triton):
         triton.relu.forward(x.double())
     with pytest.raises(ConfigError, match="float32, not float64"):
         triton.asarray(np.ones(2))
+
+
+def test_a_checked_backend_converts_views_and_half_precision(triton):
+    checked = backends.load("triton", devices=["cpu"])
+    x = triton.asarray(normal(4, 6))
+    right = checked.relu.forward(x[:, ::2].contiguous())
+    assert checked.relu.forward(x[:, ::2]).equal(right)
+    assert checked.relu.forward(x.half()).dtype == torch.float32
+    with pytest.raises(ShapeError, match=r"relu: x is torch\.float64, and backend triton computes in float32"):
+        checked.relu.forward(x.double())
+    with pytest.raises(
+        ArgumentError, match=r"relu: x must be an array of backend triton \(a torch tensor\), it is of type"
+    ):
+        checked.relu.forward(np.ones(3, np.float32))
+    with pytest.raises(ArgumentError, match="relu: x is on device meta, the backend computes on cpu; move it there"):
+        checked.relu.forward(x.to("meta"))
+    with pytest.raises(ArgumentError, match="sgd: w is changed in place, so it must be contiguous"):
+        checked.sgd.step_(x[:, ::2], right, right, lr=0.1, momentum=0.9, weight_decay=0.0)
 
 
 def test_a_pad_wider_than_the_filter(triton):

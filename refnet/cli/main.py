@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from refnet import config
@@ -75,7 +76,8 @@ def _drop_output() -> None:
             if stream is not None:
                 stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            with suppress(OSError):  # no file of the system: a notebook's object
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end(code: int, message: str) -> int:

@@ -19,6 +19,7 @@ from refnet.evaluation.trained import Trained
 from refnet.terminal import progress
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_flags
+from refnet.terminal.streams import is_terminal
 
 TOP_K = 5
 BAR_WIDTH = 30  # characters of a probability of 1
@@ -26,7 +27,7 @@ BAR_WIDTH = 30  # characters of a probability of 1
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify each image. An image that cannot be read is reported, and the others are classified."""
-    console = None if arguments.json or not sys.stdout.isatty() else Console(highlight=False)
+    console = None if arguments.json or not is_terminal(sys.stdout) else Console(highlight=False)
     described: list[dict[str, Any]] = []
     negative: list[str] = []
     code = 0

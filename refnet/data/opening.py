@@ -18,7 +18,7 @@ from refnet.terminal.spelling import setting
 
 
 def open_dataset(
-    data: str,
+    data: str | os.PathLike[str],
     *,
     image_size: int,
     channels: int,
@@ -44,6 +44,7 @@ def open_dataset(
     DataError
         There are no images to read, or they cannot have that size.
     """
+    data = os.fspath(data)
     if is_prepared(data):
         return prepared.open_prepared(data, image_size=image_size, channels=channels)
     source = fitted(read_source(data, follow_links=reading.follow_links), fit)

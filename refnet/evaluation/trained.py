@@ -172,7 +172,7 @@ class Trained:
 
 
 def open_trained(
-    where: Path, backend: str = "auto", *, devices: Sequence[str] = (), threads: int | None = None
+    where: str | Path, backend: str = "auto", *, devices: Sequence[str] = (), threads: int | None = None
 ) -> Trained:
     """Return the network of a checkpoint, or of a run's best checkpoint by validation error, placed on a backend.
 

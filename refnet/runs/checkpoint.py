@@ -132,7 +132,7 @@ def read_facts(path: Path) -> Facts:
     return _open(path).facts
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: str | Path) -> Checkpoint:
     """Read a whole checkpoint and verify it.
 
     Raises
@@ -140,6 +140,7 @@ def read(path: Path) -> Checkpoint:
     CheckpointError
         As `read_facts`; or a tensor is missing, extra, misshapen, of another dtype, or damaged. The message names it.
     """
+    path = Path(path)
     header = _open(path)
     try:
         shapes = expected_shapes(header.facts)

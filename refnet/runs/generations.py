@@ -42,7 +42,7 @@ def listed(run: Path) -> list[Path]:
     return [path for _, path in sorted(by_step.items(), reverse=True)]
 
 
-def load(where: Path, prefer: Prefer = "best") -> Checkpoint:
+def load(where: str | Path, prefer: Prefer = "best") -> Checkpoint:
     """Read a checkpoint from a file or from a run folder.
 
     Parameters
@@ -58,6 +58,7 @@ def load(where: Path, prefer: Prefer = "best") -> Checkpoint:
     CheckpointError
         There is no checkpoint, or it cannot be read, is damaged, or has another format.
     """
+    where = Path(where)
     return checkpoint.read(choose(where, prefer) if where.is_dir() else where)
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_arguments, with_flags
+from refnet.terminal.streams import is_terminal
 from refnet.terminal.wrapping import wrapped
 
 
@@ -226,4 +227,4 @@ def on(stream: TextIO | None, spelling: Callable[[str], str] = with_flags) -> Li
     """
     if stream is None:
         return Quiet()
-    return Live(Console(file=stream), spelling) if stream.isatty() else Plain(stream, spelling=spelling)
+    return Live(Console(file=stream), spelling) if is_terminal(stream) else Plain(stream, spelling=spelling)

@@ -8,13 +8,15 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Column, Table
 
+from refnet.terminal.streams import is_terminal
+
 UNLIMITED_WIDTH = 10_000  # more than any table has
 FILE_WIDTH = 120  # characters of a table that is not printed to a terminal, unless it needs more
 
 
 def stdout() -> Console:
     """Return a console for standard output: as wide as the terminal, or `FILE_WIDTH`."""
-    return Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False)
+    return Console(width=None if is_terminal(sys.stdout) else FILE_WIDTH, highlight=False)
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable
 
 from refnet.terminal.printable import printable
+from refnet.terminal.streams import is_terminal
 
 LABEL = re.compile(r"\S.{1,16}?\s{2,}|\s*")  # "test error   ", after which continued lines are aligned, or the margin
 COMMAND = re.compile(r"\brefnet [a-z]+ .*(--|FOLDER)")  # to be copied from the terminal in one piece
@@ -29,6 +30,6 @@ def wrapped(line: str, width: int) -> str:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines to standard output, made printable and, on a terminal, wrapped."""
-    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     for line in map(printable, lines):
         print(line if width is None else wrapped(line, width))  # noqa: T201 - it is what commands print with
