@@ -178,6 +178,19 @@ def test_a_run_with_a_hostile_name_trains(tmp_path, monkeypatch, refnet_):
     assert Path(HOSTILE, "result.json").exists()
 
 
+def test_a_run_whose_name_begins_with_a_dash(copy, refnet_):
+    """Every command that refnet prints, and every advice, is one that can be followed."""
+    (copy / "b-stopped").rename("-x")
+    assert refnet_("show", "-x")[2].startswith(
+        "refnet: -x is not an argument of refnet show; a file or folder of that name is written ./-x\n"
+    )
+    code, out, err = refnet_("show", "./-x")
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("continue")]
+    assert line.split()[1:] == ["refnet", "train", "--resume", "./-x"]
+    assert refnet_(*line.split()[2:], "--json", "--max-steps", "4")[0] == 0
+
+
 # Progress, time and state: train, show, runs and the report mean the same ------------------------------------------
 
 

@@ -14,6 +14,7 @@ from refnet.data.prepare import prepare
 from refnet.errors import ConfigError, DataError
 from refnet.terminal import progress
 from refnet.terminal.printable import dimensions, printable
+from refnet.terminal.spelling import quoted_path
 from refnet.terminal.wrapping import print_lines
 
 
@@ -45,7 +46,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         f"{destination}: {count:,} images ({_counts(summary.images)}) in {summary.shards} shards",
         f"time: {summary.seconds:.1f} s",
         *([f"{summary.shards_kept} shards had been done before"] if summary.shards_kept else []),
-        f"train on it: refnet train --data {destination} --net NET",
+        f"train on it: refnet train --data {quoted_path(arguments.destination)} --net NET",
     ]
     figures = {"directory": str(arguments.destination), **vars(summary)}
     del figures["warning"]  # it is printed, and left_out counts
@@ -92,7 +93,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     place = fetch.fetch(arguments.name, arguments.to, show)
     return _report(
         arguments,
-        [f"{printable(place)}", f"train on it: refnet train --data {printable(place)} --net NET"],
+        [f"{printable(place)}", f"train on it: refnet train --data {quoted_path(place)} --net NET"],
         {"directory": str(place)},
     )
 

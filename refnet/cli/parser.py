@@ -5,6 +5,7 @@ one that is wrong or missing.
 """
 
 import argparse
+import os
 import re
 import shutil
 import textwrap
@@ -249,6 +250,8 @@ def _unknown(unknown: list[str], command: Command, prog: str) -> Iterable[str]:
             continue  # the value of the unknown flag before it
         flag = printable(argument.partition("=")[0])
         hint = did_you_mean(flag, [*flags, "--help"] if flag.startswith("-") else [], f"see {prog} --help")
+        if argument.startswith("-") and os.path.lexists(argument):
+            hint = f"; a file or folder of that name is written ./{flag}"
         yield f"{flag} is not an argument of {prog}{hint}"
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from math import prod
@@ -15,7 +14,7 @@ from refnet.runs.checkpoint import plan_of
 from refnet.runs.inventory import CheckpointFile, RunSummary
 from refnet.runs.state import Facts, State
 from refnet.terminal.printable import duration
-from refnet.terminal.spelling import with_flags
+from refnet.terminal.spelling import quoted_path, with_flags
 from refnet.terminal.wrapping import print_lines
 
 
@@ -54,7 +53,7 @@ def _run(run: RunSummary, verified: list[CheckpointFile]) -> Iterator[str]:
     for saved in verified:
         yield f"checkpoint   {saved.path}: {with_flags(saved.problem) if saved.problem else _size(saved)}"
     if run.status == "stopped":
-        yield f"continue     refnet train --resume {shlex.quote(str(run.path))}"
+        yield f"continue     refnet train --resume {quoted_path(run.path)}"
     yield from _settings(run.config)
 
 

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from refnet.runs.checkpoint import remedy
 from refnet.runs.resume import Resume
 from refnet.terminal import progress
 from refnet.terminal.printable import counted, duration
+from refnet.terminal.spelling import quoted_path
 from refnet.training.loop import Result, train
 
 
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ending(settings: config.Config, result: Result) -> list[str]:
-    same = f"--net {settings.net}" + (f" --data {shlex.quote(settings.data)}" if settings.data else "")
+    same = f"--net {settings.net}" + (f" --data {quoted_path(settings.data)}" if settings.data else "")
     same += "" if settings.flip is None else " --flip" if settings.flip else " --no-flip"
     length = f"{counted(result.steps, 'step')} in {counted(result.epochs, 'epoch')}"
     return [

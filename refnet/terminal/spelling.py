@@ -29,6 +29,12 @@ def setting(name: str, value: object = _NAME_ALONE) -> str:
     return f"{_START}{printable(argument)}{_BETWEEN}{printable(flag)}{_END}"
 
 
+def quoted_path(path: object) -> str:
+    """Return a path as a shell and a command take it; one that begins with a dash, like a flag, as ``./-x``."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
 def with_arguments(message: str) -> str:
     """Return the message as a Python caller reads it."""
     return _SETTING.sub(r"\1", message)

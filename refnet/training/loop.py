@@ -1,6 +1,5 @@
 """Training: the paper's section 5, from a configuration to a test error."""
 
-import shlex
 import signal
 import time
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from refnet.runs.resume import Resume
 from refnet.runs.state import Score, State, Validated
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
-from refnet.terminal.spelling import setting
+from refnet.terminal.spelling import quoted_path, setting
 from refnet.training.memory import batch_that_fits
 from refnet.training.schedule import after_epoch
 from refnet.training.session import Session, open_session
@@ -101,7 +100,7 @@ def train(
             raise CheckpointError(f"{where} cannot be written: {error.strerror}; free some space") from error
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-            command = f"refnet train --resume {shlex.quote(str(where))}"
+            command = f"refnet train --resume {quoted_path(where)}"
             raise Interrupted(number, f"{error}; resume with: {command}", where) from error
 
 
