@@ -314,6 +314,8 @@ class Network:
         *,
         split: Literal["test", "validation", "train"] = "test",
         crops: Crops = "centre",
+        bad: Literal["few", "skip", "stop"] = "few",
+        follow_links: bool = False,
     ) -> Tally:
         """Return the errors on labelled images.
 
@@ -326,6 +328,9 @@ class Network:
             that the network does not know are left out, with a warning.
         crops
             As for `predict`.
+        bad, follow_links
+            What to do about images that cannot be read, and about links that lead out of a folder; see
+            ``refnet eval``.
 
         Returns
         -------
@@ -341,7 +346,9 @@ class Network:
             raise ConfigError(f"crops={crops!r} is not allowed; it must be one of {', '.join(map(repr, PROTOCOLS))}")
         if split not in ("test", "validation", "train"):
             raise ConfigError(f"split={split!r} is not allowed; it must be one of 'test', 'validation', 'train'")
-        images = self._labelled(data, split)
+        if bad not in ("few", "skip", "stop"):
+            raise ConfigError(f"bad={bad!r} is not allowed; it must be one of 'few', 'skip', 'stop'")
+        images = self._labelled(data, split, Reading(bad=bad, follow_links=follow_links))
         if note := note_on_split(self._trained, images):
             _Warnings().say(note)
         protocols = {str(crops): PROTOCOLS[crops]}
@@ -349,21 +356,21 @@ class Network:
             evaluation = protocol.evaluate([self._trained], images, protocols=protocols, batch=BATCH, reading=Reading())
         return evaluation.together[crops]
 
-    def opened(self, data: Data) -> Dataset:
+    def opened(self, data: Data, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
         """Return a data set in the form that the network takes. Raises ``DataError``."""
         size, _, channels = self.image_shape
-        fitted = data.dataset(image_size=size, channels=channels, fit=self._trained.own_fit)
+        fitted = data.dataset(image_size=size, channels=channels, reading=reading, fit=self._trained.own_fit)
         dataset, note = matched(self._trained, fitted)
         for line in filter(None, (dataset.warning, note)):
             _Warnings().say(line)
         return dataset
 
-    def own_dataset(self) -> Dataset:
+    def own_dataset(self, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - it cannot be changed
         """Return the data set that it was trained on, in the form that it takes. Raises as `opened` does."""
         if self._data is None:
-            return open_labelled(self._trained, _Warnings())
+            return open_labelled(self._trained, _Warnings(), reading=reading)
         images = self._trained.facts.config.get("images")
-        dataset = self.opened(self._data)
+        dataset = self.opened(self._data, reading)
         return dataset.subset(images) if isinstance(images, int) else dataset
 
     def summary(self, batch: int = BATCH) -> "Text":
@@ -399,14 +406,14 @@ class Network:
         with self._limited():
             return np.concatenate([outputs_of(self._trained, batch, layer) for batch in _batches(pixels)])
 
-    def _labelled(self, data: Data | AnyPath | Arrays | None, split: str) -> Split:
+    def _labelled(self, data: Data | AnyPath | Arrays | None, split: str, reading: Reading) -> Split:
         """Return labelled images in the form that the network takes."""
         if data is None:
-            dataset = self.own_dataset()
+            dataset = self.own_dataset(reading)
         elif isinstance(data, Data):
-            dataset = self.opened(data)
+            dataset = self.opened(data, reading)
         elif isinstance(data, str | PathLike):
-            dataset = open_labelled(self._trained, _Warnings(), what=files.expanded(data))
+            dataset = open_labelled(self._trained, _Warnings(), what=files.expanded(data), reading=reading)
         else:
             arrays.refuse_ambiguous(data, self.classes, "data")
             labelled = arrays.labelled(data, self.classes, "data")
@@ -432,7 +439,7 @@ class _Warnings(Quiet):
         frame, level = inspect.currentframe(), 1
         while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "refnet":
             frame, level = frame.f_back, level + 1
-        warnings.warn(with_arguments(line).removeprefix("note: "), stacklevel=level)
+        warnings.warn(with_arguments(line).removeprefix("note: ").removeprefix("warning: "), stacklevel=level)
 
 
 class Text(str):

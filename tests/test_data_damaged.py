@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from preparing import everything, tree
 
+import refnet
 from refnet.cli.main import main
 from refnet.data.damaged import refuse_damaged, refuse_empty
 from refnet.data.fingerprint import fingerprint
 from refnet.data.opening import open_dataset
 from refnet.data.parallel import Reading
-from refnet.errors import DataError
+from refnet.errors import ConfigError, DataError
 
 
 def faults(count):
@@ -44,6 +45,13 @@ def test_how_many_may_be_left_out(bad, count, total, refused):
             assert last.startswith(f"d: {count:,} of {total:,} images cannot be read")
     else:
         assert not refused
+
+
+@pytest.mark.parametrize("bad", ["few", "skip", "stop"])
+def test_images_of_which_none_can_be_read(bad):
+    """As many lines as images would tell no more than the first."""
+    with pytest.raises(DataError, match=r"^d: none of 3 images can be read; 0\.png is damaged$"):
+        refuse_damaged(faults(3), 3, bad, where="d")
 
 
 def test_a_split_or_a_class_of_which_nothing_is_left():
@@ -142,3 +150,24 @@ def test_a_run_that_skips_is_tested_on_the_same_images(source, tmp_path, monkeyp
     assert main([*TRAIN, "--run-dir", "r", "--max-steps", "1", "--bad", "skip"]) == 0
     assert main(["eval", "--checkpoint", "r", "--json"]) == 0
     assert main(["eval", "--checkpoint", "r", "--json", "--bad", "stop"]) == 3
+
+
+def test_a_program_is_warned_and_may_agree(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = refnet.train("cifar", source, max_steps=1, progress=False)
+    network = refnet.load(run)
+    tree(tmp_path / "t", {"a": 14, "b": 4})
+    for number in range(3):
+        damage(tmp_path / f"t/a/00{number}.png")
+    with pytest.warns(UserWarning, match=r"^3 of 18 images cannot be read and are left out: t/a/000\.png"):
+        assert network.evaluate("t").count == 15
+    with pytest.raises(DataError, match="or leave them out with bad='skip'"):
+        network.evaluate("t", bad="stop")
+    for number in range(3, 11):
+        damage(tmp_path / f"t/a/0{number:02}.png")
+    with pytest.raises(DataError, match="11 of 18 images cannot be read, and only 10 may be left out"):
+        network.evaluate("t")
+    with pytest.warns(UserWarning, match="11 of 18"):
+        assert network.evaluate("t", bad="skip").count == 7
+    with pytest.raises(ConfigError, match="bad='some' is not allowed; it must be one of 'few', 'skip', 'stop'"):
+        network.evaluate("t", bad="some")

@@ -77,6 +77,41 @@ def test_validation_images_sorted_into_classes(ilsvrc):
     assert open_(ilsvrc).validation.labels.tolist() == [0, 1, 1]
 
 
+# Caffe
+
+
+@pytest.fixture
+def caffe(tmp_path):
+    """Classes in an order of their own, so that a number is no index into the sorted names."""
+    make(tmp_path, {"train/n01000000": 2, "train/n02000000": 2, "val": 3})
+    (tmp_path / "val.txt").write_text("000.png 1\n001.png 0\n002.png 0\n")
+    (tmp_path / "synset_words.txt").write_text("n02000000 goldfish\nn01000000 tench, Tinca tinca\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["", "val"])
+@pytest.mark.parametrize("table", ["synset_words.txt", "synsets.txt"])
+def test_caffe(caffe, place, table):
+    (caffe / "val.txt").rename(caffe / place / "val.txt")
+    (caffe / "synset_words.txt").rename(caffe / place / table)
+    dataset = open_(caffe)
+    assert grays(dataset.validation) == [5, 6, 7]
+    assert dataset.validation.labels.tolist() == [0, 1, 1]
+
+
+def test_caffe_without_the_order_of_its_classes(caffe):
+    (caffe / "synset_words.txt").unlink()
+    refused(
+        caffe, r"/val\.txt numbers the classes in an order that no synsets\.txt or synset_words\.txt beside it says"
+    )
+
+
+@pytest.mark.parametrize("number", ["2", "-1", "x", "²"])
+def test_caffe_with_a_class_that_its_list_lacks(caffe, number):
+    (caffe / "val.txt").write_text(f"000.png {number}\n")
+    refused(caffe, r"/val\.txt: the class of 000\.png is .*, but .*/synset_words\.txt has classes 0\.\.1")
+
+
 # Other sets
 
 

@@ -169,7 +169,7 @@ def test_a_damaged_image_in_a_tar_is_named(whole):
     dataset = open_dataset(str(whole.root), image_size=8, channels=1)
     assert grays(dataset.train) == [10, 11, 20, 22, 30, 31, 32, 33]
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
-    assert "1 of 16 images cannot be read and are left out: " in dataset.warning
+    assert "1 of 16 images cannot be read and is left out: " in dataset.warning
 
 
 @pytest.mark.parametrize(

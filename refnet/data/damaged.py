@@ -30,16 +30,16 @@ Faults = Mapping[str, str]  # where an image is, to what is wrong with it
 
 
 def refuse_damaged(faults: Faults, total: int, bad: str, *, where: str, listed_in: Path | None = None) -> None:
-    """Raise ``DataError`` if more of `total` images are damaged than `bad` lets be left out.
+    """Raise ``DataError`` if more of `total` images are damaged than `bad` lets be left out, or all of them.
 
     The message has a line for each of them, or the name of the file in which they are listed.
     """
-    if not faults or bad == "skip":
+    faults = dict(sorted(faults.items()))
+    if faults and len(faults) == total:
+        raise DataError(f"{printable(where)}: none of {total:,} images can be read; {next(iter(faults.values()))}")
+    few, skip = max(ALLOWED_IMAGES, total // ALLOWED_SHARE), setting("bad", "skip")
+    if not faults or bad == "skip" or (bad == "few" and len(faults) <= few):
         return
-    few = max(ALLOWED_IMAGES, total // ALLOWED_SHARE)
-    if bad == "few" and len(faults) <= few:
-        return
-    skip = setting("bad", "skip")
     if len(faults) == 1:
         raise DataError(f"{next(iter(faults.values()))}, or leave it out with {skip}")
     limit = "" if bad == "stop" else f", and only {few:,} may be left out without asking"
@@ -68,8 +68,9 @@ def refuse_empty(labels: Mapping[str, Labels], classes: tuple[str, ...], where: 
 def left_out(faults: Faults, total: int, listed_in: Path | None = None) -> str:
     """Return the line that says how many images are left out, which (the first few), and where all are listed."""
     listed = f"all are in {printable(listed_in)}" if listed_in else f"{setting('bad', 'stop')} lists all"
+    are = "is" if len(faults) == 1 else "are"
     return (
-        f"warning: {len(faults):,} of {total:,} images cannot be read and are left out: {first_few(list(faults))} "
+        f"warning: {len(faults):,} of {total:,} images cannot be read and {are} left out: {first_few(sorted(faults))} "
         f"({listed}, with the reasons)"
     )
 
