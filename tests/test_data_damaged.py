@@ -16,7 +16,7 @@ from refnet.errors import ConfigError, DataError
 
 
 def faults(count):
-    return {f"{number}.png": f"{number}.png is damaged" for number in range(count)}
+    return {f"{number:04}.png": f"{number:04}.png is damaged" for number in range(count)}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_how_many_may_be_left_out(bad, count, total, refused):
         *every, last = str(error).splitlines()
         assert refused
         if count == 1:
-            assert last == "0.png is damaged, or leave it out with bad='skip'"
+            assert last == "0000.png is damaged, or leave it out with bad='skip'"
         else:
             assert every == [*faults(count).values()]
             assert last.startswith(f"d: {count:,} of {total:,} images cannot be read")
@@ -50,7 +50,7 @@ def test_how_many_may_be_left_out(bad, count, total, refused):
 @pytest.mark.parametrize("bad", ["few", "skip", "stop"])
 def test_images_of_which_none_can_be_read(bad):
     """As many lines as images would tell no more than the first."""
-    with pytest.raises(DataError, match=r"^d: none of 3 images can be read; 0\.png is damaged$"):
+    with pytest.raises(DataError, match=r"^d: none of 3 images can be read; 0000\.png is damaged$"):
         refuse_damaged(faults(3), 3, bad, where="d")
 
 
