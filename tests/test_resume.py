@@ -362,6 +362,23 @@ def test_train_on_one_backend_and_go_on_on_another(trains, stopped, pictures):
     assert line["changed"]["backend"] == ["numpy", "numba"]
 
 
+def test_settings_for_the_hardware_of_another_backend_stay_behind(trains, refnet_, stopped, pictures):
+    stopped(4, *recipe(pictures), "--backend", "numpy", "--run-dir", "run")
+    elsewhere = 'backend = "triton"\nprecision = "tf32"\nexchange = "fp16"\n'  # as on a machine with a GPU
+    text = Path("run/config.toml").read_text()
+    kept = [
+        line for line in text.splitlines() if line.split(" = ")[0] not in ("backend", "exchange", "devices", "graph")
+    ]
+    Path("run/config.toml").write_text("\n".join(kept) + f'\n{elsewhere}devices = ["cuda:0"]\ngraph = true\n')
+    code, _, err = refnet_("--resume", "run", "--backend", "numba")
+    message = "backend numba has no --exchange fp16; give --exchange fp32, or name a --backend that has it"
+    assert (code, err.splitlines()[-1]) == (2, f"refnet: {message}")
+    code, _, err = refnet_("--resume", "run", "--backend", "numba", "--exchange", "fp32", "--precision", "tf32")
+    assert (code, "backend numba has no --precision tf32; leave it out" in err) == (2, True)
+    trains("--resume", "run", "--backend", "numba", "--exchange", "fp32")
+    assert json.loads(Path("run/result.json").read_text())["epochs"] == 3
+
+
 def test_other_versions_and_threads_are_told(trains, stopped, pictures, monkeypatch):
     stopped(4, *recipe(pictures), "--threads", 1, "--run-dir", "run")
     described = session.environment.describe()

@@ -100,9 +100,9 @@ def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str,
     parameters = inspect.signature(factory).parameters if options else {}
     for option, value in options.items():
         if option not in parameters:
+            remedy = f"give {setting('exchange', 'fp32')}" if option == "exchange" else "leave it out"
             raise ConfigError(
-                f"backend {name} has no {setting(option, value)}; leave it out, or name a {setting('backend')} "
-                "that has it"
+                f"backend {name} has no {setting(option, value)}; {remedy}, or name a {setting('backend')} that has it"
             )
 
 

@@ -1,7 +1,7 @@
 """Resuming a run: which settings and data may differ from before, and the effect of each difference."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from refnet.terminal.spelling import setting
 FIXED = ("net", "init", "variant", "columns", "outputs", "seed")
 LOCATIONS = ("run_dir", "data")  # only locations: the contents are compared instead
 HARDWARE_SETTINGS = ("backend", "devices", "threads")  # they may change rounding, not the run
+BACKEND_SETTINGS = ("devices", "precision", "graph")  # that only some backends have
 SHOWN_CLASSES = 5  # in a message
 
 Changes = dict[str, list[Any]]  # name to [before, now]
@@ -37,6 +38,17 @@ class Resume:
     path: Path
     flags: frozenset[str] = frozenset()
     changed_data: bool = False
+
+
+def for_backend(facts: Facts, config: Config, given: Collection[str]) -> Config:
+    """Return the configuration for the backend on which a run is resumed.
+
+    On another backend than before, settings for the hardware of the one before do not count, unless they are given.
+    """
+    if config.backend == facts.config.get("backend"):
+        return config
+    kept = {name: DEFAULTS[name] for name in BACKEND_SETTINGS if name not in given}
+    return replace(config, **kept)
 
 
 def changes(facts: Facts, config: Config) -> Changes:

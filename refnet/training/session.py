@@ -27,7 +27,16 @@ from refnet.nets import Net, NetSpec
 from refnet.runs import generations
 from refnet.runs.checkpoint import Checkpoint
 from refnet.runs.directory import RunDirectory, repeatable
-from refnet.runs.resume import Changes, Resume, changes, check_classes, check_data, surroundings, with_new_data
+from refnet.runs.resume import (
+    Changes,
+    Resume,
+    changes,
+    check_classes,
+    check_data,
+    for_backend,
+    surroundings,
+    with_new_data,
+)
 from refnet.runs.saver import Saver
 from refnet.runs.state import DataFacts, Facts, Rate, Score, State
 from refnet.terminal.printable import printable
@@ -129,6 +138,7 @@ def open_session(
         run = stack.enter_context(RunDirectory.reopen(resume.path))
         with show.task("reading the checkpoint"):
             saved = _newest(run, show)
+        config = for_backend(saved.facts, config, resume.flags) if saved else config
     changed = changes(saved.facts, config) if saved else {}
     _refuse_contradictions(config)
     schedule.get(config.schedule)  # a package that is broken is reported before anything is written
@@ -179,11 +189,15 @@ def open_session(
     minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
     saver = Saver(run.path, run.metrics, minutes=minutes, steps=steps, warn=lasting.say)
     saver.reserve(training.params, training.velocities)
-    flip = net.flip if config.flip is None else config.flip
-    augmentation = Augmentation(net.crop, flip, config.colour_noise, config.crop_sharing, config.augment)
-    loader = Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
+    loader = _loader(net, dataset, config)
     mean, began = backend.asarray(dataset.mean), began - state.seconds
     return Session(config, net, dataset, loader, mean, training, state, run, saver, stop, lasting, facts, began)
+
+
+def _loader(net: Net, dataset: Dataset, config: Config) -> Loader:
+    flip = net.flip if config.flip is None else config.flip
+    augmentation = Augmentation(net.crop, flip, config.colour_noise, config.crop_sharing, config.augment)
+    return Loader(dataset, config.batch, augmentation, seed=config.seed, reading=_reading(config))
 
 
 def _settings(config: Config) -> StepSettings:
