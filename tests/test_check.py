@@ -307,6 +307,18 @@ def test_a_supported_part_is_checked_and_the_rest_counted():
     assert all(row.calls == 8 for row in report.rows[1:])
 
 
+def test_a_function_may_call_an_op_in_a_new_program(tmp_path):
+    """The first call of an op uses parts of NumPy that are not imported yet, while numpy.empty is replaced."""
+    code = """
+import refnet
+from refnet.ops import maxpool
+def half_of_it(x, *, size, stride):
+    return maxpool.forward(x, size=size, stride=stride)
+print(refnet.check(maxpool_forward=half_of_it, only={"ceil": False}, kinds="integers", examples=1).require())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+
+
 def test_a_failure_of_a_part_is_repeated_on_that_part():
     def wrong(x, *, size, stride):
         y, which = floor_only(x, size=size, stride=stride)

@@ -15,7 +15,8 @@ Forward
 Backward
 --------
 x_i appears in its own numerator and in the scale of every map j whose window contains i. Windows are symmetric, so
-these maps are exactly the j in W(i). From d(scale_j)/d(x_i) = 2 alpha x_i and dy_j/d(scale_j) = -beta y_j / scale_j::
+these maps are exactly the j in W(i). d(scale_j)/d(x_i) is 2 alpha x_i, and d(y_j)/d(scale_j) is -beta y_j / scale_j, so
+that::
 
     dx_i = dy_i * scale_i^-beta  -  2 alpha beta * x_i * sum over j in W(i) of  dy_j * y_j / scale_j
 

@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import numpy.ma  # NumPy imports it when it is first used, and then keeps the `empty` of that moment
 
 from refnet.backend.capabilities import Memory
 from refnet.backend.wrapped import unwrapped
