@@ -27,6 +27,7 @@ from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import CheckedArguments, CheckedResults, Tapped, Wrapped, unwrapped
 from refnet.errors import ArgumentError, BackendUnavailableError, ConfigError, NumericError, ShapeError
 from refnet.ops import OPS, chapter, conv2d, linear, relu, sgd
+from refnet.terminal.spelling import setting, with_flags
 from refnet.testing.loopback import LoopbackBackend
 from refnet.training.step import StepSettings, TrainingStep
 
@@ -115,6 +116,11 @@ class TestLoad:
         assert reasons["numpy"] is None
         assert "no GPU" in reasons["broken"]
         assert "it has no op relu" in reasons["differs"]
+
+    def test_reasons_are_spelled_for_their_reader(self, monkeypatch):
+        register(monkeypatch, broken=BackendUnavailableError(f"leave {setting('devices')} out"))
+        assert available()["broken"] == "leave devices out"
+        assert available(with_flags)["broken"] == "leave --devices out"
 
     def test_installed_names_what_is_missing(self, monkeypatch):
         needs = ["numpy", "no-such-cupy>=3,<4", 'no-such-torch>=2 ; extra == "gpu"', "no_such.one; extra=='gpu'"]

@@ -14,7 +14,9 @@ import pytest
 from refnet.api import Run
 from refnet.cli.main import main
 from refnet.config import configure, to_toml
-from refnet.runs import directory, generations
+from refnet.errors import CheckpointError
+from refnet.runs import directory, generations, inventory
+from refnet.terminal.spelling import setting
 
 HOSTILE = "\x1b]0;owned\x07[red]<b>x\u202ey"
 
@@ -121,6 +123,18 @@ def test_show_a_checkpoint(copy, refnet_):
     described = json.loads(refnet_("show", "--json", path)[1])
     assert described["state"]["step"] == 41
     assert described["classes"] == list("0123456789")
+
+
+def test_problems_of_checkpoints_name_flags(copy, monkeypatch, refnet_):
+    def refuse(_path):
+        raise CheckpointError(f"it needs another {setting('backend')}")
+
+    monkeypatch.setattr("refnet.runs.checkpoint.read_facts", refuse)
+    run = inventory.inspect(copy / "a-finished")
+    assert run.checkpoints[0].problem == f"it needs another {setting('backend')}"
+    assert inventory.as_dict(run)["checkpoints"][0]["problem"] == "it needs another --backend"
+    monkeypatch.setattr("refnet.runs.checkpoint.read", refuse)
+    assert ": it needs another --backend\n" in refnet_("show", str(copy / "a-finished"))[1]
 
 
 def test_show_a_run_with_a_damaged_checkpoint(copy, refnet_):

@@ -29,6 +29,16 @@ def live():
     return Live(Console(file=stream, force_terminal=True, width=60, color_system=None, _environ={})), stream
 
 
+# Spelling of settings in messages that are stored
+
+
+def test_each_display_spells_settings_for_its_reader():
+    message = f"a smaller {setting('batch', 16)}"
+    assert Plain(io.StringIO()).spell(message) == "a smaller --batch 16"
+    assert Lasting(Plain(io.StringIO(), spelling=with_arguments)).spell(message) == "a smaller batch=16"
+    assert Quiet().spell(message) == "a smaller batch=16"
+
+
 # Where to
 
 

@@ -126,9 +126,8 @@ def open_data(
         a fifth of each class for validation and another fifth for test; if one is missing, a tenth of each class.
     classes
         The names of the classes in the order of the labels, only for arrays. Without it, the labels name them.
-
     follow_links
-        Follow links that lead out of the folder of the images.
+        Whether to follow links that lead out of the folder of the images.
 
     Raises
     ------

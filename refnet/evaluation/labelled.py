@@ -207,8 +207,8 @@ def labels_by_name(classes: Iterable[str], known: Sequence[str], words: Sequence
         (_plain, _unique(map(_plain, captions(known, words)))),
         (_plain, _unique(map(_plain, words))),
     ]
-    found = ([table.get(spell(name)) for spell, table in tables] for name in classes)
-    return [next((label for label in labels if label is not None), None) for labels in found]
+    matches = ([table.get(spell(name)) for spell, table in tables] for name in classes)
+    return [next((label for label in labels if label is not None), None) for labels in matches]
 
 
 def _composed(name: str) -> str:

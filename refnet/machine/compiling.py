@@ -19,8 +19,8 @@ _noting = threading.Lock()
 def noted(show: Show, *backends: object) -> Iterator[None]:
     """Show a line when a backend first compiles a function, and every `NOTE_SECONDS` how many it has compiled.
 
-    Nothing is shown if all functions are compiled already. Of contexts that overlap only the first shows anything,
-    since a process compiles a function only once.
+    Nothing is shown if all functions are compiled already. If contexts overlap, only the first shows lines,
+    because a process compiles a function only once.
     """
     backend = next((inner for inner in map(unwrapped, backends) if isinstance(inner, Compiling)), None)
     if backend is None or not _noting.acquire(blocking=False):
@@ -34,30 +34,30 @@ def noted(show: Show, *backends: object) -> Iterator[None]:
 
 
 class _Notes:
-    """Called before each function is compiled, with no arguments."""
+    """Counts the functions that are compiled; it is called before each."""
 
     def __init__(self, backend: object, show: Show) -> None:
         self._backend = backend
         self._show = show
         self._count = 0
-        self._began = self._said = 0.0
+        self._began = self._noted = 0.0
 
     def __call__(self) -> None:
         now = time.monotonic()
         if not self._count:
-            self._began = self._said = now
+            self._began = self._noted = now
             self._show.note(_first_line(self._backend))
-        elif now - self._said >= NOTE_SECONDS:
-            self._said = now
+        elif now - self._noted >= NOTE_SECONDS:
+            self._noted = now
             self._show.note(f"compiling: {counted(self._count, 'function')} so far, {now - self._began:.0f} s")
         self._count += 1
 
 
 def _first_line(backend: object) -> str:
     name, doctor = getattr(backend, "name", ""), doctor_of(backend)
-    kept = doctor and doctor.cache()
-    if kept:
-        return f"compiling backend {name} for this processor, up to a minute; later starts read it from {kept}"
+    folder = doctor and doctor.cache()
+    if folder:
+        return f"compiling backend {name} for this processor, up to a minute; later starts read it from {folder}"
     return (
         f"compiling backend {name} for this processor, up to a minute at every start as no folder can keep the result; "
         "set XDG_CACHE_HOME to a folder of your own that nobody else may write to"

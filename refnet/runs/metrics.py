@@ -90,6 +90,6 @@ def truncate(path: Path, count: int) -> int:
     """
     path.touch()
     with path.open("r+b") as file:
-        kept = [len(line) for line in islice(file, count) if line.endswith(b"\n")]
-        file.truncate(sum(kept))
-    return len(kept)
+        lengths = [len(line) for line in islice(file, count) if line.endswith(b"\n")]
+        file.truncate(sum(lengths))
+    return len(lengths)

@@ -98,9 +98,10 @@ def resumed(state: State, config: Config, changed: Collection[str], given: Colle
         return rate, None
     if state.latest:
         latest = state.latest
-        again = get(config.schedule)(replace(rate, finished=False), config, latest.epoch, latest.top1_error)
-        if not again.finished:
-            return again, f"schedule {config.schedule} had ended the run; it goes on at the learning rate {again.lr:g}"
+        following = get(config.schedule)(replace(rate, finished=False), config, latest.epoch, latest.top1_error)
+        if not following.finished:
+            lr = following.lr
+            return following, f"schedule {config.schedule} had ended the run; it goes on at the learning rate {lr:g}"
     if {"epochs", "max_steps"}.isdisjoint(changed):
         return rate, None
     line = f"schedule {config.schedule} had ended the run; it goes on at its last learning rate, {rate.lr:g}"

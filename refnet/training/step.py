@@ -163,9 +163,9 @@ class TrainingStep:
         next loss NaN or infinite, which stops the run before anything is saved. A run that leaves such steps out would
         continue with these weights, so it checks every gradient.
         """
-        every = self.settings.non_finite == "skip"
+        check_weights = self.settings.non_finite == "skip"
         for name, gradient in gradients.items():
-            if (every or name.endswith(".b")) and not _is_finite(gradient, self.backend):
+            if (check_weights or name.endswith(".b")) and not _is_finite(gradient, self.backend):
                 raise NumericError(
                     f"the gradient of {name} is not finite; a lower {setting('lr')} than {lr:g} may keep it finite"
                 )

@@ -43,7 +43,7 @@ def backward_allowed(given: Given, _options: Options, expected: tuple[Any, ...],
 
 
 def _bound(y64: Any, bracket: Any, terms: int, precision: str) -> Any:
-    """Return ``data_bound``; a GPU may read these matrices where they are, unrounded, which truncates them in tf32."""
+    """Return ``data_bound``; in tf32, a GPU may truncate the factors of these products, not round them."""
     return data_bound(y64, bracket, terms, precision, truncated=True)
 
 
