@@ -65,11 +65,16 @@ def command(capsys, run):
 
 
 def test_a_folder_of_classes_is_one_test_set(command, cwd):
-    code, figures, err = command("eval", "--data", folder(cwd / "own", dict.fromkeys(CLASSES, 3)))
+    own = folder(cwd / "own", dict.fromkeys(CLASSES, 3))
+    code, figures, err = command("eval", "--data", own)
     assert (code, figures["images"]) == (0, 12)
     assert figures["top1_error"]["centre"] < 0.3
     assert "one folder per class, all images to test on; 4 classes; 12 test images of 10x10x1" in err
     assert "note" not in err
+    shutil.copy(own / "cat" / "0.png", own / "loose.png")
+    code, figures, err = command("eval", "--data", own)
+    assert (code, figures["images"]) == (0, 12)
+    assert "left out, in no class folder: 1 (loose.png)" in err
 
 
 @pytest.mark.parametrize("split", ["test", "validation", "train"])
@@ -266,6 +271,22 @@ def test_similar_among_images_of_other_classes(command, cwd):
 
 
 # Data that are not on this machine
+
+
+def test_data_that_are_named_by_the_beginning_of_their_files_are_here(cwd):
+    """As one of EMNIST's sets, whose path is not there."""
+    (cwd / "gzip").mkdir()
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 10)):
+        images = rng.integers(256, size=(count, 28, 28), dtype=np.uint8)
+        head = bytes((0, 0, 8, 3)) + b"".join(number.to_bytes(4) for number in images.shape)
+        (cwd / f"gzip/emnist-digits-{split}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        head = bytes((0, 0, 8, 1)) + count.to_bytes(4)
+        (cwd / f"gzip/emnist-digits-{split}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    run = refnet.train(data="gzip/emnist-digits", max_steps=1, backend="numpy", progress=False)
+    assert run.net.evaluate().count == 10
+    assert refnet.train(resume=run, max_steps=2, progress=False).result["steps"] == 2
 
 
 @pytest.fixture

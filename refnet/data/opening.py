@@ -117,8 +117,8 @@ def _refuse_links(source: Source) -> None:
 
 
 def is_absent(data: str) -> bool:
-    """Tell whether a configuration names data that are not on this machine: a path without anything, or arrays."""
-    return registry.named(data) is None and not os.path.exists(data)  # noqa: PTH110 - a name of any form
+    """Tell whether what a configuration names is not on this machine: no path, and nothing that a reader knows."""
+    return not os.path.exists(data) and registry.reader_of(data) is registry.READERS[-1]  # noqa: PTH110 - any form of name
 
 
 def is_prepared(data: str) -> bool:

@@ -82,17 +82,16 @@ def open_images(
 
 def _refuse_absent(trained: Trained, named: str) -> None:
     """Raise ``DataError`` if the images that a network was trained on are not on this machine."""
-    if not is_absent(named):
-        return
     if named == arrays.NAME:
         raise DataError(
             f"the images that {printable(trained.where)} was trained on were arrays in a Python program, which no file "
             f"has: give labelled images with {setting('data')}"
         )
-    raise DataError(
-        f"{printable(trained.where)} was trained on {printable(named)}, which is not here: give the new place of these "
-        f"images, or other labelled images, with {setting('data')}"
-    )
+    if is_absent(named):
+        raise DataError(
+            f"{printable(trained.where)} was trained on {printable(named)}, which is not here: give the new place of "
+            f"these images, or other labelled images, with {setting('data')}"
+        )
 
 
 def _opened(trained: Trained, show: Show, named: str, reading: Reading) -> Dataset:

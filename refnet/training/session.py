@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 from refnet.backend.interface import Array, Backend
 from refnet.backend.loading import load
 from refnet.config import Config
-from refnet.data import arrays
 from refnet.data.crops import Augmentation
 from refnet.data.dataset import Dataset, Split, check_fits, describe, subset
 from refnet.data.fingerprint import fingerprint
@@ -292,7 +291,7 @@ def _open_data(config: Config, show: Show, resume: Resume | None) -> Dataset:
     what = config.data or net.data
     if what is None:
         raise ConfigError(f"net {net.name} has no data of its own; give a folder of images with {setting('data')}")
-    if resume and "data" not in resume.flags and what != arrays.NAME and is_absent(what):
+    if resume and "data" not in resume.flags and is_absent(what):
         raise DataError(
             f"{printable(resume.path)} was trained on {printable(what)}, which is not here: give the new place of "
             f"these images with {setting('data')}"

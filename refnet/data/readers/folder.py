@@ -125,6 +125,7 @@ def _classes_with_images(walk: Walk, folder: Path) -> Listing:
     if images and images.file:
         return list_described(walk, images)
     walk.refuse_broken_links(folder)
+    walk.note_stray(folder)
     return {entry.name: walk.images(Path(entry.path)) for entry in walk.folders(folder)}
 
 
