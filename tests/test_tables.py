@@ -7,6 +7,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from refnet import nets
+from refnet.nets.summary import summarise
+from refnet.pictures.summary import show
 from refnet.terminal.tables import print_table
 
 CELLS = "runs/digits-20261129-001403", "digits", "finished", "2 x 192x13x13"
@@ -75,3 +78,13 @@ def test_in_a_file_all_columns_are_beside_each_other():
     assert text.count("numba") == 1
     assert all(heading in text for heading in HEADINGS)
     assert figures(200) == figures(200, terminal=False)
+
+
+def test_the_summary_of_the_paper_in_eighty_columns():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    show(summarise(nets.get("paper"), 2, 128), console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = {word for line in lines for word in line.split()}
+    assert {"parameters", "MMAC/image", "activations", "37,752,832"} <= words
+    assert sum(line.split()[:1] == ["conv2"] and "128x27x27" in line for line in lines) == 1

@@ -36,7 +36,7 @@ def print_table(table: Table, console: Console) -> None:
         console.print(table, soft_wrap=True)
         console.width = before
         return
-    table.padding = (0, 1, 0, 0) if any(column.no_wrap for column in table.columns) else (0, 0)
+    table.padding = (0, 0)
     for column in table.columns:
         column.overflow = "fold"
         column.header = str(column.header).replace(" ", "\n")
