@@ -535,7 +535,7 @@ def test_a_net_too_narrow_for_the_classes_is_refused(own):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "../own"}, r"name='../own' is not allowed; it must be of letters"),
+        ({"name": "../own"}, r"name='../own' is not allowed; use letters"),
         ({"name": 3}, "name=3 is not allowed"),
         ({"layers": ()}, r"own has layers=\(\); it must be a tuple of at least one layer"),
         ({"layers": ("conv",)}, "own has a layer 'conv'; make it with a function of refnet.network.plan"),
