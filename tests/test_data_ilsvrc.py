@@ -193,7 +193,8 @@ def test_an_archive_is_cut_short(whole, part, tenth):
     used = len(content.rstrip(b"\0"))
     path.write_bytes(content[: used * tenth // 10])
     refused(
-        whole, r"is (damaged or )?cut short|no plain tar archive|says what 7 validation images show|no devkit|has no "
+        whole,
+        r"is (damaged or )?cut short|not a plain tar archive|says what 7 validation images show|no devkit|has no ",
     )
 
 
