@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -23,7 +24,7 @@ def print_table(table: Table, console: Console) -> None:
     """Print a table.
 
     If the console is too narrow, drop the padding and fold headings and long cells. Columns that must not be folded and
-    do not fit beside each other follow below, in further tables with the same first column. In a file they stay beside
+    do not fit beside each other follow below, in further tables with the same first columns. In a file they stay beside
     each other.
     """
     wide = console.options.update(max_width=UNLIMITED_WIDTH)
@@ -45,15 +46,22 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _parts(table: Table, console: Console) -> Iterator[Table]:
-    """Yield the table, or if not all of its columns fit, tables that each have its first column and some others."""
-    first, *others = table.columns
-    part, title = [first], table.title
-    for column in others:
+    """Yield the table, or if not all of its columns fit, tables that each have its first columns and some others.
+
+    The first columns, which say what a row is about, are those before the first that is aligned to the right.
+    """
+    names = list(takewhile(lambda column: column.justify == "left", table.columns))
+    part, title = [*names], table.title
+    for column in table.columns[len(names) :]:
         together = _with_columns(table, [*part, column], title)
         wide = console.options.update(max_width=UNLIMITED_WIDTH)
-        if column.no_wrap and len(part) > 1 and Measurement.get(console, wide, together).maximum > console.width:
+        if (
+            column.no_wrap
+            and len(part) > len(names)
+            and Measurement.get(console, wide, together).maximum > console.width
+        ):
             yield _with_columns(table, part, title)
-            part, title = [first], None
+            part, title = [*names], None
         part.append(column)
     last = _with_columns(table, part, title)
     last.caption = table.caption
