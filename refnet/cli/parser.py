@@ -249,6 +249,9 @@ def _unknown(unknown: list[str], command: Command, prog: str) -> Iterable[str]:
         if before.startswith("--") and "=" not in before and not argument.startswith("-"):
             continue  # the value of the unknown flag before it
         flag = printable(argument.partition("=")[0])
+        if argument in ("true", "false"):
+            yield f"{argument} is not an argument of {prog}; a switch takes no value: write --NAME or --no-NAME"
+            continue
         hint = did_you_mean(flag, [*flags, "--help"] if flag.startswith("-") else [], f"see {prog} --help")
         if argument.startswith("-") and os.path.lexists(argument):
             hint = f"; a file or folder of that name is written ./{flag}"
