@@ -132,6 +132,43 @@ def test_a_forked_pool_works_or_says_why_not(layer, used):
         assert out == "1"
 
 
+GRANDCHILDREN = """
+import multiprocessing, threading
+import numpy as np
+from refnet.backend import load
+backend, context = load("numba"), multiprocessing.get_context("fork")
+def op():
+    try:
+        return str(backend.relu.forward(np.ones(3, np.float32)).sum())
+    except Exception as error:
+        return type(error).__name__
+def answer(queue, generations):
+    if generations:
+        process = context.Process(target=answer, args=(queue, generations - 1))
+        process.start()
+        process.join()
+    else:
+        queue.put(op())
+def ask(generations):
+    queue = context.SimpleQueue()
+    answer(queue, generations)
+    print(queue.get())
+op()
+ask(2)
+thread = threading.Thread(target=ask, args=(1,))
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_forks_of_forks_and_forks_from_a_thread(layer):
+    """GNU's library notices only the children of the process that started its threads, and then hangs."""
+    gnu = layer == "default" and _threads.layer() == "omp" and _threads._is_gnu()
+    word = "BackendUnavailableError" if gnu else "3.0"
+    assert python(GRANDCHILDREN, NUMBA_THREADING_LAYER=layer)[:2] == (0, f"{word}\n{word}")
+
+
 def test_numpy_ops_work_after_a_fork():
     assert python(FORK, "numpy", "used")[:2] == (0, "1")
 

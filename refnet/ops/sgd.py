@@ -54,10 +54,7 @@ def step__shapes(w: Shape, v: Shape, g: Shape, *, lr: float, momentum: float, we
 @checked
 def step_(w: Floats, v: Floats, g: Floats, *, lr: float, momentum: float, weight_decay: float) -> None:
     """Update one parameter w and its velocity v in place."""
-    v *= momentum
-    v -= weight_decay * lr * w
-    v -= lr * g
-    w += v
+    _update(w, v, g, lr, momentum, weight_decay)
 
 
 def steps__shapes(
@@ -92,4 +89,11 @@ def steps_(
 ) -> None:
     """Update every parameter in w and its velocity in v in place."""
     for weights, velocity, gradient, decay in zip(w, v, g, weight_decays, strict=True):
-        step_(weights, velocity, gradient, lr=lr, momentum=momentum, weight_decay=decay)
+        _update(weights, velocity, gradient, lr, momentum, decay)
+
+
+def _update(w: Floats, v: Floats, g: Floats, lr: float, momentum: float, weight_decay: float) -> None:
+    v *= momentum
+    v -= weight_decay * lr * w
+    v -= lr * g
+    w += v
