@@ -40,7 +40,7 @@ def tests(session: nox.Session) -> None:
 def tests_triton(session: nox.Session) -> None:
     """Run the conformance suite on the Triton backend, in Triton's interpreter."""
     session.install(".", *group("triton"))
-    own = [f"tests/test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph", "_tf32")]
+    own = [f"tests/test_triton{name}.py" for name in ("", "_audit", "_banks", "_configs", "_graph", "_tf32")]
     suite = [
         "tests/test_agreement.py",
         "tests/test_arguments.py",

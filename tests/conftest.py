@@ -25,7 +25,7 @@ pytest.register_assert_rewrite("networks", "preparing")
 pytest_plugins = ["refnet.testing.plugin"]
 
 # A process can use Triton either for GPUs or as an interpreter, so these tests have their own session (tests-triton).
-INTERPRETED = [f"test_triton{name}.py" for name in ("", "_audit", "_configs", "_graph", "_tf32")]
+INTERPRETED = [f"test_triton{name}.py" for name in ("", "_audit", "_banks", "_configs", "_graph", "_tf32")]
 collect_ignore = [] if "TRITON_INTERPRET" in os.environ else INTERPRETED
 
 

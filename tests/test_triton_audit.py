@@ -26,6 +26,7 @@ def mutant(of=right, **changed):
 
 
 flat = next(l for l in steps if l.kernel.__name__ == "add")
+gradients = next(l for l in steps if l.kernel.__name__ == "correlate" and l.constants["K"] == 192)
 # 256 sums for each thread of a single warp, which has 255 registers.
 crowded = replace(mutant(PRECISION="ieee", BLOCK_M=128, BLOCK_D=16), config=product(128, 64, 16, 1, 3))
 candidates = {
@@ -36,6 +37,8 @@ candidates = {
     "rounded": right,
     "exact": mutant(PRECISION="ieee", BLOCK_M=64, BLOCK_D=16),
     "flat": flat,
+    "gradients": gradients,
+    "conflicts": mutant(gradients, PRECISION="tf32"),
     "odd pointers": replace(flat, arguments={**flat.arguments, "SIZE": 1601}),
 }
 found = {name: audit.audit(launch, "sm_90") for name, launch in candidates.items()}
@@ -63,13 +66,14 @@ def test_a_kernel_that_is_not_as_it_should_be_is_a_breach(compiler):
     code, printed = compiler("-c", MUTANTS)
     assert code == 0
     breaches = json.loads(printed)
-    assert breaches.pop("right") == breaches.pop("flat") == []
+    assert breaches.pop("right") == breaches.pop("flat") == breaches.pop("gradients") == []
     for name, words in {
         "spilled": "are spilled to memory",
         "shared": "bytes of shared memory, where the chip has 232448",
         "unaligned": "narrow loads",
         "rounded": "HGMMA, which rounds what it multiplies",
         "exact": "no tensor-core instruction, although it multiplies in tf32",
+        "conflicts": "16 times as long as without bank conflicts",
         "odd pointers": "narrow loads",
     }.items():
         assert any(words in breach for breach in breaches[name]), (name, breaches[name])
@@ -93,7 +97,7 @@ sys.exit(audit.main(["sm_90", *sys.argv[1:]]))
 def test_a_breach_is_printed_and_ends_with_exit_code_1(compiler):
     code, printed = compiler("-c", LIMITED)
     assert code == 1
-    assert "BREACH sm_90 correlate tf32" in printed
+    assert "BREACH sm_90 correlate bf16x3" in printed
     assert "relu_forward" in printed
     code, printed = compiler("-c", LIMITED, "--json")
     assert code == 1

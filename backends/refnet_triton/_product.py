@@ -119,7 +119,8 @@ def times_filters(
         x, w, w if b is None else b, out, M,
         config=config,
         K=K, **asdict(windows),
-        PARTS=parts, BIAS=complete and b is not None, RELU=complete and relu, PRECISION=precision, **blocks,
+        PARTS=parts, BIAS=complete and b is not None, RELU=complete and relu,
+        PRECISION=config.factors or precision, **blocks,
     )  # fmt: skip
     if not complete:
         _add(out, y, K, b=b, relu=relu)
@@ -212,7 +213,7 @@ def times_windows(
         K=K, DY_IMAGE=gradients.IMAGE, DY_DOWN=gradients.DOWN, DY_RIGHT=gradients.RIGHT,
         **asdict(windows), PARTS=parts,
         EVEN=M > 0 and not (M % blocks["BLOCK_M"] or K % blocks["BLOCK_K"] or windows.RUN % blocks["BLOCK_D"]),
-        PRECISION=precision, **blocks,
+        PRECISION=config.factors or precision, **blocks,
     )  # fmt: skip
     if out is not dw:
         _add(out, dw, C, depth=windows.RUN // S, R=R, S=S)

@@ -44,10 +44,11 @@ _AMD = (
     product(64, 64, 32, 4, 2),
     product(64, 64, 16, 4, 2),
 )
+_SPLIT = tuple(replace(config, factors=_configs.SPLIT) for config in _CORRELATE)  # of _LARGE, registers are spilled
 CANDIDATES: Mapping[str, Mapping[str, tuple[Config, ...]]] = {
     "sm_80": {"multiply": _MULTIPLY + _TALL + _SMALL, "correlate": _CORRELATE},
-    "sm_90": {"multiply": _MULTIPLY + _SMALL + _WIDE, "correlate": _CORRELATE + _LARGE},
-    "sm_100": {"multiply": _MULTIPLY + _TALL, "correlate": _CORRELATE + _LARGE},
+    "sm_90": {"multiply": _MULTIPLY + _SMALL + _WIDE, "correlate": _SPLIT},
+    "sm_100": {"multiply": _MULTIPLY + _TALL, "correlate": _SPLIT},
     "gfx942": {"multiply": _AMD, "correlate": _CORRELATE + _LARGE},
 }
 

@@ -6,14 +6,16 @@ these requirements:
 
 1. no register is spilled to memory;
 2. it uses no more shared memory than the chip has for one program;
-3. tensor cores compute its products in tf32 and tf32x3, and no instruction rounds factors in ieee;
+3. tensor cores compute its products in all precisions but ieee, and no instruction rounds factors in ieee;
 4. its loads are wide: each instruction loads 16 bytes, which are four neighbouring numbers. This is required of all
    copies to shared memory, and of more than half of the bytes of other loads. Where it is not possible, ``EXCUSES``
-   beside the kernel gives the reason, a key of ``REASONS``.
+   beside the kernel gives the reason, a key of ``REASONS``;
+5. where tensor cores compute its products, no access to shared memory takes longer than without bank conflicts
+   (:mod:`._banks`; NVIDIA only).
 
 Kernels for arrays of more than 2^31 numbers must meet one more (:mod:`._offsets`):
 
-5. no number overflows before it is used for an address.
+6. no number overflows before it is used for an address.
 
 The exit code is 1 if a requirement is not met. No kernel is run, so this measures no time.
 """
@@ -35,6 +37,7 @@ from typing import Any
 from refnet.errors import end
 from refnet.nets import NetSpec
 from refnet_triton import TritonBackend, _configs, _launch, _offsets
+from refnet_triton._banks import accesses
 from refnet_triton._launch import Launch
 from refnet_triton._offline import compiled, different, launch_audited, step_launches
 from refnet_triton._tune import CANDIDATES
@@ -80,6 +83,8 @@ class Report:
     copies, loads
         Number of instructions that copy from global to shared memory, and of those that load from global memory into
         registers, by the bytes that each loads for a thread.
+    ways
+        How many times as long its slowest access to shared memory takes as without bank conflicts; 0 if unknown.
     excuse
         Why its loads may be narrow: a key of ``REASONS``, or empty.
     """
@@ -95,6 +100,7 @@ class Report:
     tensor: Mapping[str, int]
     copies: Mapping[int, int]
     loads: Mapping[int, int]
+    ways: float
     excuse: str
 
     def breaches(self) -> Iterator[str]:
@@ -105,12 +111,14 @@ class Report:
             limit = SHARED[self.architecture]
             yield f"{self.shared} bytes of shared memory, where the chip has {limit} for a program"
         rounding = [name for name in self.tensor if not name.endswith("_f32")]  # AMD's _f32 instructions do not round
-        if self.precision in {"tf32", "tf32x3"} and not rounding:
+        if self.precision not in {"", "ieee"} and not rounding:
             yield f"no tensor-core instruction, although it multiplies in {self.precision}"
         if self.precision in {"", "ieee"} and rounding:
             yield f"{', '.join(rounding)}, which rounds what it multiplies, although float32 is required"
         if not self.wide and not self.excuse:
             yield f"narrow loads: {self.widths}, although neighbouring numbers are adjacent in memory"
+        if self.precision not in {"", "ieee"} and self.ways > 1:
+            yield f"an access to shared memory takes {self.ways:g} times as long as without bank conflicts"
 
     @property
     def wide(self) -> bool:
@@ -151,6 +159,7 @@ def audit(launch: Launch, architecture: str) -> Report:
         tensor=dict(instructions["tensor"]),
         copies=dict(instructions["copies"]),
         loads=dict(instructions["loads"]),
+        ways=max((access.ways for access in accesses(kernel.asm.get("ptx", "")) if access), default=0.0),
         excuse=excuse(launch, architecture),
     )  # fmt: skip
 
