@@ -197,7 +197,10 @@ def test_backends_json(refnet_):
     ("argv", "expected"),
     [
         (["train", "--batchsize", "3"], "--batchsize is not an argument of refnet train; did you mean --batch?"),
-        (["train", "--flip", "false"], "a switch takes no value: write --NAME or --no-NAME"),
+        (
+            ["train", "--flip", "false"],
+            "false is not an argument of refnet train; a switch takes no value: write --NAME or --no-NAME",
+        ),
         (["train", "--no-augmnt"], "--no-augmnt is not an argument of refnet train; did you mean --no-augment?"),
         (["train", "--jsn"], "--jsn is not an argument of refnet train; did you mean --json?"),
         (["train", "--xyzzy=1"], "--xyzzy is not an argument of refnet train; see refnet train --help"),
