@@ -203,6 +203,15 @@ class TestDoctor:
             monkeypatch.setattr(doctor, "QUOTA", tmp_path / "cpu.max")
             assert len(doctor._limits()) == quotas, text
 
+    @pytest.mark.parametrize(("limit", "quota"), [("150000", 1.5), ("-1", None), ("", None)])
+    def test_quotas_of_older_systems(self, monkeypatch, tmp_path, limit, quota):
+        files = tmp_path / "cpu.cfs_quota_us", tmp_path / "cpu.cfs_period_us"
+        for file, text in zip(files, (limit, "100000\n"), strict=True):
+            file.write_text(text + "\n")
+        monkeypatch.setattr(doctor, "QUOTA", tmp_path / "cpu.max")
+        monkeypatch.setattr(doctor, "OLD_QUOTA", files)
+        assert doctor._quota() == quota
+
     @pytest.mark.parametrize(
         ("program", "found"),
         [

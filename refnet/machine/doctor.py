@@ -18,7 +18,8 @@ from refnet.machine import environment
 from refnet.machine.environment import Throttle
 from refnet.terminal.spelling import setting, with_flags
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of control groups, version 2: the limit and the period
+OLD_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")  # version 1
 TOOL_SECONDS = 20  # time limit of the driver's own tool
 
 
@@ -103,9 +104,10 @@ def _limits() -> list[Throttle]:
 def _quota() -> float | None:
     """Return the processor time of this control group, in processors; None if it is not limited."""
     try:
-        limit, period = QUOTA.read_text(encoding="ascii").split()
-        return int(limit) / int(period)
-    except (OSError, ValueError):  # ValueError: the limit is "max", which means none
+        files = (QUOTA,) if QUOTA.exists() else OLD_QUOTA
+        limit, period = " ".join(file.read_text(encoding="ascii") for file in files).split()
+        return int(limit) / int(period) if int(limit) > 0 else None  # version 1 writes no limit as -1
+    except (OSError, ValueError):  # ValueError: version 2 writes no limit as "max"
         return None
 
 
