@@ -149,11 +149,13 @@ class Node:
     first: int = 0
 
     def macs(self) -> int:
-        """Return the number of multiply-adds of its forward pass for one sample: weights times output positions."""
+        """Return the number of multiply-adds of its forward pass for one sample: outputs times weights of a filter.
+
+        A filter is the weights that have one bias.
+        """
         if "w" not in self.params:
             return 0
-        places = prod(self.shape[1:])
-        return prod(self.params["w"]) * places
+        return prod(self.shape) * prod(self.params["w"]) // prod(self.params["b"])
 
 
 @dataclass(frozen=True)
@@ -256,8 +258,8 @@ def split(layers: tuple[Layer, ...], columns: int, input_shape: Shape) -> Plan:
 
 
 def apart(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Return the layers with every convolution reading only its own column; fully connected layers are unchanged."""
-    return tuple(replace(layer, reads="own") if layer.op == "conv2d" else layer for layer in layers)
+    """Return the layers with every layer that has kernels reading only its own column; the others are unchanged."""
+    return tuple(replace(layer, reads="own") if layer.kernel else layer for layer in layers)
 
 
 def crossings(plan: Plan, batch: int, itemsize: int = 4) -> list[Crossing]:
@@ -294,8 +296,8 @@ def _node(layer: Layer, index: int, column: int, holders: int, source: Node) -> 
     name = f"{layer.name}@{column}"
     if layer.width % holders:
         raise ShapeError(f"{name}: its {layer.width} kernels or outputs do not divide among {holders} columns")
-    params = _param_shapes(layer, layer.width // holders, source.shape)
     try:
+        params = _param_shapes(layer, layer.width // holders, source.shape)
         shape = _output_shape(layer, source.shape, params)
     except (ShapeError, ArgumentError) as error:
         raise type(error)(f"{name}, which reads {source.name}: {error.message}") from None
@@ -304,11 +306,9 @@ def _node(layer: Layer, index: int, column: int, holders: int, source: Node) -> 
 
 
 def _param_shapes(layer: Layer, width: int, source: Shape) -> dict[str, Shape]:
-    if layer.op == "conv2d":
-        return {"w": (width, source[0], layer.kernel, layer.kernel), "b": (width,)}
-    if layer.op == "linear":
-        return {"w": (width, prod(source)), "b": (width,)}
-    return {}
+    """Return the shapes of a layer's parameters in one column, by letter, from its chapter."""
+    rule = getattr(ops.chapter(layer.op), "param_shapes", None)
+    return rule((1, *source), width, layer.kernel, **layer.options) if rule else {}
 
 
 def _output_shape(layer: Layer, source: Shape, params: Mapping[str, Shape]) -> Shape:

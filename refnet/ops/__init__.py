@@ -32,6 +32,10 @@ def chapter(op: str) -> ModuleType:
 
     Two constants are optional. ``RESIDUALS`` maps the name of each array that ``forward`` returns for ``backward``,
     besides its result, to a dtype. ``SHORT_NAME`` is the op's name in the drawing of a network.
+
+    A chapter whose op has parameters defines ``param_shapes(x, width, kernel, **options)``. It returns the shape of
+    each parameter by letter, in the order in which ``forward`` takes them, for a layer of that width and kernel size
+    (:class:`refnet.network.plan.Layer`) that reads an array of shape x. Every filter has one bias.
     """
     return import_module(f"{__name__}.{op}")
 

@@ -56,6 +56,11 @@ from refnet.ops._rules import Floats, Shape, overhang, require, require_rank, re
 INTERFACE = ("forward", "backward")
 
 
+def param_shapes(x: Shape, width: int, kernel: int, **_options: object) -> dict[str, Shape]:
+    """Return the shapes of w and b in a layer of `width` kernels of `kernel` x `kernel` pixels that reads x."""
+    return {"w": (width, x[1], kernel, kernel), "b": (width,)}
+
+
 def forward_shapes(x: Shape, w: Shape, b: Shape, *, stride: int, pad: int, ceil: bool = False) -> tuple[Shape, ...]:
     """Return the shape of y.
 

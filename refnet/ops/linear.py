@@ -36,6 +36,11 @@ from refnet.ops._rules import Floats, Shape, require, require_rank, require_same
 INTERFACE = ("forward", "backward")
 
 
+def param_shapes(x: Shape, width: int, _kernel: int) -> dict[str, Shape]:
+    """Return the shapes of w and b in a layer of `width` outputs that reads x."""
+    return {"w": (width, prod(x[1:])), "b": (width,)}
+
+
 def forward_shapes(x: Shape, w: Shape, b: Shape) -> tuple[Shape, ...]:
     """Return the shape of y. Raises ``ShapeError`` unless each sample of x has D numbers and b has K."""
     require("linear", len(x) >= 2, f"x must have a batch axis and at least one more, it has shape {x}")
