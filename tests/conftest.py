@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from refnet.config import configure
 from refnet.machine import compiling, environment
-from refnet.nets import NetSpec
+from refnet.nets import NetSpec, registry
 from refnet.runs.checkpoint import Checkpoint, expected_shapes
 from refnet.runs.state import DataFacts, Facts, Rate, State, Validated
 
@@ -60,6 +60,12 @@ def same_notes_everywhere(monkeypatch):
 def no_notes_of_compiling(monkeypatch):
     """Keep refnet from noting that it compiles, which depends on the tests that ran before."""
     monkeypatch.setattr(compiling, "_noting", SimpleNamespace(acquire=lambda blocking: False))  # noqa: ARG005
+
+
+@pytest.fixture(autouse=True)
+def networks_of_this_test(monkeypatch):
+    """Forget the networks that a test registers, which messages of other tests would list."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
 
 @pytest.fixture

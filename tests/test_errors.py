@@ -66,7 +66,7 @@ def test_a_backend_names_the_option_that_it_does_not_have_by_argument():
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 # Command lines to type, stylesheets, and programs of their own.
 NOT_MESSAGES = re.compile(
-    r"refnet \w+ (?:\w+ )?--|--query-gpu|--format=csv|\(--no-augment: |\(at --drop-epochs|style|--no-$"
+    r"refnet \w+ (?:\w+ )?--|--query-gpu|--format=csv|\(--no-(?:augment|flip): |\(at --drop-epochs|style|var\(--|--no-$"
 )
 
 

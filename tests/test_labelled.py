@@ -142,7 +142,7 @@ def test_damaged_images_are_left_out_and_said(command, cwd):
     (own / "fox" / "0.png").write_bytes(b"no picture")
     code, figures, err = command("eval", "--data", own)
     assert (code, figures["images"]) == (0, 2)
-    assert "warning: 1 of 3 images cannot be read and are left out: " in err
+    assert "warning: 1 of 3 images cannot be read and is left out: " in err
     code, figures, err = command("eval", "--data", own, "--bad", "stop")
     assert code == 3
 

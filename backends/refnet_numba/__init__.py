@@ -27,7 +27,7 @@ from refnet.errors import ArgumentError, ConfigError, ShapeError
 from refnet.machine.environment import physical_cores
 from refnet.ops._arguments import host_array
 from refnet.terminal.spelling import setting
-from refnet_numba import _jit, _memory, _threads
+from refnet_numba import _environment, _jit, _memory, _threads  # noqa: F401 - _environment is imported first
 
 Array = npt.NDArray[Any]
 

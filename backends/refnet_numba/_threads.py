@@ -17,12 +17,10 @@ calls it, because its threads exist in the parent alone.
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from refnet.errors import BackendUnavailableError
@@ -30,24 +28,7 @@ from refnet.errors import BackendUnavailableError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _numba() -> ModuleType:
-    """Import Numba. Raises ``BackendUnavailableError`` for an environment in which Numba fails without naming it."""
-    limit = os.environ.get("NUMBA_NUM_THREADS")
-    if limit and "numba" not in sys.modules and not _is_count(limit):
-        raise BackendUnavailableError(
-            f"backend numba cannot run: NUMBA_NUM_THREADS={limit} must be a whole number of at least 1; unset it"
-        )
-    return import_module("numba")
-
-
-def _is_count(text: str) -> bool:
-    try:
-        return int(text) >= 1
-    except ValueError:
-        return False
-
-
-_NUMBA: Any = _numba()  # Any: Numba has no type annotations
+_NUMBA: Any = import_module("numba")  # Any: Numba has no type annotations
 ONE_CALL_AT_A_TIME = ("workqueue",)
 
 

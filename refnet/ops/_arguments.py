@@ -186,6 +186,16 @@ def described(value: Any) -> str:
     return f"of type {name}"
 
 
+def array_dtypes(function: Callable[..., Any]) -> dict[str, np.dtype[Any]]:
+    """Return a dtype that each array argument of a chapter's function may have."""
+    annotations = {name: p.annotation for name, p in inspect.signature(inspect.unwrap(function)).parameters.items()}
+    scalars = {name: _scalar(get_args(a)[0] if get_origin(a) is list else a) for name, a in annotations.items()}
+    return {name: np.dtype(_EXAMPLES.get(scalar, scalar)) for name, scalar in scalars.items() if scalar is not None}
+
+
+_EXAMPLES = {np.floating: np.float32, np.integer: np.int64}
+
+
 def _scalar(annotation: Any) -> Any:
     """Return the type of an array's numbers, such as ``numpy.floating``; None if the annotation is not an array."""
     if get_origin(annotation) is not np.ndarray:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from refnet.backend.capabilities import EXACT_PRODUCTS, precision_of
 from refnet.backend.wrapped import CheckedArguments
 from refnet.errors import ArgumentError, RefnetError, ShapeError
+from refnet.ops._arguments import array_dtypes
 from refnet.testing import agreement
 from refnet.testing.cases import CASES, Case
 from refnet.testing.memory import Guards
@@ -108,11 +109,15 @@ def test_refuses(backend: Any, case: Case, message: str) -> None:
     """Arguments that break the shape rule are rejected before the op runs, with the chapter's message."""
     function = getattr(getattr(CheckedArguments(backend), case.op), case.function)
 
-    def filled(shape: Any) -> Any:
-        return [filled(item) for item in shape] if isinstance(shape, list) else backend.asarray(np.zeros(shape, "f4"))
+    def filled(shape: Any, dtype: Any) -> Any:
+        if isinstance(shape, list):
+            return [filled(item, dtype) for item in shape]
+        return backend.asarray(np.zeros(shape, dtype))
 
+    dtypes = array_dtypes(getattr(case.chapter, case.function))
     arguments = {
-        name: filled(value) if name in case.arrays else value for name, value in case.refusals[message].items()
+        name: filled(value, dtypes[name]) if name in case.arrays else value
+        for name, value in case.refusals[message].items()
     }
     with pytest.raises((ShapeError, ArgumentError), match=rf"^\w+: .*{re.escape(message)}"):
         function(**arguments)
