@@ -21,9 +21,11 @@ from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
 from refnet.backend.wrapped import Wrapped, results_of
+from refnet.nets import Net
 from refnet.network import passes
 from refnet.network.initial import initialise
 from refnet.network.layers import RandomKey
+from refnet.network.plan import avgpool, conv, linear, maxpool, relu, rnorm
 
 NAMES = ("numpy", "loopback")
 SEED, STEP = 11, 3
@@ -119,6 +121,26 @@ def digits_example():
         if name.endswith(".b"):
             host[name] = a + numbers.normal(0, 0.1, a.shape)
     return Example(net, plan, host, pixels(net.input_shape, len(LABELS), 16.0), LABELS)
+
+
+def pooled_by_mean():
+    """A network with the layers of cuda-convnet's networks for CIFAR-10: average pooling, normalisation in each map."""
+    start = {"sigma": 0.2, "bias": 0.1}
+    layers = (
+        conv("conv1", 8, 5, pad=2, **start),
+        maxpool("pool1"),
+        relu("relu1"),
+        rnorm("rnorm1", alpha=0.1),
+        conv("conv2", 6, 3, pad=1, reads="all", **start),
+        relu("relu2"),
+        avgpool("pool2"),
+        rnorm("rnorm2", n=5, alpha=0.2),
+        conv("conv3", 8, 3, pad=1, **start),
+        relu("relu3"),
+        avgpool("pool3"),
+        linear("fc4", 10, columns="one", **start),
+    )
+    return Net("pooled by mean", (3, 20, 16), 20, layers)
 
 
 def sgd(params, velocities, gradients, backend):

@@ -262,7 +262,7 @@ WRITTEN = {
 # In these files, the second text is put before the first.
 CHANGED = {
     "refnet/ops/__init__.py": [('    "lrn",\n', '    "square",\n')],
-    "refnet/network/layers.py": [("def lrn(", LAYER), ("lrn, maxpool, dropout, gather", "square, ")],
+    "refnet/network/layers.py": [("def lrn(", LAYER), ("    lrn,\n", "    square,\n")],
     "refnet/network/plan.py": [("def lrn(", CONSTRUCTOR)],
 }
 

@@ -93,6 +93,26 @@ def test_maxpool_is_linear(on, geometry, seed):
     assert dx.sum() == dy.sum()
 
 
+@given(geometry=case_of("avgpool", "forward").geometry, seed=seeds)
+def test_avgpool_is_linear(on, geometry, seed):
+    """Numbers are multiples of 3600, which every count of up to 5 x 5 pixels divides; then means are whole."""
+    sizes, options = geometry
+    rng = np.random.default_rng(seed)
+    x, dy = 3600 * whole(rng, *shape(sizes, "NCHW")), 3600 * whole(rng, *shape(sizes, "NCPQ"))
+    y = on("avgpool", "forward", x, **options)
+    dx = on("avgpool", "backward", dy, x_shape=x.shape, **options)
+    assert dot(y, dy) == dot(x, dx)
+    assert dx.sum() == dy.sum()
+
+
+@given(geometry=case_of("avgpool", "forward").geometry, constant=st.integers(-99, 99))
+def test_the_average_of_a_constant_is_the_constant(on, geometry, constant):
+    """At the edges too, where windows have fewer pixels."""
+    sizes, options = geometry
+    x = np.full(shape(sizes, "NCHW"), constant, np.float32)
+    bit_equal(on("avgpool", "forward", x, **options), np.full(shape(sizes, "NCPQ"), constant, np.float32), "mean")
+
+
 @given(geometry=case_of("dropout", "forward").geometry, seed=seeds)
 def test_dropout_is_linear(on, geometry, seed):
     sizes, options = geometry
@@ -140,12 +160,13 @@ def test_a_mask_is_the_words_against_the_threshold(on, sizes, counter):
     np.testing.assert_array_equal(kept, words >= 2**30)
 
 
-@given(geometry=case_of("lrn", "forward").geometry, seed=seeds)
-def test_lrn_without_alpha_divides_by_a_constant(on, geometry, seed):
-    sizes, options = geometry
+@pytest.mark.parametrize("op", ["lrn", "rnorm"])
+@given(data=st.data(), seed=seeds)
+def test_normalisation_without_alpha_divides_by_a_constant(on, op, data, seed):
+    sizes, options = data.draw(case_of(op, "forward").geometry)
     x = normals(np.random.default_rng(seed), *shape(sizes, "NCHW"))
     options = {**options, "alpha": 0.0}
-    y, scale = on("lrn", "forward", x, **options)
+    y, scale = on(op, "forward", x, **options)
     y64 = x * np.float64(options["k"]) ** -options["beta"]
     within(y, y64, 15 * EPS * np.abs(y64), "x k^-beta")
     equal(scale, np.full_like(x, options["k"]), "k")

@@ -1,5 +1,7 @@
 """The two-column networks compared with the same in PyTorch: outputs, loss and every gradient."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,13 +18,16 @@ from networks import (
     forward_and_backward,
     in_float64,
     pixels,
+    pooled_by_mean,
 )
 from torch.nn import functional
 
 from refnet import backend as backends
 from refnet import nets, ops
 from refnet.backend.reference import NumpyBackend
+from refnet.bench.torch_peer import Peer
 from refnet.network import passes
+from refnet.network.initial import initialise
 from refnet.network.layers import LAYERS, Pass, RandomKey
 from refnet.network.plan import crossings
 from refnet.ops import philox
@@ -208,6 +213,56 @@ class TestAgainstTorch:
         found.gradients[name].flat[worst] *= 1 + 1e-9
         with pytest.raises(AssertionError, match=name):
             assert_same(found, expected, example.tolerance)
+
+
+def in_peer(net, plan, host, images, labels):
+    """What the PyTorch equivalent that benchmarks compare with computes, its gradients a slice for each column."""
+    peer = Peer(net, plan, host)
+    logits = peer(torch.from_numpy(images))
+    loss = functional.cross_entropy(logits, torch.from_numpy(labels))
+    loss.backward()
+    gradients = {}
+    for node in plan.nodes:
+        for letter, shape in node.params.items():
+            of_layer = getattr(peer, f"{node.layer.name}_{letter}").grad
+            gradients[f"{node.name}.{letter}"] = of_layer[node.column * shape[0] :][: shape[0]].numpy()
+    return Outcome(logits.detach().numpy(), loss.item(), gradients)
+
+
+@pytest.fixture(scope="module")
+def cuda_convnet():
+    net = pooled_by_mean()
+    plan = net.plan(2)
+    return Example(
+        net, plan, in_float64(initialise(plan, SEED)), pixels(net.input_shape, len(LABELS), 1.0, seed=2), LABELS
+    )
+
+
+class TestPeer:
+    """Average pooling and normalisation within a map, in two columns, and the peer of each in PyTorch."""
+
+    @each_backend
+    def test_it_computes_the_same(self, cuda_convnet, name):
+        net, plan, *given = vars(cuda_convnet).values()
+        found = forward_and_backward(plan, *given, backends.load(name, columns=2))
+        assert_same(found, in_peer(net, plan, *given), cuda_convnet.tolerance)
+
+    @pytest.mark.parametrize(
+        ("layer", "mistake"),
+        [
+            ("pool3", {"op": "maxpool"}),
+            ("rnorm1", {"op": "lrn"}),
+            ("rnorm2", {"options": {"n": 3, "k": 1.0, "alpha": 0.2, "beta": 0.75}}),
+            ("rnorm1", {"options": {"n": 3, "k": 1.0, "alpha": 0.1 / 9, "beta": 0.75}}),
+        ],
+    )
+    def test_the_comparison_can_fail(self, cuda_convnet, layer, mistake):
+        net, plan, *given = vars(cuda_convnet).values()
+        layers = tuple(replace(each, **mistake) if each.name == layer else each for each in net.layers)
+        other = replace(net, layers=layers)
+        found = forward_and_backward(plan, *given, NumpyBackend(2))
+        with pytest.raises(AssertionError, match="off by"):
+            assert_same(found, in_peer(other, other.plan(2), *given), cuda_convnet.tolerance)
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.errors import ArgumentError, ConfigError, ShapeError
-from refnet.ops import conv2d, dropout, linear, lrn, maxpool, philox, relu, sgd, softmax_xent, tanh
+from refnet.ops import (
+    avgpool,
+    conv2d,
+    dropout,
+    linear,
+    lrn,
+    maxpool,
+    philox,
+    relu,
+    rnorm,
+    sgd,
+    softmax_xent,
+    tanh,
+)
 from refnet.ops._rules import overhang, windows
 from refnet.testing import agreement, gradients
 from refnet.testing.cases import CASES, case_of
 
 BACKWARD = [case for case in CASES if case.function == "backward"]
-# What differences cannot see: NaN, and the loss of float32's last digits. Tests of single values below do.
+# What differences cannot see: NaN, the loss of float32's last digits, and the order of a sum. Tests of values do.
 NOT_BY_DIFFERENCES = {
     ("relu", "no gradient where y is NaN"),
     ("tanh", "1 - y² computed as written, which cancels near ±1"),
     ("dropout", "a dropped NaN stays"),
+    ("avgpool", "shares added column by column"),
 }
 
 # What a message says when a value is refused, and not the shape of an array.
@@ -98,7 +112,7 @@ def test_shape_rules_foretell_the_results(case, data):
     assert rule(*case.arguments(given), **problem.call.options) == found[: len(found) - len(case.changes)]
 
 
-@pytest.mark.parametrize("op", ["conv2d", "maxpool"])
+@pytest.mark.parametrize("op", ["conv2d", "maxpool", "avgpool"])
 @given(data=st.data())
 def test_windows_are_those_drawn(op, data):
     """The strategies count windows from the output's side, so this is the rule against another derivation."""
@@ -199,6 +213,38 @@ def test_maxpool_of_one_nan_against_torch(torch, rng):
     x[1, 2, 4, 4] = np.nan
     ty = torch.nn.functional.max_pool2d(torch.tensor(x), 3, 2)
     np.testing.assert_array_equal(maxpool.forward(x, size=3, stride=2)[0], ty)
+
+
+@given(data=st.data())
+def test_avgpool_against_torch(data, torch):
+    """Values and gradients, clipped windows included: PyTorch divides by the pixels inside, too."""
+    case = case_of("avgpool", "forward")
+    problem = agreement.pose(case, data.draw(case.calls("normal")))
+    x, options = problem.given["x"].astype(np.float64), problem.call.options
+    tx = torch.tensor(x, requires_grad=True)
+    ty = torch.nn.functional.avg_pool2d(tx, options["size"], options["stride"], ceil_mode=options["ceil"])
+    y = avgpool.forward(x, **options)
+    dy = np.random.default_rng(2).standard_normal(y.shape)
+    ty.backward(torch.tensor(dy))
+    assert_close(y, ty.detach())
+    assert_close(avgpool.backward(dy, x_shape=x.shape, **options), tx.grad)
+
+
+@given(data=st.data())
+def test_rnorm_against_torch(data, torch):
+    """PyTorch has no such layer; it adds the squares as a convolution with ones, and derives the gradient."""
+    sizes, options = data.draw(case_of("rnorm", "backward").geometry)
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal([sizes[i] for i in "NCHW"])
+    tx = torch.tensor(x, requires_grad=True)
+    n, ones = options["n"], torch.ones(x.shape[1], 1, options["n"], options["n"], dtype=torch.float64)
+    squares = torch.nn.functional.conv2d(tx**2, ones, padding=n // 2, groups=x.shape[1])
+    ty = tx * (options["k"] + options["alpha"] * squares) ** -options["beta"]
+    dy = rng.standard_normal(x.shape)
+    ty.backward(torch.tensor(dy))
+    y, scale = rnorm.forward(x, **options)
+    assert_close(y, ty.detach())
+    assert_close(rnorm.backward(dy, x, y, scale, **options), tx.grad)
 
 
 @given(data=st.data())
@@ -340,6 +386,23 @@ def test_maxpool_chooses_the_first():
     np.testing.assert_array_equal(y[0, 0], [[5, 5], [np.nan, np.nan]])
     np.testing.assert_array_equal(which[0, 0], [[1, 0], [3, 2]])
     assert which.dtype == np.uint8
+
+
+def test_avgpool_divides_by_the_pixels_inside():
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    y = avgpool.forward(x, size=3, stride=2, ceil=True)
+    np.testing.assert_array_equal(y[0, 0], [[5, 6.5], [11, 12.5]])  # of 9, 6, 6 and 4 pixels
+    dx = avgpool.backward(np.full_like(y, 36), x_shape=x.shape, size=3, stride=2, ceil=True)
+    np.testing.assert_array_equal(dx[0, 0], [[4, 4, 10, 6], [4, 4, 10, 6], [10, 10, 25, 15], [6, 6, 15, 9]])
+
+
+def test_rnorm_reads_a_square_of_one_map():
+    x = np.zeros((1, 2, 5, 5))
+    x[0, 0, 1, 3] = 2
+    _, scale = rnorm.forward(x, n=3, k=1.0, alpha=0.5, beta=0.75)
+    np.testing.assert_array_equal(scale[0, 1], 1)
+    np.testing.assert_array_equal(scale[0, 0, :3, 2:], 3)  # 1 + 0.5 * 2²
+    assert (scale != 1).sum() == 9
 
 
 def test_maxpool_never_chooses_beyond_the_edge():

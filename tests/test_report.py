@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from networks import pooled_by_mean
 
 from refnet import nets
 from refnet.cli.main import main
@@ -221,6 +222,11 @@ def test_the_drawing_has_a_line_for_each_array_that_crosses(net, columns, crossi
     text = drawing.draw(nets.get(net).plan(columns))
     assert text.count('class="cross"') == crossing
     assert ("column1" in text) == (columns == 2)
+
+
+def test_the_drawing_names_the_layers_after_each_convolution():
+    text = drawing.draw(pooled_by_mean().plan(2))
+    assert text.count("pool · relu · rnorm<") == text.count("relu · avg · rnorm<") == text.count("relu · avg<") == 2
 
 
 def test_the_colour_share_tells_grey_from_colour():

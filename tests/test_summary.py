@@ -6,6 +6,7 @@ from dataclasses import asdict
 from math import prod
 
 import pytest
+from networks import pooled_by_mean
 
 from refnet import nets
 from refnet.cli.main import main
@@ -81,6 +82,15 @@ def test_activations_count_the_batch_the_residuals_and_what_is_gathered():
             each = {"lrn": 8, "maxpool": 5}.get(row.op, 4)
             gathered = 4 * prod(row.input_shape) if len(row.reads) > 1 else 0
             assert row.activation_bytes == batch * (each * prod(row.output_shape) + gathered)
+
+
+def test_averages_keep_nothing_and_normalisation_within_a_map_its_scale():
+    rows = {row.layer: row for row in summarise(pooled_by_mean(), 2, 3).rows if row.column == 1}
+    assert rows["rnorm1"].output_shape == rows["rnorm1"].input_shape == (4, 10, 8)
+    assert rows["rnorm1"].activation_bytes == 3 * 8 * prod((4, 10, 8))
+    assert (rows["pool2"].input_shape, rows["pool2"].output_shape) == ((3, 10, 8), (3, 5, 4))
+    assert rows["pool2"].activation_bytes == 3 * 4 * prod((3, 5, 4))
+    assert {rows[name].parameters + rows[name].macs for name in ("rnorm1", "pool2")} == {0}
 
 
 def test_columns_that_do_not_divide_are_refused():

@@ -70,7 +70,7 @@ def _power_minus_three_quarters(value: np.float32) -> np.float32:
 
 
 @serial
-def _normalise(x: Floats, k: np.float32, alpha: np.float32, beta: np.float32, scale: Floats, y: Floats) -> None:
+def normalise(x: Floats, k: np.float32, alpha: np.float32, beta: np.float32, scale: Floats, y: Floats) -> None:
     """Replace the sums of squares in `scale` by k + alpha * sum, and write y."""
     if beta == np.float32(0.75):
         for p in range(x.size):
@@ -97,7 +97,7 @@ def _normalise_five(
 def _forward(
     x: Floats, half: int, k: np.float32, alpha: np.float32, beta: np.float32, y: Floats, scale: Floats
 ) -> None:
-    """Write scale and y. A block of `scale` first has the sums of squares, which `_normalise` replaces."""
+    """Write scale and y. A block of `scale` first has the sums of squares, which `normalise` replaces."""
     N, C, HW = x.shape
     for i in prange(N):
         for start in range(0, HW, BLOCK_PIXELS):
@@ -116,11 +116,11 @@ def _forward(
                         neighbour = x[i, j, start:stop]
                         for p in range(neighbour.size):
                             scale_block[p] += neighbour[p] * neighbour[p]
-                    _normalise(x_block, k, alpha, beta, scale_block, y_block)
+                    normalise(x_block, k, alpha, beta, scale_block, y_block)
 
 
 @serial
-def _terms(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Floats, ratio: Floats) -> None:
+def terms(dy: Floats, x: Floats, scale: Floats, beta: np.float32, direct: Floats, ratio: Floats) -> None:
     """Write what the gradient needs of one map: `direct` = dy scale^-beta, and `ratio` = dy y / scale."""
     if beta == np.float32(0.75):
         for p in range(dy.size):
@@ -160,7 +160,7 @@ def _backward(
                 if newest < C:
                     dy_block, x_block = dy[i, newest, start:stop], x[i, newest, start:stop]
                     scale_block = scale[i, newest, start:stop]
-                    _terms(dy_block, x_block, scale_block, beta, directs[newest], ratios[newest])
+                    terms(dy_block, x_block, scale_block, beta, directs[newest], ratios[newest])
                 c = newest - half
                 if c < 0:
                     continue

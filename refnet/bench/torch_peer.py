@@ -58,6 +58,12 @@ def _lrn(x: Tensor, groups: int, *, n: int, k: float, alpha: float, beta: float)
     return parts[0] if groups == 1 else torch.cat(parts, dim=1)
 
 
+def _rnorm(x: Tensor, _: int, *, n: int, k: float, alpha: float, beta: float) -> Tensor:
+    # PyTorch has no such layer; a mean divided by 1 is a sum.
+    squares = functional.avg_pool2d(x * x, n, stride=1, padding=n // 2, divisor_override=1)
+    return x * (k + alpha * squares) ** -beta
+
+
 def _dropout(x: Tensor, _: int, *, drop: float) -> Tensor:
     return functional.dropout(x, drop)
 
@@ -66,13 +72,19 @@ def _maxpool(x: Tensor, _: int, *, size: int, stride: int, ceil: bool = False) -
     return functional.max_pool2d(x, size, stride, ceil_mode=ceil)
 
 
+def _avgpool(x: Tensor, _: int, *, size: int, stride: int, ceil: bool = False) -> Tensor:
+    return functional.avg_pool2d(x, size, stride, ceil_mode=ceil)
+
+
 OPS: Mapping[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
     "relu": lambda x, _: functional.relu(x),
     "conv2d_relu": lambda *args, **options: functional.relu(_conv2d(*args, **options)),
     "tanh": lambda x, _: torch.tanh(x),
     "lrn": _lrn,
+    "rnorm": _rnorm,
     "maxpool": _maxpool,
+    "avgpool": _avgpool,
     "linear": _linear,
     "linear_relu": lambda *args: functional.relu(_linear(*args)),
     "dropout": _dropout,

@@ -114,12 +114,26 @@ def lrn(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
 
 
+def rnorm(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
+    """Run response normalisation within each feature map: (N,C,H,W) to the same shape."""
+    (x,), op, options = inputs, pass_.backend.rnorm, node.layer.options
+    y, scale = op.forward(x, **options)
+    return y, lambda dy: ((op.backward(dy, x, y, scale, **options),), {})
+
+
 def maxpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     """Run max-pooling: (N,C,H,W) to (N,C,P,Q). Only the shape of x is kept for the backward pass."""
     (x,), op, options = inputs, pass_.backend.maxpool, node.layer.options
     y, which = op.forward(x, **options)
     x_shape = x.shape
     return y, lambda dy: ((op.backward(dy, which, x_shape=x_shape, **options),), {})
+
+
+def avgpool(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
+    """Run average pooling: (N,C,H,W) to (N,C,P,Q). Only the shape of x is kept for the backward pass."""
+    (x,), op, options = inputs, pass_.backend.avgpool, node.layer.options
+    x_shape = x.shape
+    return op.forward(x, **options), lambda dy: ((op.backward(dy, x_shape=x_shape, **options),), {})
 
 
 def dropout(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
@@ -154,7 +168,20 @@ def gather(node: Node, inputs: Inputs, _: Params, pass_: Pass) -> LayerResult:
     return backend.concat([x if column == here else sent(x, here, backend) for x, column in parts]), backprop
 
 
-LAYER_FUNCTIONS = conv2d, linear, conv2d_relu, linear_relu, relu, tanh, lrn, maxpool, dropout, gather
+LAYER_FUNCTIONS = (
+    conv2d,
+    linear,
+    conv2d_relu,
+    linear_relu,
+    relu,
+    tanh,
+    lrn,
+    rnorm,
+    maxpool,
+    avgpool,
+    dropout,
+    gather,
+)
 
 LAYERS: Mapping[str, Callable[[Node, Inputs, Params, Pass], LayerResult]] = {
     layer.__name__: layer for layer in LAYER_FUNCTIONS

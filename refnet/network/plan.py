@@ -103,9 +103,19 @@ def lrn(name: str, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: flo
     return Layer(name, "lrn", options={"n": n, "k": k, "alpha": alpha, "beta": beta})
 
 
+def rnorm(name: str, *, n: int = 3, k: float = 1.0, alpha: float = 5e-5 / 9, beta: float = 0.75) -> Layer:
+    """Return a layer of response normalisation within each map; the defaults are those of cuda-convnet's 18pct net."""
+    return Layer(name, "rnorm", options={"n": n, "k": k, "alpha": alpha, "beta": beta})
+
+
 def maxpool(name: str, *, size: int = 3, stride: int = 2, ceil: bool = True) -> Layer:
     """Return a max-pooling layer; the defaults are the paper's, windows that overlap (section 3.4)."""
     return Layer(name, "maxpool", options={"size": size, "stride": stride, "ceil": ceil})
+
+
+def avgpool(name: str, *, size: int = 3, stride: int = 2, ceil: bool = True) -> Layer:
+    """Return an average-pooling layer; the defaults are those of cuda-convnet's networks for CIFAR-10."""
+    return Layer(name, "avgpool", options={"size": size, "stride": stride, "ceil": ceil})
 
 
 def dropout(name: str, *, drop: float = 0.5) -> Layer:
