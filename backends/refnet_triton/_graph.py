@@ -5,9 +5,10 @@ that a step whose loss is not finite changes nothing. A graph repeats its launch
 So its inputs have fixed addresses, and numbers that change from step to step are in device memory (:mod:`._scalars`).
 The same kernels run in the same order as without a recording, so the bits are the same.
 
-A graph belongs to one device. If each column has its own device, a half is divided into several graphs, one for each
-run of work on one device; in the order of ``Plan.column_by_column`` the device changes least often. Copies between the
-devices are not part of a graph. They run between the graphs, and start and are waited for as without a recording.
+A graph belongs to one device. If each column has its own device, a half is divided into several graphs: a new one
+begins whenever the device changes. In the order of ``Plan.column_by_column`` it changes least often. Copies between
+devices are not part of a graph. They run between the graphs, and start and are waited for as they are without a
+recording.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +27,13 @@ Backward = Callable[[Any, float], None]
 class GraphedStep:
     """The two halves of a training step. The first batch of a shape compiles the kernels, and the second is recorded.
 
-    One shape is recorded: the first that is seen twice, unless a larger batch is seen twice later. Other batches, such
-    as the short last one of an epoch, with which a resumed run may begin, run without a recording.
+    One shape is recorded: the first that is seen twice, until a larger batch is seen twice. All other batches run
+    without a recording, such as the short last batch of an epoch, which may be the first batch of a resumed run.
 
     Parameters
     ----------
     forward
-        ``forward(images, labels, step)`` returns the loss and what `backward` needs (`kept`).
+        ``forward(images, labels, step)`` returns the loss, and what `backward` needs, called `kept`.
     backward
         ``backward(kept, lr)`` updates the parameters.
     devices
@@ -50,7 +51,7 @@ class GraphedStep:
         self._output: tuple[Tensor, Any] | None = None
 
     def forward(self, images: Sequence[Tensor], labels: Tensor, step: int) -> tuple[Tensor, Any]:
-        """Run the first half, or record and repeat it; return the loss and what `backward` needs."""
+        """Run the forward half, recorded or not; return the loss and what `backward` needs."""
         if not self._records(images[0].shape):
             return self._eager_forward(images, labels, step)
         self._step = step
@@ -68,7 +69,7 @@ class GraphedStep:
         return self._output[0], self
 
     def _records(self, shape: torch.Size) -> bool:
-        """Return whether batches of a shape are recorded; choose the shape."""
+        """Return whether batches of a shape are recorded, and choose the shape (see the class)."""
         if shape == self._shape:
             return True
         if shape not in self._seen or (self._shape and shape[0] < self._shape[0]):
@@ -78,11 +79,11 @@ class GraphedStep:
         return True
 
     def backward(self, kept: Any, lr: float) -> None:
-        """Run the second half, or record and repeat it. `kept` is the second result of `forward`."""
+        """Run the backward half, recorded or not. `kept` is the second result of `forward`."""
         if kept is not self:  # `forward` ran without a recording
             self._eager_backward(kept, lr)
             return
-        _scalars.set_step(self._step)  # another model's step, between the halves, may have written its own number
+        _scalars.set_step(self._step)  # between the halves, another network's step may have set its number
         _scalars.set_lr(lr)
         if len(self._halves) == 1:
             assert self._output
@@ -124,7 +125,7 @@ class Record:
             self.cut()
 
     def work(self, device: torch.device) -> None:
-        """Record the following work on a device: in the open graph if that is the device's, otherwise in a new one."""
+        """Record the work that follows on a device: in the open graph if it is this device's, else in a new one."""
         if device == self._device:
             return
         self.cut()
@@ -148,7 +149,7 @@ class Record:
         return arrival
 
     def wait(self, device: torch.device, arrival: list[Any]) -> None:
-        """Record that the following work on a device waits for the copy with this event (see `copy`)."""
+        """Record that the work that follows on a device waits for the copy with this event (see `copy`)."""
         self.cut()
         self._actions.append(lambda: torch.cuda.current_stream(device).wait_event(arrival[0]))
 
@@ -162,6 +163,6 @@ class Record:
             action()
 
     def cut(self) -> None:
-        """End the open graph; following work is not part of it."""
+        """End the open graph; the work that follows is not part of it."""
         self._open.close()
         self._device = None

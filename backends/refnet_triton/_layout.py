@@ -1,9 +1,9 @@
 """Windows of images, read in place: how arrays are laid out, and the kernel that copies them.
 
-A laid-out array (N, HEIGHT, WIDTH, DEPTH) has the channels of a pixel adjacent in memory, and zeros around each image.
-DEPTH is the number of channels, rounded up to a multiple of four. One row of a window is then a run of RUN = S * DEPTH
-adjacent numbers, and a window is R such runs, ROW apart. So the windows are the rows of a matrix (N*P*Q, R*RUN) that
-kernels read directly from the array.
+In a laid-out array (N, HEIGHT, WIDTH, DEPTH) the channels of a pixel are adjacent in memory, and each image has a
+border of zeros. DEPTH is the number of channels, rounded up to a multiple of four. One row of a window is then a run of
+RUN = S * DEPTH adjacent numbers, and a window is R such runs, ROW apart. So the windows are the rows of a matrix
+(N*P*Q, R*RUN) that kernels read directly from the array.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ EXCUSES = {"lay": "maps"}
 
 Tensor = torch.Tensor
 
-QUAD = 4  # the number of channels is padded to a multiple of it: 16 bytes, which one instruction loads
+QUAD = 4  # channels are padded to a multiple of 4: 16 bytes, which one instruction loads
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Laid:
 
 @triton.jit
 def wide(number, SIZE):
-    """Return the number, with 64 bits if SIZE has 64 bits, which is so from 2^31 on: positions then need them."""
+    """Return the number with the width of SIZE: 64 bits if SIZE is 2^31 or more, because positions then need them."""
     return number + 0 * SIZE
 
 
@@ -101,7 +101,8 @@ def wide(number, SIZE):
 def rounded(numbers):
     """Return the numbers rounded to tf32: to the nearest of 11 significant bits, ties away from zero.
 
-    The largest numbers, which would become infinite, are truncated. A NaN keeps one of the bits that tensor cores read.
+    The largest numbers, which rounding would make infinite, are truncated. A NaN stays a NaN: one of the bits that
+    tensor cores read is set.
     """
     bits = numbers.to(tl.int32, bitcast=True)
     magnitude = bits & 0x7FFFFFFF
@@ -122,8 +123,8 @@ def lay(
 ):  # fmt: skip
     """target[n, i, j, c] = source[n, c, i - TOP, j - LEFT], or 0 where the source has no such pixel.
 
-    BY_N, BY_C, BY_H and BY_W are the distances between neighbours along each axis of the source, and START is its first
-    number. With STEP > 1, its pixels are STEP apart in the target.
+    BY_N, BY_C, BY_H and BY_W are the distances between neighbours along each axis of the source, and START is the
+    index of its first number. With STEP > 1, neighbouring pixels of the source are STEP apart in the target.
     """
     # 1. The pixels (BLOCK_M,) of the target, numbered through all images, and its channels (BLOCK_C,).
     m = wide(tl.program_id(0), M) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -153,10 +154,10 @@ def lay(
 def lay_out(
     x: Tensor, height: int, width: int, *, top: int = 0, left: int = 0, rotated: bool = False, precision: str
 ) -> Laid:
-    """Return x (N,C,H,W) laid out as (N, height, width, DEPTH), a factor of products in a precision.
+    """Return x (N,C,H,W) laid out as (N, height, width, DEPTH), as products in this precision read it.
 
-    Its first pixel is at (top, left). If `rotated`, x has kernels (K,C,R,S): they are rotated by 180 degrees, and their
-    first two axes are exchanged, (C, height, width, DEPTH).
+    Its first pixel is at (top, left). If `rotated`, x is an array of kernels (K,C,R,S): they are rotated by 180 degrees
+    and their first two axes are exchanged, so the result is (C, height, width, DEPTH).
     """
     return _lay_out(x, None, height, width, top, left, 1, rotated=rotated, sums=False, precision=precision)[0]
 
@@ -164,7 +165,7 @@ def lay_out(
 def lay_out_gradient(
     dy: Tensor, y: Tensor | None, height: int, width: int, *, top: int, left: int, step: int, precision: str
 ) -> tuple[Laid, Tensor]:
-    """Return dy (N,K,P,Q) laid out, and the sums of its maps in parts, (parts, K).
+    """Return dy (N,K,P,Q) laid out, and the partial sums of its feature maps, (parts, K).
 
     Its first pixel is at (top, left), and its pixels are `step` apart. If y is given, it is ReLU's output, and dy
     counts as zero where y <= 0.

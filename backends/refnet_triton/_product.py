@@ -29,17 +29,17 @@ from refnet_triton._layout import Windows, wide
 
 Tensor = torch.Tensor
 
-# Called with every product and a function that computes it again, while a step is tuned (:mod:`._tune`).
+# While a step is tuned (:mod:`._tune`), it is called with each product and a function that computes that again.
 listener: Callable[[Product, Callable[[], None]], None] | None = None
 
 MAX_PARTS = 128  # from this many parts on, other blocks are faster: those for summing the columns of a tall matrix
 
 
 @triton.jit
-def begin(part, STEPS, PARTS: tl.constexpr):
+def part_start(part, STEPS, PARTS: tl.constexpr):
     """Return the first step of a part, if STEPS are divided into PARTS that differ in length by at most 1.
 
-    No product on the way is larger than STEPS, so none overflows.
+    No intermediate product is larger than STEPS, so none overflows.
     """
     return STEPS // PARTS * part + tl.minimum(STEPS % PARTS, part)
 
@@ -62,7 +62,7 @@ def multiply(
     m = wide(tl.program_id(0) // K_BLOCKS, M) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.program_id(0) % K_BLOCKS * BLOCK_K + tl.arange(0, BLOCK_K)
     part = tl.program_id(1)
-    # 2. Where they begin. Indices after the last window or kernel read the last one; their results are not stored.
+    # 2. Their first numbers. Indices after the last window or kernel read the last one; those results are not stored.
     window = tl.minimum(m, M - 1)
     corner = (window // (P * Q)).to(tl.int64) * IMAGE + window // Q % P * DOWN + window % Q * RIGHT
     column = k if K % BLOCK_K == 0 else tl.minimum(k, K - 1)
@@ -71,7 +71,7 @@ def multiply(
     #    last block of a row is not full.
     D_BLOCKS: tl.constexpr = (RUN + BLOCK_D - 1) // BLOCK_D
     sums = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
-    for step in range(begin(part, R * D_BLOCKS, PARTS), begin(part + 1, R * D_BLOCKS, PARTS)):
+    for step in range(part_start(part, R * D_BLOCKS, PARTS), part_start(part + 1, R * D_BLOCKS, PARTS)):
         d = step % D_BLOCKS * BLOCK_D + tl.arange(0, BLOCK_D)
         r = step // D_BLOCKS
         xs = x + corner[:, None] + (r * ROW + d)[None, :]  # (BLOCK_M, BLOCK_D)
@@ -171,7 +171,7 @@ def correlate(
     #    axis contiguous, and such a copy can transpose a block only number by number.
     sums = tl.zeros((BLOCK_K, BLOCK_D), tl.float32)
     steps = (M - 1) // BLOCK_M + 1
-    first, last = begin(part, steps, PARTS), begin(part + 1, steps, PARTS)
+    first, last = part_start(part, steps, PARTS), part_start(part + 1, steps, PARTS)
     left = block_of_windows(gradients, first, M, k < K, P, Q, DY_IMAGE, DY_DOWN, DY_RIGHT, EVEN, BLOCK_M)
     right = block_of_windows(windows, first, M, d < RUN, P, Q, IMAGE, DOWN, RIGHT, EVEN, BLOCK_M)
     for step in range(first + 1, last):
