@@ -11,12 +11,19 @@ from refnet.machine.version import __version__
 
 if TYPE_CHECKING:
     from refnet import backend, nets, ops
-    from refnet.api import load, open_data, train
+    from refnet.api.run import load
+    from refnet.api.training import train
+    from refnet.data.handle import open_data
     from refnet.testing.check import check
 
 __all__ = ["__version__", "backend", "check", "load", "nets", "open_data", "ops", "train"]
 
-_FUNCTIONS = {"check": "refnet.testing.check", "load": "refnet.api", "open_data": "refnet.api", "train": "refnet.api"}
+_FUNCTIONS = {
+    "check": "refnet.testing.check",
+    "load": "refnet.api.run",
+    "open_data": "refnet.data.handle",
+    "train": "refnet.api.training",
+}
 
 if not TYPE_CHECKING:  # a type checker knows the names from the imports above, and reports every other name
 

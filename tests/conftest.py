@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
+from programs import QUICK
 from threadpoolctl import threadpool_limits
 
+import refnet
 from refnet.config import configure
 from refnet.machine import compiling, environment
 from refnet.nets import NetSpec, registry
@@ -112,6 +114,24 @@ def photos(tmp_path_factory):
     for name in sorted(path.name for path in PHOTOS.iterdir())[:3]:
         shutil.copytree(PHOTOS / name, root / name)
     return root
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Open the embedded digits."""
+    return refnet.open_data("digits")
+
+
+@pytest.fixture(scope="module")
+def digit_arrays(digits):
+    """Return arrays: the first 200 training images of the digits, and their labels."""
+    return digits.train[:200]
+
+
+@pytest.fixture(scope="module")
+def digits_run(one_thread, tmp_path_factory):  # noqa: ARG001
+    """Train a run of one epoch on the digits."""
+    return refnet.train(epochs=1, run_dir=tmp_path_factory.mktemp("runs") / "run", **QUICK)
 
 
 @pytest.fixture

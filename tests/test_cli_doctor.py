@@ -14,7 +14,7 @@ from refnet_numba import doctor as numbas
 from refnet.backend import loading as registry
 from refnet.cli.main import main
 from refnet.machine import doctor, environment
-from refnet.machine.environment import THREAD_LIMITS, note, physical_cores, throttles
+from refnet.machine.environment import THREAD_LIMITS, blas, note, physical_cores, throttles
 
 SETTINGS = (*THREAD_LIMITS, *environment.BLAS_CHOICES, *numbas.COSTS, "NUMBA_NUM_THREADS")
 CORES = len(environment.cpus())
@@ -318,3 +318,18 @@ class TestWarmup:
 
         monkeypatch.setattr("refnet.training.step.TrainingStep.take", interrupt)
         assert refnet_("warmup", "--net", "digits") == (130, "", "refnet: interrupted\n")
+
+
+def test_libraries_of_other_packages_do_not_count_as_surroundings(monkeypatch):
+    """In a notebook, SciPy's OpenBLAS may be loaded after a run and before it is resumed."""
+    common = {"user_api": "blas", "internal_api": "openblas", "architecture": "Haswell", "num_threads": 2}
+    numpys = common | {"filepath": "/lib/numpy.libs/a.so", "version": "1"}
+    scipys = common | {"filepath": "/lib/scipy.libs/b.so", "version": "2"}
+    systems = common | {"filepath": "/usr/lib/libopenblas.so", "version": "3"}
+
+    def versions(*pools):
+        monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: list(pools))
+        return [pool["version"] for pool in blas()]
+
+    assert versions(numpys) == versions(scipys, numpys) == ["1"]
+    assert versions(systems, scipys) == ["3", "2"]

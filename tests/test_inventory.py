@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.api import Run
+from refnet.api.run import Run
 from refnet.cli.main import main
 from refnet.config import configure, to_toml
 from refnet.errors import CheckpointError
