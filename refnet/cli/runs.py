@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from rich import box
@@ -13,6 +14,7 @@ from refnet.runs import inventory
 from refnet.runs.inventory import RunSummary
 from refnet.terminal.printable import printable
 from refnet.terminal.spelling import with_flags
+from refnet.terminal.streams import is_terminal
 from refnet.terminal.tables import print_table, stdout
 
 
@@ -37,7 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _table(runs: dict[str, RunSummary | str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("run", "net", "data", "backend", "state", "epoch", "step", "best error"):
-        table.add_column(heading, justify="right" if heading in {"epoch", "step", "best error"} else "left")
+        right = heading in {"epoch", "step", "best error"}
+        # A terminal folds a long path; in a file it stays in one piece, to be copied.
+        whole = heading == "run" and not is_terminal(sys.stdout)
+        table.add_column(heading, justify="right" if right else "left", no_wrap=whole)
     for path, run in runs.items():
         if isinstance(run, str):
             table.add_row(_text(path), _text("cannot be read: refnet show says why"))
