@@ -124,13 +124,13 @@ def steps(options):
 
 def profiles(options):
     """Return the parts that say where the time goes, and whether threads race for shared memory."""
-    floor = [sys.executable, "-P", "-m", "refnet_triton.floor", "--measure", "--batch"]
+    floor = [sys.executable, "-P", "-m", "refnet_triton.floor", "--measure", "--model", "--batch"]
     counters = ["ncu", "--clock-control", "none", "--metrics", COUNTERS, "-k", KERNELS, "-c", "60", "--csv"]
     races = ["compute-sanitizer", "--tool", "racecheck", "--print-limit", "5"]
     small = ["--net", "digits", "--batch", "32"]
     return [
-        Part("floor-128", 40, [*floor, "128"], 40),
-        Part("floor-512", 40, [*floor, "512"], 3),
+        Part("floor-128", 50, [*floor, "128"], 40),
+        Part("floor-512", 50, [*floor, "512"], 3),
         Part("counters", 50, [*counters, *check(options, "warm", *on(options))]),
         Part("races", 40, [*races, *check(options, "warm", *small)], 3),
     ]

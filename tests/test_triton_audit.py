@@ -242,8 +242,34 @@ def test_every_row_of_the_floor_is_measured(compiler):
     assert rows["addition of gradients"] == 0.006
     code, printed = compiler("-c", MEASURED)
     assert code == 0
-    assert "| sgd, all parameters | 2000.0 | 364.0 | 18 | 0.0 | 610 | 1636.0 |" in printed
+    assert "| sgd, all parameters | 2000.0 | - | 364.0 | 18 | 0.0 | 610 | 1636.0 |" in printed
     assert "on one card; lower bounds are those of an H100 SXM" in printed
+
+
+MODELLED = """
+import json
+from refnet.nets import NetSpec
+from dataclasses import replace
+from refnet_triton import _model
+from refnet_triton._offline import step_launches
+
+launches = step_launches(NetSpec("paper").plan(), 128, "sm_90", "tf32")
+split = next(launch for launch in launches if launch.kernel.__name__ == "correlate" and launch.constants["K"] == 192)
+plain = replace(split, constants={**split.constants, "PRECISION": "tf32"})
+tall = replace(split, programs=(132 * split.programs[0], *split.programs[1:]))
+add = next(launch for launch in launches if launch.kernel.__name__ == "add")
+chosen = {"split": split, "plain": plain, "tall": tall, "add": add}
+print(json.dumps({name: _model.seconds(launch, 10**9) for name, launch in chosen.items()}))
+"""
+
+
+def test_the_model_counts_conflicts_waves_and_bytes(compiler):
+    code, printed = compiler("-c", MODELLED)
+    assert code == 0
+    seconds = {name: value - 3e-6 for name, value in json.loads(printed).items()}
+    assert seconds["plain"] > 1.5 * seconds["split"]  # the bank conflicts of tf32
+    assert seconds["tall"] > 10 * seconds["split"]
+    assert seconds["add"] == pytest.approx(1e9 / 6.2e12)
 
 
 def test_the_floor_counts_the_products_of_the_summary(compiler):

@@ -4,8 +4,8 @@ For each op of each layer, both columns together, it prints the floating-point o
 the arrays that it reads and writes, each counted once, and the time that a chip needs for either at its peak. The
 longer of the two times is the op's lower bound. The next column is the bytes that the kernels request: those of every
 block of each launch, as if there were no cache (``REQUESTED_BYTES`` beside the kernels). With caches, the true number
-is between the two. Nothing is run, so this measures no time. On a GPU, ``--measure`` prints the measured time of each
-op beside its lower bound.
+is between the two. Nothing is run, so this measures no time. ``--model`` prints beside each lower bound the time that a
+model of an H100 predicts (:mod:`._model`). On a GPU, ``--measure`` prints the measured time of each op beside both.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from refnet.errors import end
 from refnet.nets import NetSpec
 from refnet.network.plan import Plan
 from refnet.ops import chapter
-from refnet_triton import TritonBackend, _launch
+from refnet_triton import TritonBackend, _launch, _model
 from refnet_triton._launch import Launch
 from refnet_triton._measured import ADDITION, measure
 from refnet_triton._offline import take_step
@@ -46,6 +46,8 @@ class OpCost:
         Bytes that its kernels request, as if there were no cache.
     launches
         Number of launches.
+    model
+        Seconds that a model of the chip predicts; None if not asked for.
     measured
         Seconds on a GPU; None if not measured.
     """
@@ -55,6 +57,7 @@ class OpCost:
     must: int
     asked: int
     launches: int
+    model: float | None = None
     measured: float | None = None
 
     @property
@@ -77,9 +80,15 @@ class OpCost:
         return {**asdict(self), "computing": self.computing, "moving": self.moving, "floor": self.floor}
 
 
-def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32") -> list[OpCost]:
-    """Return the costs of a training step: a row for each function of each layer, in the order of the calls."""
+def step_rows(
+    plan: Plan, batch: int, architecture: str = "sm_90", precision: str = "tf32", *, model: bool = False
+) -> list[OpCost]:
+    """Return the costs of a training step: a row for each function of each layer, in the order of the calls.
+
+    With `model`, also the time that a model predicts, for which every matrix product is compiled.
+    """
     totals: dict[str, list[int]] = {}
+    predicted: dict[str, float] = {}
     name_of = naming(plan)
     with _launch.trace(architecture) as launches:
         backend = _WithLaunches(TritonBackend(plan.columns, ("meta",), precision=precision), launches)
@@ -89,11 +98,19 @@ def step_rows(plan: Plan, batch: int, architecture: str = "sm_90", precision: st
         name = name_of(call)
         total = totals.setdefault(name, [0] * len(amounts))
         totals[name] = [a + b for a, b in zip(total, amounts, strict=True)]
-    rows = [OpCost(what, *amounts) for what, amounts in totals.items()]
+        if model:
+            predicted[name] = predicted.get(name, 0.0) + predict(launched)
+    rows = [replace(OpCost(what, *amounts), model=predicted.get(what)) for what, amounts in totals.items()]
     additions = [launch for launch in launches if launch.kernel.__name__ == "add"]
     assert len(additions) + sum(map(len, backend.launched)) == len(launches), "a launch belongs to no op"
     added = sum(map(requested_bytes, additions))
-    return [*rows, OpCost(ADDITION, 0, added, added, len(additions))]
+    adding = predict(additions) if model else None
+    return [*rows, OpCost(ADDITION, 0, added, added, len(additions), model=adding)]
+
+
+def predict(launches: Iterable[Launch]) -> float:
+    """Return the seconds that the model predicts for launches one after another."""
+    return sum(_model.seconds(launch, requested_bytes(launch)) for launch in launches)
 
 
 class _WithLaunches(Tapped):
@@ -174,17 +191,38 @@ def _nbytes(values: Iterable[Any]) -> int:
 def show_measured(rows: list[OpCost], batch: int, card: str) -> None:
     """Print the measured time of each row beside its lower bound, the row with the largest difference first."""
     print(f"batch {batch}, two columns on one {card}; lower bounds are those of an {CHIP}\n")
-    print(f"| {CALLS} | measured, us | bound, us | bound / measured, % | TFLOP/s | GB/s | measured - bound, us |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        f"| {CALLS} | measured, us | model, us | bound, us | bound / measured, % | TFLOP/s | GB/s | "
+        "measured - bound, us |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     times = [(row, seconds, seconds - row.floor) for row in rows if (seconds := row.measured)]
     for row, seconds, lost in sorted(times, key=lambda each: -each[2]):
         print(
-            f"| {row.what} | {seconds * 1e6:.1f} | {row.floor * 1e6:.1f} | {100 * row.floor / seconds:.0f} | "
+            f"| {row.what} | {seconds * 1e6:.1f} | {_microseconds(row.model)} | {row.floor * 1e6:.1f} | "
+            f"{100 * row.floor / seconds:.0f} | "
             f"{row.flops / seconds / 1e12:.1f} | {row.must / seconds / 1e9:.0f} | {lost * 1e6:.1f} |"
         )
     measured, floor = sum(seconds for _, seconds, _ in times), sum(row.floor for row, _, _ in times)
     share = f"{100 * floor / measured:.0f} %"
     print(f"\nAll ops one after another: {measured * 1e3:.2f} ms; lower bound: {floor * 1e3:.2f} ms, {share} of that.")
+
+
+def show_model(rows: list[OpCost], batch: int) -> None:
+    """Print the time that the model predicts for each row beside its lower bound, the largest difference first."""
+    print(f"batch {batch}, two columns on one {CHIP}: predictions, of which none is measured\n")
+    print(f"| {CALLS} | model, us | bound, us | model - bound, us | launches |\n|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda each: each.floor - (each.model or 0)):
+        over = (row.model or 0) - row.floor
+        print(
+            f"| {row.what} | {_microseconds(row.model)} | {row.floor * 1e6:.1f} | {over * 1e6:.1f} | {row.launches} |"
+        )
+    model, floor = sum(row.model or 0 for row in rows), sum(row.floor for row in rows)
+    print(f"\nModel of a step, op by op: {model * 1e3:.2f} ms; lower bound: {floor * 1e3:.2f} ms.")
+
+
+def _microseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e6:.1f}"
 
 
 def show(rows: list[OpCost], batch: int) -> None:
@@ -215,7 +253,7 @@ def card() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the lower bound of a step, or with ``--measure`` the measured times; return the exit code."""
+    """Print the lower bound of a step, predicted or measured times if asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m refnet_triton.floor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=128, help="images per step (default: 128)")
     parser.add_argument(
@@ -223,12 +261,15 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="time each op on this machine's GPU and print the times beside the lower bounds",
     )
+    parser.add_argument(
+        "--model", action="store_true", help="predict the time of each op by a model of an H100 (compiles the kernels)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON array of rows")
     options = parser.parse_args(arguments)
     if options.batch < 1:
         parser.error(f"--batch {options.batch} must be at least 1")
     plan = NetSpec("paper").plan()
-    rows = step_rows(plan, options.batch)
+    rows = step_rows(plan, options.batch, model=options.model)
     if options.measure:
         backend = TritonBackend(2, ("cuda:0",), precision="tf32")
         times = measure(plan, options.batch, backend, naming(plan))
@@ -237,6 +278,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps([row.as_dict() for row in rows]))
     elif options.measure:
         show_measured(rows, options.batch, card())
+    elif options.model:
+        show_model(rows, options.batch)
     else:
         show(rows, options.batch)
     return 0
