@@ -123,10 +123,10 @@ def product(m: int, k: int, d: int, warps: int, stages: int, factors: str = "") 
     return Config({"BLOCK_M": m, "BLOCK_K": k, "BLOCK_D": d}, warps, stages, factors)
 
 
-# Each factor as the sum of two numbers in bf16, which keeps 16 bits, and three products of those. From sm_90 on, tensor
-# cores read 16-bit factors along either axis. In tf32 they need the summed axis contiguous, so that `correlate` stores
-# its blocks across shared memory, 16 numbers of a warp in the same bank.
-SPLIT = "bf16x3"
+# Each factor as the sum of two numbers in bf16 (16 bits, three products), or of three (24 bits, six products). From
+# sm_90 on, tensor cores read 16-bit factors along either axis. In tf32 they need the summed axis contiguous, so that
+# `correlate` stores its blocks across shared memory, 16 numbers of a warp in the same bank.
+SPLIT, SPLIT_IN_THREE = "bf16x3", "bf16x6"
 
 
 # Kernels without matrix products are limited by memory bandwidth on every GPU, so all GPUs share their configurations.
@@ -179,7 +179,7 @@ TABLES: Mapping[str, Table] = {
             "multiply/tf32x3": product(64, 64, 32, 4, 3),
             "multiply/ieee": product(64, 64, 16, 4, 3),
             "correlate/tf32": product(32, 128, 128, 8, 1, SPLIT),
-            "correlate/tf32x3": product(32, 64, 64, 4, 1),
+            "correlate/tf32x3": product(32, 64, 64, 4, 1, SPLIT_IN_THREE),
             "correlate/ieee": product(16, 64, 64, 4, 1),
             **_BANDWIDTH_LIMITED,
         },
@@ -192,7 +192,7 @@ TABLES: Mapping[str, Table] = {
             # With the blocks of sm_90, multiply/ieee would spill registers on sm_100 (see audit.py).
             "multiply/ieee": product(64, 32, 16, 2, 3),
             "correlate/tf32": product(32, 128, 128, 8, 1, SPLIT),
-            "correlate/tf32x3": product(32, 64, 64, 4, 1),
+            "correlate/tf32x3": product(32, 64, 64, 4, 1, SPLIT_IN_THREE),
             "correlate/ieee": product(16, 64, 64, 4, 1),
             **_BANDWIDTH_LIMITED,
         },

@@ -11,7 +11,7 @@ these requirements:
    copies to shared memory, and of more than half of the bytes of other loads. Where it is not possible, ``EXCUSES``
    beside the kernel gives the reason, a key of ``REASONS``;
 5. where tensor cores compute its products, no access to shared memory takes longer than without bank conflicts
-   (:mod:`._banks`; NVIDIA only).
+   (:mod:`._banks`; NVIDIA only, and not those in ``CONFLICTS``).
 
 Kernels for arrays of more than 2^31 numbers must meet one more (:mod:`._offsets`):
 
@@ -47,6 +47,8 @@ from refnet_triton._tune import CANDIDATES
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
 WARP_THREADS = {"gfx942": 64}  # threads of a warp, if not 32
 WIDE_BYTES = 16
+# Where the compiler splits the filters in three parts, which it loads across shared memory in every configuration.
+CONFLICTS = {("sm_100", "multiply", "tf32x3")}
 REASONS = {
     "maps": "reads feature maps in place: rows of 55, 27, 13 or 6 pixels do not start at multiples of 16 bytes",
     "odd": "the length is not a multiple of 16 numbers, so the last load would not be full",
@@ -117,7 +119,8 @@ class Report:
             yield f"{', '.join(rounding)}, which rounds what it multiplies, although float32 is required"
         if not self.wide and not self.excuse:
             yield f"narrow loads: {self.widths}, although neighbouring numbers are adjacent in memory"
-        if self.precision not in {"", "ieee"} and self.ways > 1:
+        excused = (self.architecture, self.kernel, self.precision) in CONFLICTS
+        if self.precision not in {"", "ieee"} and self.ways > 1 and not excused:
             yield f"an access to shared memory takes {self.ways:g} times as long as without bank conflicts"
 
     @property
