@@ -12,6 +12,7 @@ from scipy import stats
 
 from refnet import nets
 from refnet.cli.main import main
+from refnet.data.parallel import Reading
 from refnet.network.initial import initialise
 from refnet.reproduce import claims, experiment
 from refnet.reproduce.claims import CHANCE_ERROR, CLAIMS, epochs_to
@@ -49,7 +50,7 @@ SMALL = ("--images", 96, "--epochs", 2, "--seeds", 2, "--backend", "numpy")
 
 
 def both(claim, net, seed=3):
-    settings = Settings(net, None, None, EPOCHS[net], 5, "auto", 1, Path("runs"))
+    settings = Settings(net, None, None, EPOCHS[net], 5, "auto", 1, Path("runs"), Reading())
     return [config_of(claim, variant, settings, seed) for variant in claim.variants]
 
 

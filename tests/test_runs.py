@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import refnet
 from refnet import config
 from refnet.cli.main import main
 from refnet.config import configure
 from refnet.errors import ConfigError
-from refnet.runs import directory
+from refnet.runs import directory, inventory
 from refnet.runs.directory import RunDirectory
+from refnet.runs.state import informative
 
 FILES = [".lock", "checkpoints", "config.toml", "environment.json", "metrics.jsonl"]
 
@@ -256,7 +258,12 @@ def test_a_file_system_without_locks(monkeypatch, capsys, number):
     monkeypatch.setattr(fcntl, "flock", flock)
     assert main(["train", "--max-steps", "2", "--backend", "numpy", "--run-dir", "r"]) == 0
     assert capsys.readouterr().out.count("the file system of r has no file locks") == 1
-    assert not directory.is_training(Path("r"))
+    assert directory.is_training(Path("r")) is None
+    assert inventory.inspect(Path("r")).status == "finished"
+    (Path("r") / directory.RESULT).unlink()
+    assert inventory.inspect(Path("r")).status == "unknown"
+    assert main(["show", "r"]) == 0
+    assert "continue     refnet train --resume r (unless a process trains it" in capsys.readouterr().out
     with RunDirectory.reopen(Path("r")) as run:
         assert not run.locked
 
@@ -320,3 +327,24 @@ def test_going_back_forgets_the_end_and_later_figures():
     assert [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2, "new"]
     assert not (path / "result.json").exists()
     assert "lr = 0.5" in (path / "config.toml").read_text()
+
+
+@pytest.mark.usefixtures("cwd")
+def test_the_top_five_of_five_classes_is_printed_nowhere(capsys):
+    """With five outputs or fewer it is 0 whatever the network computes; JSON still has it."""
+    assert informative(0.5, 0.0, 5) == {"top-1": 0.5}
+    assert informative(0.5, 0.25, 6) == {"top-1": 0.5, "top-5": 0.25}
+    assert informative(0.5, 0.25, None) == {"top-1": 0.5, "top-5": 0.25}
+    for name in ("cat", "dog"):
+        (Path("d") / name).mkdir(parents=True)
+        for number in range(5):
+            pixels = np.full((8, 8), 20 * number + (name == "dog"), np.uint8)
+            Image.fromarray(pixels).save(Path("d") / name / f"{number}.png")
+    few = ["--data", "d", "--backend", "numpy", "--batch", "2", "--epochs", "1"]
+    assert main(["train", *few, "--run-dir", "r"]) == 0
+    assert main(["show", "r"]) == main(["eval", "--checkpoint", "r", "--backend", "numpy"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("top-1") >= 5
+    assert "top-5" not in printed
+    assert main(["train", *few, "--run-dir", "r2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test_top5_error"] == 0

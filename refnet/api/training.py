@@ -107,7 +107,8 @@ def train(
             raise
         show.say(f"interrupted{error.__cause__ or ''}; resume with refnet.train(resume={str(error.run)!r})")
         return Run(error.run, opened, own)
-    show.say(f"test error {result.test.top1_error:.2%} top-1, {result.test.top5_error:.2%} top-5; run in {result.run}")
+    errors = ", ".join(f"{error:.2%} {name}" for name, error in result.errors.items())
+    show.say(f"test error {errors}; run in {result.run}")
     return Run(Path(result.run), opened, own)
 
 

@@ -169,7 +169,13 @@ COMMANDS: Mapping[str, Command] = {
     "show": Command("describe one run or checkpoint, and check that it is intact", (flags.RUN_OR_CHECKPOINT, JSON)),
     "report": Command(
         "write a run as one web page: network, curves, kernels, confusions, predictions",
-        (flags.RUN, flags.output("the page to write", unset="RUN/report.html"), flags.DATA, flags.BACKEND),
+        (
+            flags.RUN,
+            flags.output("the page to write", unset="RUN/report.html"),
+            flags.DATA,
+            *flags.READING,
+            flags.BACKEND,
+        ),
     ),
     "reproduce": Command(
         "test a claim of the paper: train both variants with several seeds, report the difference",
@@ -182,6 +188,7 @@ COMMANDS: Mapping[str, Command] = {
             key("images", purpose="training images, the same in all runs", unset="enough for the claim", by_net=False),
             flags.BACKEND,
             flags.THREADS,
+            *flags.READING,
             key("run_dir", purpose="the folder of the runs", unset="runs/reproduce/CLAIM-NET"),
             flags.output("also draw a .png or .svg picture", unset="no picture"),
             JSON,
@@ -201,6 +208,7 @@ COMMANDS: Mapping[str, Command] = {
             flags.output("a .png or .svg file", unset="KIND.png"),
             flags.IMAGE,
             flags.DATA,
+            *flags.READING,
             flags.BACKEND,
         ),
     ),

@@ -140,5 +140,5 @@ def _lines(
 
 def _table(tallies: Mapping[str, Tally]) -> Iterator[str]:
     for name, tally in tallies.items():
-        errors = f"top-1 {tally.top1_error:7.2%}, top-5 {tally.top5_error:7.2%}"
+        errors = ", ".join(f"{kind} {error:7.2%}" for kind, error in tally.errors.items())
         yield f"  {WORDS[name]:12} {errors} of {tally.count:,} images"

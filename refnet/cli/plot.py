@@ -16,6 +16,6 @@ def run(arguments: argparse.Namespace) -> int:
     _common.refuse_unwritable(output)
     show = progress.on(sys.stderr)
     options = {"backend": arguments.backend, "image": arguments.image, "data": arguments.data}
-    plot(arguments.kind, arguments.runs, output, show, **options)
+    plot(arguments.kind, arguments.runs, output, show, reading=_common.reading(arguments), **options)
     print(printable(output))
     return 0

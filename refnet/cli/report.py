@@ -15,7 +15,8 @@ def run(arguments: argparse.Namespace) -> int:
     where = arguments.output or arguments.run / "report.html"
     if arguments.output or arguments.run.is_dir():
         _common.refuse_unwritable(where)
-    page = report(arguments.run, progress.on(sys.stderr), arguments.backend, data=arguments.data)
+    show, reading = progress.on(sys.stderr), _common.reading(arguments)
+    page = report(arguments.run, show, arguments.backend, data=arguments.data, reading=reading)
     files.replace(where, page.encode())
     print(printable(where))
     return 0

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from refnet import nets
 from refnet.backend.loading import load
+from refnet.cli import _common
 from refnet.pictures.plot import check_output
 from refnet.reproduce import claims
 from refnet.reproduce.claims import CLAIMS, Claim, Measure, Outcome
@@ -75,6 +76,7 @@ def _settings(arguments: argparse.Namespace, claim: Claim) -> Settings:
         backend=arguments.backend,
         threads=arguments.threads or nets.get(net).recipe.get("threads"),
         folder=Path(arguments.run_dir) if arguments.run_dir else Path("runs", "reproduce", f"{claim.name}-{net}"),
+        reading=_common.reading(arguments),
     )
 
 

@@ -12,7 +12,7 @@ from refnet.data.naming import names
 from refnet.runs import checkpoint, inventory
 from refnet.runs.checkpoint import plan_of
 from refnet.runs.inventory import CheckpointFile, RunSummary
-from refnet.runs.state import Facts, State
+from refnet.runs.state import Facts, State, informative
 from refnet.terminal.printable import duration
 from refnet.terminal.spelling import quoted_path, with_flags
 from refnet.terminal.wrapping import print_lines
@@ -46,14 +46,14 @@ def _run(run: RunSummary, verified: list[CheckpointFile]) -> Iterator[str]:
     if run.seconds is not None:
         yield f"time         {duration(run.seconds)}"
     if run.state:
-        yield from _progress(run.state)
+        yield from _progress(run.state, run.outputs)
     if run.result:
-        top1, top5 = (_percent(run.result.get(f"test_top{k}_error")) for k in (1, 5))
-        yield f"test error   {top1} top-1, {top5} top-5"
+        yield f"test error   {', '.join(f'{error} {name}' for name, error in run.test_errors.items())}"
     for saved in verified:
         yield f"checkpoint   {saved.path}: {with_flags(saved.problem) if saved.problem else _size(saved)}"
-    if run.status == "stopped":
-        yield f"continue     refnet train --resume {quoted_path(run.path)}"
+    if run.status in {"stopped", "unknown"}:
+        unless = "" if run.status == "stopped" else " (unless a process trains it: its file system has no locks)"
+        yield f"continue     refnet train --resume {quoted_path(run.path)}{unless}"
     yield from _settings(run.config)
 
 
@@ -69,19 +69,20 @@ def _checkpoint(facts: Facts, path: Path) -> Iterator[str]:
     yield f"classes      {len(facts.classes)}: {classes}{', ...' if len(facts.classes) > 10 else ''}"
     yield f"progress     {state.progress}"
     yield f"time         {duration(state.seconds)}"
-    yield from _progress(state)
+    yield from _progress(state, facts.outputs)
     yield f"made on      refnet {facts.environment.get('refnet')}, Python {facts.environment.get('python')}"
     yield from _settings(facts.config)
 
 
-def _progress(state: State) -> Iterator[str]:
+def _progress(state: State, outputs: int | None) -> Iterator[str]:
     times = {0: "not lowered yet", 1: "lowered once", 2: "lowered twice"}
     lowered = times.get(state.rate.drops, f"lowered {state.rate.drops} times")
     yield f"schedule     learning rate {state.rate.lr:g} ({lowered})"
     for name, score in (("latest", state.latest), ("best", state.best)):
         if score:
+            errors = informative(score.top1_error, score.top5_error, outputs)
             yield (
-                f"{name:12} {score.top1_error:.2%} top-1, {score.top5_error:.2%} top-5 on validation, "
+                f"{name:12} {', '.join(f'{error:.2%} {kind}' for kind, error in errors.items())} on validation, "
                 f"loss {score.loss:.4f}, after epoch {score.epoch}, step {score.step:,}"
             )
 
@@ -90,10 +91,6 @@ def _settings(config: dict[str, Any]) -> Iterator[str]:
     for name, value in config.items():
         if value is not None:
             yield f"  {name} = {value}"
-
-
-def _percent(fraction: object) -> str:
-    return f"{fraction:.2%}" if isinstance(fraction, float) else str(fraction)
 
 
 def _size(saved: CheckpointFile) -> str:

@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         show.say(printable(image))
         for index, distance in zip(near.indices.tolist(), near.distances, strict=True):
             name = printable(dataset.names[split.labels[index]])
-            show.say(f"  {distance:10.3f}  {name}  image {index}  {split.where(index)}")
+            number, place = f"image {index}", split.where(index)
+            named = place if place.startswith(number) else f"{number}  {place}"  # a set without files has numbers only
+            show.say(f"  {distance:10.3f}  {name}  {named}")
     show.say(f"picture      {printable(path)}")
     return 0
 

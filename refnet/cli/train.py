@@ -67,7 +67,7 @@ def _ending(settings: config.Config, result: Result) -> list[str]:
     length = f"{counted(result.steps, 'step')} in {counted(result.epochs, 'epoch')}"
     return [
         "",
-        f"test error   top-1 {result.test.top1_error:.2%}, top-5 {result.test.top5_error:.2%}",
+        f"test error   {', '.join(f'{name} {error:.2%}' for name, error in result.errors.items())}",
         f"time         {duration(result.seconds)} for {length}",
         f"run          {result.run}",
         "",

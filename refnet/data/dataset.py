@@ -215,8 +215,9 @@ def describe(dataset: Dataset) -> str:
     if dataset.train is dataset.test:
         other = "" if dataset.validation is dataset.test else f"{len(dataset.validation):,} validation and "
         counts = f"{other}{len(dataset.test):,} test"
+    place = "" if dataset.where == dataset.name else f" ({printable(dataset.where)})"
     return (
-        f"{printable(dataset.name)} ({printable(dataset.where)}): {dataset.layout}; {len(dataset.classes)} classes; "
+        f"{printable(dataset.name)}{place}: {dataset.layout}; {len(dataset.classes)} classes; "
         f"{counts} images of {height}x{width}x{channels}"
     )
 

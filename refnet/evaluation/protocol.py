@@ -29,6 +29,7 @@ from refnet.data.loader import batches
 from refnet.data.parallel import Reading
 from refnet.evaluation.score import Errors
 from refnet.evaluation.trained import Trained
+from refnet.runs.state import informative
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -59,7 +60,13 @@ class Tally(Errors):
         np.add.at(self.confusion, labels, first / first.sum(axis=1, keepdims=True))
 
     def __repr__(self) -> str:
-        return f"<Tally {self.count:,} images: top-1 error {self.top1_error:.2%}, top-5 error {self.top5_error:.2%}>"
+        errors = ", ".join(f"{name} error {error:.2%}" for name, error in self.errors.items())
+        return f"<Tally {self.count:,} images: {errors}>"
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The errors by name; see :func:`refnet.runs.state.informative`."""
+        return informative(self.top1_error, self.top5_error, self.confusion.shape[1])
 
     @property
     def class_errors(self) -> npt.NDArray[np.float64]:

@@ -53,10 +53,8 @@ def title(run: RunSummary) -> str:
 
 def heading(run: RunSummary) -> str:
     """Return the heading: which run it is, and its main results."""
-    tiles = []
-    if run.result:
-        for name, key in (("test error, top-1", "test_top1_error"), ("test error, top-5", "test_top5_error")):
-            tiles.append((name, _percent(run.result.get(key))))
+    tiles: list[tuple[str, str]] = []
+    tiles += [(f"test error, {name}", error) for name, error in run.test_errors.items()]
     if run.best_error is not None:
         tiles.append(("best validation error", _percent(run.best_error)))
     tiles.append(("steps", f"{run.step:,}"))

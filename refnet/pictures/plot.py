@@ -5,11 +5,14 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refnet.data.dataset import Dataset
+from refnet.data.parallel import Reading
 from refnet.errors import ConfigError
 from refnet.evaluation.labelled import open_labelled
 from refnet.evaluation.responses import activations, evenly_spaced, respond
@@ -28,6 +31,7 @@ from refnet.terminal.spelling import setting
 EXAMPLES = 4  # of the best and of the worst predictions
 MAX_MAPS = 32  # of a layer in a column
 Size = tuple[float, float]  # inches
+Labelled = Callable[[], Dataset]  # opens the images
 COLOURS = ("#1f5fa8", "#b8520a", "#1d7a5f", "#7a3e9d", "#8a6d00", "#a02840")
 STYLE = {
     "axes.spines.top": False,
@@ -53,6 +57,7 @@ def plot(
     backend: str = "auto",
     image: int = 0,
     data: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
 ) -> None:
     """Draw a picture of one or several runs to a PNG or SVG file.
 
@@ -62,6 +67,8 @@ def plot(
         Index of the test image whose activations are drawn.
     data
         The new place of the images that a run was trained on, or other labelled images.
+    reading
+        How images are read.
 
     Raises
     ------
@@ -82,7 +89,8 @@ def plot(
                 part = figure.add_subfigure(rows[row])
                 trained = open_trained(run, backend)
                 with noted(show, trained.backend):
-                    sizes.append(DRAWN[kind](part, trained, show, image, data))
+                    labelled = partial(open_labelled, trained, show, what=data, reading=reading)
+                    sizes.append(DRAWN[kind](part, trained, show, image, labelled))
                 if len(runs) > 1:
                     part.suptitle(printable(run.resolve().name), x=0.01, ha="left", fontsize=13)
             widths, heights = zip(*sizes, strict=True)
@@ -178,7 +186,7 @@ def _curves(figure: Any, runs: Sequence[Path]) -> Size:
     return 9, 6
 
 
-def _kernels(figure: Any, trained: Trained, _show: Show, _index: int, _place: str | None) -> Size:
+def _kernels(figure: Any, trained: Trained, _show: Show, _index: int, _labelled: Labelled) -> Size:
     """Draw the kernels that read the image, column by column."""
     of_columns = first_kernels(trained)
     if not of_columns:
@@ -193,9 +201,9 @@ def _kernels(figure: Any, trained: Trained, _show: Show, _index: int, _place: st
     return 4.4 * len(of_columns), 0.55 * rows + 0.35
 
 
-def _activations(figure: Any, trained: Trained, show: Show, image: int, place: str | None) -> Size:
+def _activations(figure: Any, trained: Trained, _: Show, image: int, labelled: Labelled) -> Size:
     """Draw the activations of every layer before the fully connected ones for one test image, column by column."""
-    data = open_labelled(trained, show, what=place)
+    data = labelled()
     if not 0 <= image < len(data.test):
         raise ConfigError(f"{setting('image', image)} does not exist; the test images are 0 to {len(data.test) - 1}")
     maps_of = activations(trained, data.test, image)
@@ -221,9 +229,9 @@ def _activations(figure: Any, trained: Trained, show: Show, image: int, place: s
     return 5 * columns + 1.2, 1.0 * len(layers)
 
 
-def _neighbours(figure: Any, trained: Trained, show: Show, _: int, place: str | None) -> Size:
+def _neighbours(figure: Any, trained: Trained, show: Show, _: int, labelled: Labelled) -> Size:
     """Draw test images, and to the right of each its nearest training images."""
-    data = open_labelled(trained, show, what=place)
+    data = labelled()
     tested = respond(trained, data.test, evenly_spaced(data.test), show, "reading test images")
     trained_on = respond(trained, data.train, evenly_spaced(data.train), show, "reading training images")
     rows = neighbours.rows(tested, trained_on, data)
@@ -238,9 +246,9 @@ def _neighbours(figure: Any, trained: Trained, show: Show, _: int, place: str | 
     return 1.25 * (neighbours.NEIGHBOURS + 1), 1.45 * len(rows)
 
 
-def _predictions(figure: Any, trained: Trained, show: Show, _: int, place: str | None) -> Size:
+def _predictions(figure: Any, trained: Trained, show: Show, _: int, labelled: Labelled) -> Size:
     """Draw the test images whose correct class got the highest and the lowest probability."""
-    data = open_labelled(trained, show, what=place)
+    data = labelled()
     responses = respond(trained, data.test, evenly_spaced(data.test), show)
     best_and_worst = predictions(responses, data, EXAMPLES)
     axes = figure.subplots(4, max(len(best_and_worst["best"]), 1), squeeze=False, height_ratios=[3, 2, 3, 2])
@@ -273,7 +281,7 @@ def _grey(maps: Floats) -> Any:
     return np.rint(255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)[..., None]
 
 
-DRAWN: Mapping[str, Callable[[Any, Trained, Show, int, str | None], Size]] = {
+DRAWN: Mapping[str, Callable[[Any, Trained, Show, int, Labelled], Size]] = {
     "kernels": _kernels,
     "activations": _activations,
     "neighbours": _neighbours,

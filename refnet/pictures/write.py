@@ -7,6 +7,7 @@ from typing import Any
 from refnet import typed_json
 from refnet.data.dataset import Dataset
 from refnet.data.fingerprint import fingerprint
+from refnet.data.parallel import Reading
 from refnet.errors import CheckpointError, ConfigError, DataError, NumericError
 from refnet.evaluation.labelled import open_labelled
 from refnet.evaluation.responses import evenly_spaced, respond
@@ -26,7 +27,13 @@ EXAMPLES = 6  # of the best and of the worst predictions
 
 
 def report(
-    path: Path, show: Show, backend: str = "auto", *, dataset: Dataset | None = None, data: str | None = None
+    path: Path,
+    show: Show,
+    backend: str = "auto",
+    *,
+    dataset: Dataset | None = None,
+    data: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - it cannot be changed
 ) -> str:
     """Return the report of a run as one page of HTML. If images cannot be read, the page and `show` say so.
 
@@ -36,6 +43,8 @@ def report(
         What the run was trained on, where it is open already.
     data
         The new place of what it was trained on, or other labelled images.
+    reading
+        How images are read.
 
     Raises
     ------
@@ -58,18 +67,20 @@ def report(
     else:
         facts = trained.facts.environment
         with noted(show, trained.backend):
-            parts += [*_of_network(trained, show, curves, dataset, data)]
+            parts += [*_of_network(trained, show, curves, dataset, data, reading)]
     parts.append(page.table_section("Configuration", run.config))
     if environment := typed_json.read_object(path / directory.ENVIRONMENT) or facts:
         parts.append(page.table_section("Environment", environment))
     return page.document(page.title(run), "".join(parts))
 
 
-def _of_network(trained: Trained, show: Show, curves: str, opened: Dataset | None, place: str | None) -> Iterator[str]:
+def _of_network(
+    trained: Trained, show: Show, curves: str, opened: Dataset | None, place: str | None, reading: Reading
+) -> Iterator[str]:
     """Yield the sections that need a checkpoint, and those that also need its data."""
     data = opened
     try:
-        data = data or open_labelled(trained, show, what=place)
+        data = data or open_labelled(trained, show, what=place, reading=reading)
     except (DataError, ConfigError, CheckpointError) as error:
         show.say(f"note: {error.message}; the parts that need images are left out")
         yield page.note(f"{show.spell(error.message)}. The parts that need images are left out.")

@@ -12,6 +12,7 @@ from refnet.config import Config, configure, to_toml
 from refnet.data.dataset import Dataset, describe
 from refnet.data.meta import read_meta
 from refnet.data.opening import is_prepared, open_showing
+from refnet.data.parallel import Reading
 from refnet.data.readers import idx, registry, walk
 from refnet.errors import ConfigError, DataError, NumericError
 from refnet.reproduce.claims import TARGET_ERROR, Claim, Outcome, Variant, epochs_to
@@ -41,6 +42,8 @@ class Settings:
         Number of seeds; they are 0, 1, 2, ...
     folder
         The folder with a run folder for each variant and seed.
+    reading
+        How images are read.
     """
 
     net: str
@@ -51,6 +54,7 @@ class Settings:
     backend: str
     threads: int | None
     folder: Path
+    reading: Reading
 
 
 def net_for(data: str) -> str:
@@ -81,6 +85,10 @@ def config_of(claim: Claim, variant: Variant, settings: Settings, seed: int, lr:
         "score_train": SCORED_IMAGES,
         "backend": settings.backend,
         "seed": seed,
+        "read_threads": settings.reading.threads,
+        "read_timeout": settings.reading.timeout,
+        "bad": settings.reading.bad,
+        "follow_links": settings.reading.follow_links,
     }
     keys |= {} if settings.threads is None else {"threads": settings.threads}
     keys |= {} if lr is None else {"lr": lr}
@@ -186,7 +194,8 @@ def _require_same(path: Path, config: Config) -> None:
 def _open(settings: Settings, show: Show) -> Dataset:
     net = nets.get(settings.net)
     what = settings.data or str(net.data)
-    dataset = open_showing(show, what, image_size=net.image_size, channels=net.input_shape[0])
+    channels = net.input_shape[0]
+    dataset = open_showing(show, what, image_size=net.image_size, channels=channels, reading=settings.reading)
     show.say(describe(dataset))
     if dataset.warning:
         show.say(dataset.warning)

@@ -155,17 +155,17 @@ def configuration(path: Path) -> Path:
     return path / CONFIG
 
 
-def is_training(path: Path) -> bool:
-    """Tell whether a process is training in a run folder; False where the file system has no locks.
+def is_training(path: Path) -> bool | None:
+    """Tell whether a process is training in a run folder; None where the file system has no locks.
 
     Raises ``OSError`` if its lock cannot be opened.
     """
     with (path / LOCK).open("rb") as lock:
         try:
-            files.lock(lock, shared=True)
+            locked = files.lock(lock, shared=True)
         except BlockingIOError:
             return True
-    return False
+    return False if locked else None
 
 
 def _locked(path: Path) -> tuple[BinaryIO, bool]:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from refnet import nets, typed_json
 from refnet.errors import CheckpointError, ConfigError, message_of
 from refnet.runs import checkpoint, directory, generations, metrics
-from refnet.runs.state import Facts, State
+from refnet.runs.state import Facts, State, informative
 from refnet.terminal.spelling import with_flags
 
 METRICS_END_BYTES = 1 << 16  # how much of the end of the metrics is read for the last step and epoch
 
-Status = Literal["training", "finished", "stopped"]
+Status = Literal["training", "finished", "stopped", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class RunSummary:
     ----------
     status
         ``training`` while a process trains it; ``finished`` once it has been tested, whether or not it took all its
-        epochs; otherwise ``stopped``: interrupted, failed or killed.
+        epochs; otherwise ``stopped``: interrupted, failed or killed. ``unknown`` instead of ``training`` and
+        ``stopped`` where the file system has no locks.
     step, epoch
         The last step taken and its epoch, from the end of the metrics; 0 and 1 before the first. After a kill this may
         be later than the last checkpoint, from which the run is resumed.
@@ -68,6 +69,19 @@ class RunSummary:
         if isinstance(seconds, int | float):
             return seconds
         return self.state.seconds if self.state else None
+
+    @property
+    def outputs(self) -> int | None:
+        """The number of outputs of the network; None without a checkpoint whose header is intact."""
+        return next((file.facts.outputs for file in self.checkpoints if file.facts), None)
+
+    @property
+    def test_errors(self) -> dict[str, str]:
+        """The errors on the test images in percent, by name, "top-1" and "top-5"; empty until the run is finished."""
+        if not self.result:
+            return {}
+        top1, top5 = (_percent(self.result.get(f"test_top{places}_error")) for places in (1, 5))
+        return informative(top1, top5, self.outputs)
 
     @property
     def best_error(self) -> float | None:
@@ -161,11 +175,18 @@ def _checkpoint_file(path: Path) -> CheckpointFile:
 
 def _status(path: Path) -> Status:
     try:
-        if directory.is_training(path):
-            return "training"
+        training = directory.is_training(path)
     except OSError:
-        pass
-    return "finished" if (path / directory.RESULT).is_file() else "stopped"
+        training = False
+    if training:
+        return "training"
+    if (path / directory.RESULT).is_file():
+        return "finished"
+    return "unknown" if training is None else "stopped"
+
+
+def _percent(fraction: object) -> str:
+    return f"{fraction:.2%}" if isinstance(fraction, float | int) else "unknown"
 
 
 def _progress(path: Path) -> dict[str, int]:

@@ -5,9 +5,13 @@ are the whole state of a run. A state is replaced, never changed in place, so th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from refnet.nets import NetSpec
+
+T = TypeVar("T")
+
+PLACES = 5  # the most probable classes among which the top-5 error looks for the correct one
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,15 @@ class Score:
     def figures(self, split: str) -> dict[str, float]:
         """Return its numbers by the names that they have in metrics and results: ``test_loss`` for the test images."""
         return {f"{split}_{name}": getattr(self, name) for name in ("loss", "top1_error", "top5_error")}
+
+
+def informative(top1_error: T, top5_error: T, outputs: int | None) -> dict[str, T]:
+    """Return the errors that say something about a network with so many outputs, by the names "top-1" and "top-5".
+
+    With five outputs or fewer the top-5 error is 0 whatever the network computes, so it is left out. It is not left
+    out where the number is not known.
+    """
+    return {"top-1": top1_error} | ({"top-5": top5_error} if outputs is None or outputs > PLACES else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +162,11 @@ class Facts:
     environment: dict[str, Any]
     state: State
     words: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of the network; in checkpoints of the earlier format, that of its classes."""
+        return self.spec.outputs or len(self.classes)
 
     def __post_init__(self) -> None:
         if self.words and len(self.words) != len(self.classes):

@@ -12,7 +12,7 @@ from refnet.errors import CheckpointError, DeviceMemoryError, NumericError
 from refnet.network import passes
 from refnet.runs import generations, tensorboard
 from refnet.runs.resume import Resume
-from refnet.runs.state import Score, State, Validated
+from refnet.runs.state import Score, State, Validated, informative
 from refnet.terminal.progress import Show
 from refnet.terminal.signals import Interrupted
 from refnet.terminal.spelling import quoted_path, setting
@@ -37,6 +37,8 @@ class Result:
         The time from the configuration to the test error, over all sessions of the run.
     run
         The run's directory.
+    outputs
+        The number of outputs of the network.
     """
 
     test: Score
@@ -44,6 +46,12 @@ class Result:
     epochs: int
     seconds: float
     run: str
+    outputs: int
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The errors on the test images, by name; see :func:`refnet.runs.state.informative`."""
+        return informative(self.test.top1_error, self.test.top5_error, self.outputs)
 
     def figures(self) -> dict[str, float | int | str]:
         """Return the result as a flat dict."""
@@ -135,7 +143,9 @@ def _train(session: Session) -> Result:
         session.show.say(_ended_by_schedule(session.state, config))
     test = validation if validation and dataset.test is dataset.validation else session.score("test")
     state = session.now()
-    result = Result(test, state.step, state.epoch - (not cut), round(state.seconds, 3), str(run.path))
+    result = Result(
+        test, state.step, state.epoch - (not cut), round(state.seconds, 3), str(run.path), session.net.outputs
+    )
     run.metrics.log("test", step=state.step, **test.figures("test"))
     run.finish(result.figures())
     return result
@@ -242,9 +252,10 @@ def _report(session: Session, validation: Score, training: Score | None) -> None
     loss = state.total / state.counted if state.counted else None
     named = validation.figures("validation") | (training.figures("scored_train") if training else {})
     session.run.metrics.log("epoch", epoch=state.epoch, step=state.step, lr=lr, train_loss=loss, **named)
+    errors = informative(validation.top1_error, validation.top5_error, session.net.outputs)
     session.show.say(
         f"epoch {state.epoch:3}  lr {lr:<7.2g}  loss {'none' if loss is None else f'{loss:.4f}'}  "
-        f"validation error {validation.top1_error:7.2%} top-1 {validation.top5_error:7.2%} top-5"
+        f"validation error {' '.join(f'{error:7.2%} {name}' for name, error in errors.items())}"
     )
 
 
