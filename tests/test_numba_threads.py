@@ -1,6 +1,5 @@
 """The Numba backend called from several Python threads, from forked processes, and with odd settings of threads."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -173,14 +172,25 @@ def test_numpy_ops_work_after_a_fork():
     assert python(FORK, "numpy", "used")[:2] == (0, "1")
 
 
+SPAWN = """
+import multiprocessing
+import numpy as np
+from refnet.backend import load
 def spawned(_):
     return float(load("numba").relu.forward(np.ones((3, 4), np.float32)).sum())
-
-
-def test_a_spawned_pool_works():
+if __name__ == "__main__":
     load("numba").relu.forward(np.ones(3, np.float32))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(spawned, range(2)) == [12.0, 12.0]
+        print(pool.map(spawned, range(2)))
+"""
+
+
+def test_a_spawned_pool_works(tmp_path):
+    """The program is a file, because a spawned process imports what it is to call."""
+    program = tmp_path / "pool.py"
+    program.write_text(SPAWN)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "[12.0, 12.0]\n"), done.stderr
 
 
 def test_a_fork_releases_the_locks_of_other_threads(monkeypatch):
