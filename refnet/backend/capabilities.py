@@ -6,6 +6,7 @@ A backend has a capability if it has the attributes and methods of its Protocol:
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -151,11 +152,21 @@ def precision_of(backend: object) -> str:
 
 def exchanged_bytes(a: Array, backend: object) -> int:
     """Return how many bytes are sent when an array moves between the columns of a backend."""
-    inner = unwrapped(backend)
-    return prod(a.shape) * inner.exchange_itemsize if isinstance(inner, Exchange) else nbytes(a)
+    inner: Any = unwrapped(backend)
+    return prod(a.shape) * int(inner.exchange_itemsize) if _exchanges(inner.__class__) else nbytes(a)
 
 
 def sent(a: Array, column: int, backend: Any, *, gradient: bool = False) -> Array:
     """Return an activation, or a gradient of one, in another column of a backend."""
-    inner = unwrapped(backend)
-    return inner.send(a, column, gradient=gradient) if isinstance(inner, Exchange) else backend.move(a, column)
+    inner: Any = unwrapped(backend)
+    moved: Array = inner.send(a, column, gradient=gradient) if _exchanges(inner.__class__) else backend.move(a, column)
+    return moved
+
+
+@cache
+def _exchanges(kind: type) -> bool:
+    """Return whether backends of a class have `Exchange`.
+
+    The answer is kept, because each step asks many times, and ``isinstance`` of a Protocol takes as long as a small op.
+    """
+    return all(hasattr(kind, name) for name in ("exchange_itemsize", "send"))
